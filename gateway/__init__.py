@@ -1,0 +1,1 @@
+"""One request, from bytes to bytes: name it, look, ask once, keep, answer."""

@@ -1,0 +1,220 @@
+"""The composition root: settings in, a running application out. Only here are concrete classes named."""
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import httpx
+import msgspec
+from litestar import Litestar, Request, Response
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+
+from gateway.backends import dialect, scripted
+from gateway.backends.openai_compatible import OpenAICompatible
+from gateway.backends.scripted import Scripted
+from gateway.backends.transport import Transport
+from gateway.backends.unbroken import UnbrokenLines
+from gateway.canonical import Identity
+from gateway.config import BackendConfig, Config, ConfigError
+from gateway.errors import BackendError, RequestError, envelope
+from gateway.pipeline import Pipeline
+from gateway.router import Backend, Router
+from gateway.routes import cache, embeddings, health, models, text
+from gateway.routes import ollama as ollama_routes
+from gateway.routes.leaving import ClientLeft
+from gateway.telemetry import Telemetry
+from storage import postgres, redis
+from storage.errors import AskonceError
+from storage.guard import GuardedTier
+from storage.memory import MemoryTier
+from storage.tiers import Tiers
+
+_LOG = logging.getLogger("askonce")
+
+_LIMITS = httpx.Limits(max_connections=1024, max_keepalive_connections=256)
+
+Build = Callable[[BackendConfig], Backend]
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a running application is made of."""
+
+    pipeline: Pipeline
+    router: Router
+    tiers: Tiers
+    telemetry: Telemetry
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncGenerator[Parts]:
+    """Everything `config` asks for, opened, and closed again: usable without HTTP."""
+    telemetry = Telemetry()
+    async with contextlib.AsyncExitStack() as stack:
+        tiers = await _tiers(config, telemetry)
+        stack.push_async_callback(tiers.aclose)
+        backends = {backend.served_name: BUILD[backend.kind](backend) for backend in config.backends}
+        for backend in backends.values():
+            stack.push_async_callback(backend.aclose)
+        router = Router(backends)
+        yield Parts(Pipeline(tiers, router), router, tiers, telemetry)
+
+
+def create_app(config: Config) -> Litestar:
+    """The ASGI application."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        async with running(config) as parts:
+            app.state.parts = parts
+            yield
+
+    return Litestar(
+        route_handlers=[
+            text.chat,
+            text.completions,
+            embeddings.embeddings,
+            models.models,
+            models.model,
+            *OLLAMA,
+            cache.explain,
+            health.healthz,
+            health.readyz,
+            health.metrics,
+        ],
+        lifespan=[lifespan],
+        dependencies={name: Provide(_part(name), sync_to_thread=False) for name in Parts.__struct_fields__},
+        exception_handlers={
+            RequestError: _named,
+            BackendError: _named,
+            ClientLeft: _left,
+            HTTPException: _http,
+            Exception: _unexpected,
+        },
+        request_max_body_size=config.max_body_bytes,
+        # Its own would start a thread that every request of httpx wakes.
+        logging_config=None,
+        openapi_config=OpenAPIConfig(title="askonce", version="1", path="/schema"),
+    )
+
+
+def _part(name: str) -> Callable[[State], Any]:
+    def provide(state: State) -> Any:
+        return getattr(state.parts, name)
+
+    return provide
+
+
+async def _tiers(config: Config, telemetry: Telemetry) -> Tiers:
+    lower = [
+        GuardedTier(redis.connect(config.redis_url, config.redis_ttl_s), config.redis_deadline_s, telemetry.fault),
+        GuardedTier(
+            await postgres.connect(config.database_url, config.database_connections),
+            config.database_deadline_s,
+            telemetry.fault,
+        ),
+    ]
+    return Tiers(MemoryTier(config.memory_max_bytes), lower, telemetry.dropped)
+
+
+def _client(backend: BackendConfig) -> httpx.AsyncClient:
+    base, uds = (backend.url, None)
+    if backend.url.startswith("unix:"):
+        base, uds = "http://localhost", backend.url.removeprefix("unix:")
+    headers = {"authorization": f"Bearer {backend.api_key}"} if backend.api_key else {}
+    timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
+    transport = Transport(uds, tls=base.startswith("https:"))
+    return httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout, transport=transport)
+
+
+def _openai(accent: dialect.Dialect) -> Build:
+    def build(backend: BackendConfig) -> Backend:
+        identity = None
+        if backend.model_version:
+            identity = Identity(accent.engine, backend.engine_version, backend.model_version)
+        return OpenAICompatible(backend.served_name, _client(backend), backend.model, accent, identity)
+
+    return build
+
+
+def _ollama(backend: BackendConfig) -> Backend:
+    # Its client brings pydantic: a third of a second and many megabytes that only its users should pay.
+    import ollama  # noqa: PLC0415 -- see above
+
+    from gateway.backends.ollama import Ollama  # noqa: PLC0415 -- see above
+
+    timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
+    client = ollama.AsyncClient(
+        backend.url, timeout=timeout, transport=UnbrokenLines(httpx.AsyncHTTPTransport(limits=_LIMITS))
+    )
+    return Ollama(backend.served_name, client, _client(backend), backend.model)
+
+
+def _scripted(backend: BackendConfig) -> Backend:
+    try:
+        return Scripted(backend.served_name, scripted.read(backend.script))
+    except (OSError, msgspec.DecodeError) as error:
+        message = f"The script {backend.script} cannot be used: {error}"
+        raise ConfigError(message) from error
+
+
+OLLAMA = (
+    ollama_routes.chat,
+    ollama_routes.generate,
+    ollama_routes.embed,
+    ollama_routes.tags,
+    ollama_routes.ps,
+    ollama_routes.show,
+    ollama_routes.version,
+)
+
+BUILD: dict[str, Build] = {
+    "vllm": _openai(dialect.VLLM),
+    "openai": _openai(dialect.OPENAI),
+    "llamacpp": _openai(dialect.LLAMACPP),
+    "ollama": _ollama,
+    "scripted": _scripted,
+}
+
+
+def _error(status: int, content: dict[str, Any], request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+    request.app.state.parts.telemetry.refused(str(content["error"]["code"]))
+    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    if request.url.path.startswith("/api/"):  # Ollama's clients expect the bare sentence
+        content = {"error": content["error"]["message"]}
+    return Response(content, status_code=status, media_type="application/json", headers=headers)
+
+
+def _named(request: Request[Any, Any, Any], error: Any) -> Response[dict[str, Any]]:
+    return _error(error.status, envelope(error), request)
+
+
+def _left(request: Request[Any, Any, Any], error: ClientLeft) -> Response[dict[str, Any]]:
+    """Nobody reads this; 499 is what access logs use for it."""
+    return _error(499, _envelope("The client left.", "client_left"), request)
+
+
+def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    """The framework's own refusals, in the same envelope as ours."""
+    limit = request.app.request_max_body_size if hasattr(request.app, "request_max_body_size") else None
+    said = {
+        404: ("not_found", f"There is nothing at {request.method} {request.url.path}; /schema lists what there is."),
+        405: ("method_not_allowed", f"{request.url.path} does not take {request.method}."),
+        413: ("request_too_large", f"The body is larger than this server takes ({limit} bytes)."),
+    }
+    code, message = said.get(error.status_code, ("invalid_request", error.detail))
+    return _error(error.status_code, _envelope(message, code), request)
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    named = error if isinstance(error, AskonceError) else None
+    message = str(named or "askonce made a mistake; its log has the details.")
+    return _error(500, _envelope(message, "internal_error", "server_error"), request)
+
+
+def _envelope(message: str, code: str, kind: str = "invalid_request_error") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -1,0 +1,1 @@
+"""Request -> stream of Chunk: one file for each way of asking a model."""

@@ -1,0 +1,80 @@
+"""How servers that speak OpenAI's protocol differ: what to say out loud, rename, hold back and expect."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.backends import probabilities
+from gateway.canonical import Request
+
+HELD_BACK = frozenset(
+    {
+        # They choose a slot, a cache partition, a request id or a rank: the gateway's to set, never a client's.
+        "id_slot",
+        "cache_salt",
+        "cache_prompt",
+        "verbose",
+        "kv_transfer_params",
+        "request_id",
+        "priority",
+        "return_tokens",
+        "return_token_ids",
+        "return_tokens_as_token_ids",
+        "prompt_logprobs",
+        "data_parallel_rank",
+    }
+)
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """One engine's accent."""
+
+    engine: str
+    said: dict[str, Any] = {}
+    """Samplers the engine would otherwise default differently from OpenAI, or from a file beside the weights."""
+    renames: dict[str, str] = {}
+    version_path: str | None = None
+    gives_token_ids: bool = False
+    keeps_connections: bool = True
+    seed_limit: int = 2**63
+    lacks: frozenset[str] = frozenset()
+    """What the engine would ignore without a word."""
+    counts_top_logprobs_from: int = 0
+    """The fewest alternatives that can be asked for; fewer are trimmed from the answer."""
+
+
+OPENAI = Dialect(engine="openai")
+VLLM = Dialect(
+    engine="vllm",
+    said={"top_k": 0, "min_p": 0, "repetition_penalty": 1},
+    renames={"repeat_penalty": "repetition_penalty"},
+    version_path="/version",
+    gives_token_ids=True,
+    lacks=frozenset({"best_of"}),
+)
+LLAMACPP = Dialect(
+    engine="llamacpp",
+    said={"top_k": 0, "min_p": 0, "repeat_penalty": 1},
+    renames={"repetition_penalty": "repeat_penalty"},
+    # The server closes after every event stream without saying so; a reused connection would fail.
+    keeps_connections=False,
+    # 2^32 - 1 means "random".
+    seed_limit=2**32 - 1,
+    lacks=frozenset({"best_of", "echo", "suffix"}),
+    counts_top_logprobs_from=1,
+)
+
+
+def wire_body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
+    """The JSON to send for `request`: always a stream, so that a client who leaves can cancel it."""
+    extra = {dialect.renames.get(name, name): value for name, value in request.extra.items() if name not in HELD_BACK}
+    body = dialect.said | extra | request.params | request.prompt | {"model": model, "stream": True}
+    body["stream_options"] = {"include_usage": True}
+    if "seed" in body:
+        body["seed"] %= dialect.seed_limit
+    if dialect.gives_token_ids:
+        body["return_token_ids"] = True
+    if (alternatives := probabilities.wanted(request)) is not None:
+        name = "top_logprobs" if request.kind == "chat" else "logprobs"
+        body[name] = max(alternatives, dialect.counts_top_logprobs_from)
+    return body

@@ -1,0 +1,127 @@
+"""A GGUF file comes in, llama.cpp's HTTP server on a unix socket goes out; a program, run as its own process."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import struct
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_CONTEXT_MAX_TOKENS = 8192
+_STRING, _ARRAY = 8, 9
+# GGUF value types by number -> struct format; strings and arrays are read apart.
+_FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+
+
+def main() -> None:
+    """Serve until a signal ends the process; a model that does not load ends it with status 1 and a sentence."""
+    options = _options()
+    # A terminal's Ctrl-C must end us at once: taking the server down from Python can hang.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.umask(0o077)
+    options.socket.unlink(missing_ok=True)
+    try:
+        trained_tokens = trained_context_tokens(options.model)
+    except (OSError, ValueError) as unreadable:
+        sys.exit(f"The model {options.model} cannot be read: {unreadable}")
+    slot_tokens = options.context or min(_CONTEXT_MAX_TOKENS, trained_tokens or _CONTEXT_MAX_TOKENS)
+    try:
+        server = _serve(options, slot_tokens)
+    except RuntimeError:  # It says no more than that it failed.
+        sys.exit(
+            f"llama.cpp cannot load {options.model}: the file is damaged or of an unknown kind, or memory is short"
+        )
+    while server:
+        signal.pause()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="llamacpp_server", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="GGUF file")
+    parser.add_argument("--socket", type=Path, required=True, help="unix socket to listen on, ending in .sock")
+    parser.add_argument("--alias", required=True, help="the name the model is served under")
+    parser.add_argument(
+        "--context", type=int, help="tokens per slot; default: what the model was trained for, at most 8192"
+    )
+    parser.add_argument("--slots", type=int, default=4, help="requests answered at the same time")
+    parser.add_argument("--threads", type=int, help="default: all cores but one")
+    parser.add_argument("--embeddings", action="store_true", help="answer /v1/embeddings too (mean of the last layer)")
+    return parser.parse_args()
+
+
+def _serve(options: argparse.Namespace, slot_tokens: int) -> object:
+    # Loading takes a moment: arguments are checked before. Any: it is compiled, without stubs.
+    xllamacpp: Any = importlib.import_module("xllamacpp")
+    params = xllamacpp.CommonParams()
+    params.model.path = str(options.model)
+    params.model_alias = {options.alias}
+    params.hostnames = [str(options.socket)]
+    params.n_parallel = options.slots
+    params.n_ctx = options.slots * slot_tokens  # The total, which the server splits over its slots.
+    threads = options.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    params.swa_full = True  # Keeps what sliding windows forget, so that equal prefixes are computed once.
+    params.endpoint_metrics = True
+    params.ui = False
+    params.verbosity = 0
+    if options.embeddings:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    return xllamacpp.Server(params)
+
+
+def trained_context_tokens(path: Path) -> int | None:
+    """The context length in the header of a GGUF file, or None when it names none.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no GGUF file, or is cut short.
+    """
+    with path.open("rb") as file:
+        magic, version = file.read(4), _number(file, "<I")
+        if magic != b"GGUF" or version not in {2, 3}:
+            raise ValueError("it is not a GGUF file")
+        _number(file, "<Q")  # how many tensors
+        for _ in range(_number(file, "<Q")):
+            name = _string(file)
+            value = _value(file, _number(file, "<I"))
+            if name.endswith(b".context_length") and isinstance(value, int):
+                return value
+    return None
+
+
+def _value(file: BinaryIO, kind: int) -> object:
+    if kind == _STRING:
+        return _string(file)
+    if kind == _ARRAY:
+        inner, length = _number(file, "<I"), _number(file, "<Q")
+        for _ in range(length):
+            _value(file, inner)
+        return None
+    if kind not in _FORMATS:
+        raise ValueError("its header is damaged")
+    return _number(file, _FORMATS[kind])
+
+
+def _string(file: BinaryIO) -> bytes:
+    return _exactly(file, _number(file, "<Q"))
+
+
+def _number(file: BinaryIO, form: str) -> int:
+    return struct.unpack(form, _exactly(file, struct.calcsize(form)))[0]
+
+
+def _exactly(file: BinaryIO, length: int) -> bytes:
+    data = file.read(length)
+    if len(data) != length:
+        raise ValueError("it is cut short")
+    return data
+
+
+if __name__ == "__main__":
+    main()

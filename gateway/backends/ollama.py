@@ -1,0 +1,251 @@
+"""Ollama's native API through its own client: Request -> stream of Chunk."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, cast
+
+import httpx
+import msgspec
+import ollama
+
+from gateway.backends import probabilities, upstream
+from gateway.backends.known import KnownIdentity
+from gateway.canonical import Identity, Request, Vector
+from gateway.errors import BackendError, BackendUnavailable, InvalidRequest
+from storage.entry import Chunk, Usage
+
+OPTIONS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "num_predict",
+    "stop": "stop",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repeat_penalty": "repeat_penalty",
+    "repetition_penalty": "repeat_penalty",
+    "num_ctx": "num_ctx",
+}
+LACKS = frozenset({"logit_bias", "echo", "best_of"})
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
+"""Said always: Ollama's own defaults (40, 0.05, 1.1) would change the distribution a client asked for."""
+
+
+class Ollama:
+    """One model of one Ollama server."""
+
+    def __init__(self, name: str, client: ollama.AsyncClient, http: httpx.AsyncClient, model: str) -> None:
+        self.name = name
+        self._client = client
+        self._http = http
+        self._model = model
+        self._identity = KnownIdentity(self._ask_identity)
+
+    async def identity(self) -> Identity:
+        """The server's version and the model's manifest digest, which covers weights, template and parameters.
+
+        Raises `BackendError` while they have never been learnt.
+        """
+        return await self._identity.get()
+
+    async def _ask_identity(self) -> Identity:
+        with _translated(self.name):
+            listed = await self._client.list()
+        models = {model.model: model.digest for model in listed.models}
+        digest = models.get(self._model) or models.get(f"{self._model}:latest")
+        if digest is None:
+            known = ", ".join(sorted(filter(None, models))) or "none"
+            message = f"Ollama has no model '{self._model}'; it has: {known}. Pull it with 'ollama pull {self._model}'."
+            raise BackendUnavailable(message)
+        return Identity("ollama", await self._version(), digest)
+
+    async def ping(self) -> None:
+        """Raise `BackendError` unless the server answers now."""
+        await self._version()
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway.
+
+        Ollama makes one choice a call, so more choices are more calls, with seeds that follow each other.
+        """
+        upstream.expect(self.name, request, LACKS)
+        usage = Usage()
+        for index in range(request.choices):
+            async with aclosing(self._choice(request, index)) as steps:
+                async for step in steps:
+                    usage += step.usage or Usage()
+                    if step.usage is None:
+                        yield step
+        yield Chunk(usage=usage)
+
+    async def embed(self, requests: Sequence[Request]) -> list[Vector]:
+        """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
+        inputs = [_text(request.prompt["input"]) for request in requests]
+        dimensions = requests[0].params.get("dimensions")
+        with _translated(self.name):
+            reply = await self._client.embed(self._model, inputs, truncate=False, dimensions=dimensions)
+        if len(reply.embeddings) != len(requests):
+            message = f"Backend '{self.name}' returned {len(reply.embeddings)} embeddings for {len(requests)} inputs."
+            raise BackendError(message)
+        return upstream.vectors(list(reply.embeddings), reply.prompt_eval_count or 0)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._identity.aclose()
+        await self._client.close()
+        await self._http.aclose()
+
+    async def _version(self) -> str:
+        with upstream.translated(self.name):
+            response = await self._http.get("/api/version")
+            await upstream.check(self.name, response)
+        return str(upstream.decoded(self.name, response.content, _OBJECT).get("version", ""))
+
+    async def _choice(self, request: Request, index: int) -> AsyncGenerator[Chunk]:
+        ended = False
+        with _translated(self.name):
+            async with aclosing(cast("AsyncGenerator[Any]", await self._ask(request, index))) as parts:
+                async for part in parts:
+                    yield _step(part, index, request)
+                    if part.done:
+                        ended = True
+                        yield Chunk(usage=Usage(part.prompt_eval_count or 0, part.eval_count or 0))
+        if not ended:
+            message = f"Backend '{self.name}' ended its stream before the answer did."
+            raise BackendError(message)
+
+    async def _ask(self, request: Request, index: int) -> AsyncIterator[Any]:
+        asked: Any = {
+            "model": self._model,
+            "stream": True,
+            "options": _options(request, index),
+            "logprobs": probabilities.wanted(request) is not None or None,
+            "top_logprobs": probabilities.wanted(request),
+        }
+        if request.kind == "completion":
+            prompt = _text(request.prompt["prompt"])
+            suffix = request.prompt.get("suffix") or ""
+            return await self._client.generate(**asked, prompt=prompt, raw=True, suffix=suffix)
+        messages = [_message(message) for message in request.prompt["messages"]]
+        tools = request.prompt.get("tools")
+        return await self._client.chat(**asked, messages=messages, tools=tools, format=_format(request))
+
+
+@contextmanager
+def _translated(name: str) -> Generator[None]:
+    try:
+        with upstream.translated(name):
+            yield
+    except ConnectionError as error:
+        message = f"Backend '{name}' cannot be reached ({error})."
+        raise BackendUnavailable(message) from error
+    except ollama.ResponseError as error:
+        if error.status_code < 400:  # an error line in the middle of a stream
+            message = f"Backend '{name}' failed midway: {error.error}"
+            raise BackendError(message) from error
+        upstream.refuse(name, error.status_code, msgspec.json.encode({"error": error.error}))
+    except (ValueError, TypeError, AttributeError) as error:  # the client's ways of saying: not JSON, not an object
+        message = f"Backend '{name}' sent something else than the documented reply: {error}"
+        raise BackendError(message) from error
+
+
+def _options(request: Request, index: int) -> dict[str, Any]:
+    fields = request.extra | request.params
+    options = SAID | {OPTIONS[name]: value for name, value in fields.items() if name in OPTIONS}
+    if "seed" in request.params:
+        options["seed"] = (request.params["seed"] + index) % 2**31
+    return options
+
+
+def _format(request: Request) -> Any:
+    wanted: dict[str, Any] = request.prompt.get("response_format") or {}
+    match wanted.get("type"):
+        case "json_object":
+            return "json"
+        case "json_schema":
+            return (wanted.get("json_schema") or {}).get("schema")
+        case _:
+            return None
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    """A message in Ollama's shape: text apart from images, tool arguments as objects."""
+    sent: dict[str, Any] = {"role": "system" if message["role"] == "developer" else message["role"]}
+    content = message.get("content")
+    parts: list[dict[str, Any]] = (
+        [{"type": "text", "text": content or ""}] if not isinstance(content, list) else content
+    )
+    sent["content"] = "".join(part.get("text") or "" for part in parts if part["type"] == "text")
+    if images := [_image(part) for part in parts if part["type"] != "text"]:
+        sent["images"] = images
+    if calls := message.get("tool_calls"):
+        sent["tool_calls"] = [_tool_call(call) for call in calls]
+    return sent
+
+
+def _image(part: dict[str, Any]) -> str:
+    url = (part.get("image_url") or {}).get("url", "")
+    if part["type"] != "image_url" or not url.startswith("data:") or "," not in url:
+        message = "Ollama takes images as data URLs only ('data:image/png;base64,…')."
+        raise InvalidRequest(message, param="messages", code="unsupported_content")
+    return url.partition(",")[2]
+
+
+def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
+    function: dict[str, Any] = call.get("function") or {}
+    try:
+        arguments = msgspec.json.decode(function.get("arguments") or "{}")
+    except msgspec.DecodeError as error:
+        message = "A tool call's arguments are not JSON."
+        raise InvalidRequest(message, param="messages", code="invalid_value") from error
+    return {"function": {"name": function.get("name"), "arguments": arguments}}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    message = "Ollama takes one text here, not tokens or several texts."
+    raise InvalidRequest(message, code="unsupported_content")
+
+
+def _step(part: Any, index: int, request: Request) -> Chunk:
+    message = getattr(part, "message", None)
+    calls = (message.tool_calls or ()) if message else ()
+    return Chunk(
+        index=index,
+        content=(message.content if message else part.response) or "",
+        reasoning=(message.thinking if message else part.thinking) or "",
+        tool_calls=tuple(_called(place, call) for place, call in enumerate(calls)),
+        logprobs=_logprobs(part, request),
+        finish_reason=_finish(part, called=bool(calls)),
+    )
+
+
+def _called(place: int, call: Any) -> dict[str, Any]:
+    arguments = msgspec.json.encode(dict(call.function.arguments)).decode()
+    function = {"name": call.function.name, "arguments": arguments}
+    return {"index": place, "id": f"call_{place}", "type": "function", "function": function}
+
+
+def _finish(part: Any, *, called: bool) -> str | None:
+    if not part.done:
+        return None
+    if part.done_reason not in ("stop", "length"):
+        message = f"Ollama ended without an answer (done_reason {part.done_reason!r})."
+        raise BackendError(message)
+    return "tool_calls" if called else part.done_reason
+
+
+def _logprobs(part: Any, request: Request) -> dict[str, Any] | None:
+    if probabilities.wanted(request) is None or not part.logprobs:
+        return None
+    content = [
+        _logprob(entry) | {"top_logprobs": [_logprob(e) for e in entry.top_logprobs or ()]} for entry in part.logprobs
+    ]
+    return probabilities.shown(content, request)
+
+
+def _logprob(entry: Any) -> dict[str, Any]:
+    return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.token.encode())}

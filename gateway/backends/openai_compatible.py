@@ -1,0 +1,251 @@
+"""Any server that speaks OpenAI's protocol (vLLM, llama.cpp, hosted ones): Request -> stream of Chunk over HTTP."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from gateway.backends import dialect as accents
+from gateway.backends import probabilities, upstream
+from gateway.backends.dialect import Dialect
+from gateway.backends.known import KnownIdentity
+from gateway.canonical import Identity, Request, Vector
+from gateway.errors import BackendError
+from storage.entry import Chunk, Usage
+
+T = TypeVar("T")
+
+_DRAIN_S = 0.5
+
+PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+    text: str | None = None
+    logprobs: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    prompt_token_ids: tuple[int, ...] | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: _Details | None = None
+
+    def counts(self) -> Usage:
+        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+        return Usage(self.prompt_tokens, self.completion_tokens or 0, cached)
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: Any = None
+    prompt_token_ids: tuple[int, ...] | None = None
+
+
+class _Embedding(msgspec.Struct):
+    index: int
+    embedding: list[float]
+
+
+class _Embeddings(msgspec.Struct):
+    data: list[_Embedding]
+    usage: _Usage = msgspec.field(default_factory=_Usage)
+
+
+class _Model(msgspec.Struct):
+    id: str
+    root: str | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+_EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
+
+
+class OpenAICompatible:
+    """One model on one server. `client` carries the base URL, credentials and time limits."""
+
+    def __init__(
+        self, name: str, client: httpx.AsyncClient, model: str, accent: Dialect, identity: Identity | None = None
+    ) -> None:
+        self.name = name
+        self._client = client
+        self._model = model
+        self._dialect = accent
+        self._identity = KnownIdentity(self._ask_identity, given=identity)
+
+    async def identity(self) -> Identity:
+        """Engine, its version and the weights. Raises `BackendError` while they have never been learnt."""
+        return await self._identity.get()
+
+    async def ping(self) -> None:
+        """Raise `BackendError` unless the server answers now."""
+        await self._read("/v1/models", msgspec.json.Decoder(_Models))
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
+        upstream.expect(self.name, request, self._dialect.lacks)
+        body = accents.wire_body(request, self._model, self._dialect)
+        usage = Usage()
+        async with self._asked(PATHS[request.kind], body) as response, aclosing(_events(response)) as events:
+            async for data in events:
+                if data == b"[DONE]":
+                    await _drained(events)
+                    break
+                if data == b"null":  # llama.cpp begins so when there are several prompts
+                    continue
+                event = _decode(data)
+                if event.usage:
+                    usage += event.usage.counts()
+                for choice in event.choices:
+                    if (step := self._step(choice, event, request)) is not None:
+                        yield step
+        yield Chunk(usage=usage)
+
+    async def embed(self, requests: Sequence[Request]) -> list[Vector]:
+        """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
+        first = requests[0]
+        inputs = [request.prompt["input"] for request in requests]
+        body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
+        with upstream.translated(self.name):
+            response = await self._client.post("/v1/embeddings", json=body)
+            await upstream.check(self.name, response)
+        reply = upstream.decoded(self.name, response.content, _EMBEDDINGS)
+        if sorted(item.index for item in reply.data) != list(range(len(requests))):
+            message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."
+            raise BackendError(message)
+        return upstream.vectors([item.embedding for item in sorted(reply.data, key=_index)], reply.usage.prompt_tokens)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._identity.aclose()
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def _asked(self, path: str, body: dict[str, Any]) -> AsyncGenerator[httpx.Response]:
+        headers = {} if self._dialect.keeps_connections else {"connection": "close"}
+        content = msgspec.json.encode(body)
+        headers["content-type"] = "application/json"
+        with upstream.translated(self.name):
+            async with self._client.stream("POST", path, content=content, headers=headers) as response:
+                await upstream.check(self.name, response)
+                yield response
+
+    def _step(self, choice: _Choice, event: _Event, request: Request) -> Chunk | None:
+        delta = choice.delta
+        step = Chunk(
+            index=choice.index,
+            content=choice.text or delta.content or "",
+            reasoning=delta.reasoning_content or delta.reasoning or "",
+            refusal=delta.refusal or "",
+            tool_calls=tuple(delta.tool_calls or ()),
+            logprobs=_probabilities(choice.logprobs, request),
+            finish_reason=choice.finish_reason,
+            token_ids=choice.token_ids if self._dialect.gives_token_ids else None,
+            prompt_token_ids=choice.prompt_token_ids or event.prompt_token_ids,
+        )
+        if step == Chunk(index=choice.index):
+            return None
+        if self._dialect.gives_token_ids and step.token_ids is None and not _speaks(step):
+            # vLLM's first event has the prompt's tokens and none of its own.
+            return msgspec.structs.replace(step, token_ids=())
+        return step
+
+    async def _ask_identity(self) -> Identity:
+        return Identity(self._dialect.engine, await self._version(), await self._weights())
+
+    async def _version(self) -> str:
+        if self._dialect.version_path is None:
+            return ""
+        return (await self._read(self._dialect.version_path, msgspec.json.Decoder(_Version))).version
+
+    async def _weights(self) -> str:
+        """What the server itself says of its weights: where they came from."""
+        models = (await self._read("/v1/models", msgspec.json.Decoder(_Models))).data
+        return next((model.root for model in models if model.id == self._model and model.root), self._model)
+
+    async def _read(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
+        with upstream.translated(self.name):
+            response = await self._client.get(path)
+            await upstream.check(self.name, response)
+        return upstream.decoded(self.name, response.content, decoder)
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[bytes]:
+    """The data of each server-sent event.
+
+    Lines end at \\n or \\r\\n only: a splitter that also honours U+2028 and its like, as httpx's does, would cut
+    answers that contain them.
+    """
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+    if rest.startswith(b"data:"):
+        yield rest[5:].strip()
+
+
+async def _drained(events: AsyncGenerator[bytes]) -> None:
+    """Read to the end of the reply, which is here already: a connection left before it cannot be used again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in events:
+                pass
+
+
+def _decode(data: bytes) -> _Event:
+    try:
+        event = _EVENT.decode(data)
+    except upstream.MISREAD as error:
+        message = f"The backend sent an event that is no completion chunk: {data[:120]!r}"
+        raise BackendError(message) from error
+    if event.error is not None:
+        raise BackendError(upstream.reason(event.error))
+    return event
+
+
+def _speaks(step: Chunk) -> bool:
+    return bool(step.content or step.reasoning or step.refusal or step.tool_calls)
+
+
+def _probabilities(logprobs: dict[str, Any] | None, request: Request) -> dict[str, Any] | None:
+    """In OpenAI's form. llama.cpp uses that of a chat for completions too."""
+    if logprobs is None or probabilities.wanted(request) is None:
+        return None
+    if "content" not in logprobs:
+        return logprobs
+    return probabilities.shown(logprobs["content"] or (), request)
+
+
+def _index(item: _Embedding) -> int:
+    return item.index

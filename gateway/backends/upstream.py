@@ -1,0 +1,95 @@
+"""What talking to any backend over HTTP has in common: its failures as our errors, its replies decoded."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from gateway.canonical import Request, Vector
+from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from storage.vector import packed
+
+T = TypeVar("T")
+
+MISREAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes that are not the expected JSON can raise."""
+
+_TOO_LONG = "too large to process"
+
+PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
+"""Refusals that tell the client about its own request."""
+
+
+@contextmanager
+def translated(name: str) -> Generator[None]:
+    """Raise httpx's errors as `BackendError`s that name the backend."""
+    try:
+        yield
+    except httpx.ConnectError as error:
+        message = f"Backend '{name}' cannot be reached ({error}). Is it running?"
+        raise BackendUnavailable(message) from error
+    except httpx.TimeoutException as error:
+        message = f"Backend '{name}' did not answer in time ({type(error).__name__})."
+        raise BackendTimeout(message) from error
+    except httpx.HTTPError as error:
+        message = f"Backend '{name}' broke the connection ({type(error).__name__}: {error})."
+        raise BackendError(message) from error
+
+
+def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
+    """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
+    for field in sorted(lacks):
+        if request.params.get(field) or request.prompt.get(field):
+            message = f"Backend '{name}' cannot do '{field}'; leave it out, or ask a model of another engine."
+            raise BackendRefused(message, status=400, code="unsupported_parameter", param=field)
+
+
+async def check(name: str, response: httpx.Response) -> None:
+    """Raise the error that a reply's status stands for."""
+    if response.is_success:
+        return
+    refuse(name, response.status_code, await response.aread())
+
+
+def refuse(name: str, status: int, content: bytes) -> None:
+    """Raise what a failed reply means for the client: its own mistake, an overload, or our trouble."""
+    try:
+        said = msgspec.json.decode(content)
+    except MISREAD:
+        said = content[:200].decode(errors="replace")
+    message = f"Backend '{name}' answered {status}: {reason(said)}"
+    if _TOO_LONG in message:  # llama.cpp gives 500 for an input longer than its batch
+        raise BackendRefused(message, status=400, code="context_length_exceeded")
+    if status in PASSED_ON:
+        error = said.get("error") if isinstance(said, dict) else None
+        param = error.get("param") if isinstance(error, dict) else None
+        raise BackendRefused(message, status=status, param=param if isinstance(param, str) else None)
+    if status == 503:
+        raise BackendUnavailable(message)
+    raise BackendError(message)
+
+
+def reason(said: Any) -> str:
+    """The sentence in whatever a backend sent as an error."""
+    if isinstance(said, dict):
+        for name in ("message", "error", "detail"):
+            if name in said:
+                return reason(said[name])
+    return str(said)
+
+
+def decoded(name: str, content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """`content` as JSON of the expected shape. Raises `BackendError`."""
+    try:
+        return decoder.decode(content)
+    except MISREAD as error:
+        message = f"Backend '{name}' sent something else than the documented reply: {error}"
+        raise BackendError(message) from error
+
+
+def vectors(rows: Sequence[Sequence[float]], prompt_tokens: int) -> list[Vector]:
+    """Rows of numbers as vectors; the backend counts tokens for all of them together, so each gets its share."""
+    share, rest = divmod(prompt_tokens, len(rows))
+    return [Vector(packed(row), share + (i < rest)) for i, row in enumerate(rows)]

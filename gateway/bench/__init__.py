@@ -1,0 +1,1 @@
+"""`askonce bench`: a machine comes in, figures go out, each with the command that prints it again."""

@@ -1,0 +1,209 @@
+"""`askonce`: serve, migrate, explain, bench, and the clients of the embedded servers."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway import config as settings
+from gateway.bench.command import command as bench
+from gateway.config import Config
+from storage.errors import AskonceError
+
+_RETRY_S = 5.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+_config = click.option(
+    "--config", "file", type=click.Path(path_type=Path), default=settings.config_file, help="A settings file (TOML)."
+)
+_data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything embedded lives.")
+
+
+class _Group(click.Group):
+    """Commands whose known errors are one sentence and status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AskonceError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=None, version="0.1.0", prog_name="askonce")
+def main() -> None:
+    """Ask once, keep the answer: an LLM serving and caching gateway."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on (default 127.0.0.1).")
+@click.option("--port", type=int, help="Port to listen on (default 8080; 0 takes a free one).")
+@_data_dir
+@click.option("--workers", type=int, help="Gateway processes (default 1).")
+@click.option("--model", help="'bundled', a GGUF file, a Hugging Face folder, org/repo:file, or 'none'.")
+@_config
+def serve(file: Path | None, **options: Any) -> None:
+    """Serve until stopped: embedded Postgres, Redis and llama.cpp, unless others are configured."""
+    from gateway import supervisor  # noqa: PLC0415 -- the other commands need none of it
+
+    config = settings.load(file, options)
+    if config.host not in _LOOPBACK:
+        click.echo(f"Warning: there are no keys yet; whoever can reach {config.host} can ask.", err=True)
+    worker = (sys.executable, "-m", "gateway.worker", *(("--config", str(file)) if file else ()))
+    plan = supervisor.ServePlan(
+        data_dir=config.folder(),
+        worker_argv=worker,
+        host=config.host,
+        port=config.port,
+        workers=config.workers,
+        database_url=config.database_url or None,
+        redis_url=config.redis_url or None,
+        redis_max_bytes=config.redis_max_bytes,
+        model=_embedded_model(config),
+        hub_endpoint=config.hf_endpoint or None,
+        hub_token=config.hf_token or None,
+        llamacpp_slots=config.slots,
+        llamacpp_context_tokens=config.context_tokens,
+        drain_s=config.drain_s,
+    )
+    sys.exit(asyncio.run(supervisor.serve(plan, prepare=_preparing())))
+
+
+@main.command()
+@click.option("--status", "only_status", is_flag=True, help="Show what is applied; change nothing.")
+@click.option("--database-url", help="Another database than the configured one.")
+@_data_dir
+@_config
+def migrate(*, only_status: bool, database_url: str | None, data_dir: Path | None, file: Path | None) -> None:
+    """Bring the database's schema to this version."""
+    config = settings.load(file, {"data_dir": data_dir, "database_url": database_url})
+    asyncio.run(_on_database(config, _show_status if only_status else _show_applied))
+
+
+@main.command()
+@click.argument("request", type=click.File("rb"))
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="A running askonce.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(request: Any, url: str, *, as_json: bool) -> None:
+    """Show REQUEST's canonical form, every part of its key, and which tier would answer."""
+    import httpx  # noqa: PLC0415 -- the other commands need none of it
+
+    try:
+        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), timeout=30)
+        said = response.json()
+    except (httpx.HTTPError, ValueError) as error:
+        message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
+        raise click.ClickException(message) from error
+    if response.is_error:
+        raise click.ClickException(said["error"]["message"])
+    click.echo(json.dumps(said, indent=2, ensure_ascii=False) if as_json else _explained(said))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@_data_dir
+@_config
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(data_dir: Path | None, file: Path | None, arguments: tuple[str, ...]) -> None:
+    """Open psql on the embedded database that is being served; further words are psql's own."""
+    from storage.embedded import clients  # noqa: PLC0415 -- only the embedded servers' commands need it
+
+    root = settings.load(file, {"data_dir": data_dir}).folder()
+    _become(clients.psql(root.expanduser().resolve(), arguments))
+
+
+@main.command("redis-cli", context_settings={"ignore_unknown_options": True})
+@_data_dir
+@_config
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def redis_cli(data_dir: Path | None, file: Path | None, arguments: tuple[str, ...]) -> None:
+    """Open redis-cli on the embedded Redis that is being served; further words are redis-cli's own."""
+    from storage.embedded import clients  # noqa: PLC0415 -- only the embedded servers' commands need it
+
+    root = settings.load(file, {"data_dir": data_dir}).folder()
+    _become(clients.redis_cli(root.expanduser().resolve(), arguments))
+
+
+def _become(argv: list[str]) -> None:
+    sys.stdout.flush()
+    os.execv(argv[0], argv)  # noqa: S606 -- the program is ours, the words the user's own
+
+
+def _embedded_model(config: Config) -> str | None:
+    """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
+    if config.model == "none" or (config.model == "default" and config.backends):
+        return None
+    return config.model
+
+
+def _preparing() -> Callable[[str], Awaitable[None]]:
+    """The schema's preparation. A database that is down stops nothing: it is tried again until it is back."""
+    from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
+
+    trying: list[asyncio.Task[None]] = []
+
+    async def later(url: str) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            with contextlib.suppress(steps.UnreachableError):
+                await steps.migrate(url)
+                click.echo("Postgres is back; answers are recorded.", err=True)
+                return
+
+    async def prepare(url: str) -> None:
+        try:
+            await steps.migrate(url)
+        except steps.UnreachableError as error:
+            click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
+            trying.append(asyncio.create_task(later(url)))
+
+    return prepare
+
+
+async def _on_database(config: Config, work: Callable[[str], Awaitable[None]]) -> None:
+    """Run `work` on the configured database, or on the embedded one, started for it if need be."""
+    from storage.embedded import clients  # noqa: PLC0415 -- only the embedded servers' commands need it
+
+    if config.database_url:
+        await work(config.database_url)
+        return
+    async with clients.database(config.folder().expanduser().resolve()) as url:
+        await work(url)
+
+
+async def _show_status(url: str) -> None:
+    from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
+
+    for step in await steps.status(url):
+        click.echo(f"{step.name:40} {step.applied_at or 'not applied'}")
+
+
+async def _show_applied(url: str) -> None:
+    from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
+
+    applied = await steps.migrate(url)
+    for step in applied:
+        click.echo(f"{step.name:40} applied")
+    if not applied:
+        click.echo("Nothing to do: the database is at this version.")
+
+
+def _explained(said: dict[str, Any]) -> str:
+    lines = [f"key      {said['key']}", f"answer   {_where(said)}", "", "parts, in the order they are hashed:"]
+    lines += [f"  {name:15} {value or '(empty)'}" for name, value in said["parts"].items()]
+    return "\n".join([*lines, "", "canonical prompt:", f"  {said['prompt']}"])
+
+
+def _where(said: dict[str, Any]) -> str:
+    return f"backend {said['backend']} would be asked" if said["tier"] == "backend" else f"kept in {said['tier']}"
+
+
+main.add_command(bench)
+
+if __name__ == "__main__":
+    main()

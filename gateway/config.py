@@ -1,0 +1,153 @@
+"""Settings: the defaults below, then `askonce.toml`, then `ASKONCE_*` variables, then the command line."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from storage.errors import AskonceError
+
+PREFIX = "ASKONCE_"
+FILE = "askonce.toml"
+
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class ConfigError(AskonceError):
+    """A setting is not valid."""
+
+
+class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model on one server, under the name clients ask for."""
+
+    kind: Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
+    model: str
+    """The server's name for the model."""
+    url: str = ""
+    """`http://host:port`, without `/v1`; `unix:/path` for a server on a socket."""
+    alias: str = ""
+    """The name clients use; the same as `model` when empty."""
+    api_key: str = ""
+    engine_version: str = ""
+    """Only with `model_version`: who answers, said here instead of asked of the server."""
+    model_version: str = ""
+    script: Path | None = None
+    """TOML lines for the kind `scripted`."""
+    connect_timeout_s: Seconds = 5.0
+    read_timeout_s: Seconds = 300.0
+    """Longest silence before the first token and between tokens."""
+
+    @property
+    def served_name(self) -> str:
+        """The name clients use."""
+        return self.alias or self.model
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every setting and its default."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    data_dir: Path | None = None
+    """Where everything embedded lives; None is this user's data folder (`platformdirs`)."""
+    workers: Positive = 1
+    model: str = "default"
+    """What llama.cpp serves: `default`, `bundled`, `none`, a GGUF file, a Hugging Face folder or `org/repo:file`."""
+    backends: tuple[BackendConfig, ...] = ()
+    """Further models. With any of these and no `model` of its own, no llama.cpp is started."""
+    database_url: str = ""
+    """Empty starts the embedded Postgres."""
+    redis_url: str = ""
+    """Empty starts the embedded Redis."""
+    hf_endpoint: str = ""
+    hf_token: str = ""
+    memory_max_bytes: Positive = 64 * 2**20
+    redis_max_bytes: Positive = 256 * 2**20
+    redis_ttl_s: Positive = 7 * 24 * 3600
+    redis_deadline_s: Seconds = 0.25
+    database_deadline_s: Seconds = 1.0
+    database_connections: Positive = 8
+    max_body_bytes: Positive = 32 * 2**20
+    context_tokens: Positive | None = None
+    """Context of each embedded llama.cpp slot; None is what the model was trained for, up to 8192."""
+    slots: Positive = 4
+    """How many requests the embedded llama.cpp answers at once."""
+    drain_s: Seconds = 30.0
+    """How long open requests may take to finish when the server stops."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def folder(self) -> Path:
+        """The data folder. As root, a system one: another user's program must be able to reach into it."""
+        return self.data_dir or Path(platformdirs.user_state_dir("askonce", appauthor=False, use_site_for_root=True))
+
+
+def load(
+    file: Path | None = None, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ
+) -> Config:
+    """The settings in force. `file` must exist when it is given; `askonce.toml` here is read when it does.
+
+    Raises `ConfigError`, with the file, variable and field named.
+    """
+    values = _from_file(file)
+    values |= _from_environ(environ)
+    values |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        return msgspec.convert(values, Config, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        message = f"The settings are not valid: {error}"
+        raise ConfigError(message) from error
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    path = file or Path(FILE)
+    if file is None and not path.is_file():
+        return {}
+    try:
+        values = msgspec.toml.decode(path.read_bytes())
+        msgspec.convert(values, Config, strict=False, dec_hook=_path)
+    except OSError as error:
+        message = f"The settings file {path} cannot be read: {error.strerror}."
+        raise ConfigError(message) from error
+    except (msgspec.DecodeError, ValueError) as error:
+        message = f"{path}: {error}"
+        raise ConfigError(message) from error
+    return values
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, text in environ.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or name == "config_file":
+            continue
+        if name not in Config.__struct_fields__:
+            known = ", ".join(PREFIX + field.upper() for field in Config.__struct_fields__)
+            message = f"{variable} is no setting; there are: {known}."
+            raise ConfigError(message)
+        found[name] = _json(variable, text) if name == "backends" else text
+    return found
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value).expanduser()
+    message = f"Expected a path, got {value!r}"
+    raise TypeError(message)
+
+
+def _json(variable: str, text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        message = f"{variable} is not valid JSON: {error}"
+        raise ConfigError(message) from error
+
+
+def config_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The settings file named by `ASKONCE_CONFIG_FILE`."""
+    return Path(environ[PREFIX + "CONFIG_FILE"]) if environ.get(PREFIX + "CONFIG_FILE") else None

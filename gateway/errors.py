@@ -1,0 +1,85 @@
+"""What a client may have done wrong or a backend failed to do: each error knows its status, code and parameter.
+
+AskonceError
+├── RequestError            4xx
+│   ├── InvalidRequest      400  ├── UnknownModel 404  ├── BodyTooLarge 413
+└── BackendError            502
+    ├── BackendRefused      the backend's own 4xx, passed on
+    ├── BackendUnavailable  503  ├── BackendTimeout 504
+"""
+
+from typing import Any
+
+from storage.errors import AskonceError
+
+
+class RequestError(AskonceError):
+    """The request cannot be answered."""
+
+    status = 400
+    code = "invalid_request"
+    type = "invalid_request_error"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code or type(self).code
+
+
+class InvalidRequest(RequestError):
+    """The request body is not valid."""
+
+
+class UnknownModel(RequestError):
+    """No such model."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class BodyTooLarge(RequestError):
+    """The request body is too large."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class BackendError(AskonceError):
+    """The backend failed."""
+
+    status = 502
+    code = "backend_error"
+    type = "backend_error"
+    param: str | None = None
+
+
+class BackendRefused(BackendError):
+    """The backend refused the request."""
+
+    type = "invalid_request_error"
+    code = "backend_refused"
+
+    def __init__(self, message: str, *, status: int, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code or type(self).code
+        self.param = param
+
+
+class BackendUnavailable(BackendError):
+    """The backend cannot be reached."""
+
+    status = 503
+    code = "backend_unavailable"
+
+
+class BackendTimeout(BackendError):
+    """The backend did not answer in time."""
+
+    status = 504
+    code = "backend_timeout"
+
+
+def envelope(error: RequestError | BackendError) -> dict[str, Any]:
+    """OpenAI's error object for `error`."""
+    return {"error": {"message": str(error), "type": error.type, "param": error.param, "code": error.code}}

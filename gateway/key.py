@@ -1,0 +1,119 @@
+"""Request -> Query: the canonical form and the sha256 over it. Pure.
+
+Two requests are equal when every field that can change the answer is equal. A field counts unless it is listed in
+`NEUTRAL`; a field nobody has heard of therefore counts.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import rfc8785
+
+from gateway.canonical import Identity, Request
+from gateway.errors import InvalidRequest
+from storage.entry import Query
+
+VERSION = b"askonce/1"
+
+NEUTRAL = frozenset(
+    {
+        "stream",
+        "stream_options",
+        "user",
+        "metadata",
+        "store",
+        "safety_identifier",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "encoding_format",
+    }
+)
+"""Fields that say who asks or how the reply travels, and so cannot change the answer."""
+
+
+def query(request: Request, scope: str, identity: Identity) -> Query:
+    """Name `request`, asked within `scope` of the model `identity`.
+
+    Raises `InvalidRequest` for values RFC 8785 cannot write: integers beyond 2^53, lone surrogates.
+    """
+    prompt, params = canonical(request.prompt), canonical(counted(request))
+    prompt_hash = hashlib.sha256(prompt).digest()
+    return Query(
+        key=digest(value for _, value in parts(request, scope, identity, prompt_hash, params)),
+        scope=scope,
+        kind=request.kind,
+        model=request.model,
+        model_version=identity.model_version,
+        engine=identity.engine,
+        engine_version=identity.engine_version,
+        prompt_hash=prompt_hash,
+        prompt=prompt.decode(),
+        params=params.decode(),
+        text=searchable(request.prompt),
+    )
+
+
+def parts(
+    request: Request, scope: str, identity: Identity, prompt_hash: bytes, params: bytes
+) -> list[tuple[str, bytes]]:
+    """Every named part of the key, in the order it is hashed."""
+    return [
+        ("version", VERSION),
+        ("scope", scope.encode()),
+        ("kind", request.kind.encode()),
+        ("model", request.model.encode()),
+        ("model_version", identity.model_version.encode()),
+        ("engine", identity.engine.encode()),
+        ("engine_version", identity.engine_version.encode()),
+        ("prompt_hash", prompt_hash),
+        ("params", params),
+        ("context_keys", b""),
+        ("attempt", b""),
+    ]
+
+
+def digest(values: Iterable[bytes]) -> bytes:
+    """sha256 over length-prefixed values: no two different lists run together to the same bytes."""
+    state = hashlib.sha256()
+    for value in values:
+        state.update(len(value).to_bytes(8, "big"))
+        state.update(value)
+    return state.digest()
+
+
+def counted(request: Request) -> dict[str, Any]:
+    """The parameters that can change the answer; unknown ones are kept apart so that no name can collide."""
+    known = {name: value for name, value in request.params.items() if name not in NEUTRAL}
+    if isinstance(known.get("seed"), int):
+        # Seeds are 64-bit integers; canonical JSON numbers are doubles.
+        known["seed"] = str(known["seed"])
+    return {"known": known, "extra": request.extra}
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 JSON. Raises `InvalidRequest` where there is none."""
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.IntegerDomainError as error:
+        message = "Integers beyond ±(2^53 - 1) have no canonical JSON form; send such a value as a string."
+        raise InvalidRequest(message, code="integer_out_of_range") from error
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        message = "A string holds half of a surrogate pair, which is not a character; send it whole or escape it."
+        raise InvalidRequest(message, code="invalid_unicode") from error
+
+
+def searchable(prompt: dict[str, Any]) -> str:
+    """The words of a prompt, without roles, images or tools."""
+    return "\n".join(_texts(prompt.get("messages", prompt.get("prompt", prompt.get("input", "")))))
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        yield from _texts(value.get("content", value.get("text", "")))

@@ -1,0 +1,129 @@
+"""What `--model` says comes in; a GGUF file, the name it is served under and its digest go out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import msgspec
+
+from gateway.models.digest import weights_digest
+from gateway.models.hub import Hub, HubFile, HubUnreachable, Progress
+from storage.errors import AskonceError
+
+DEFAULT = "default"
+BUNDLED = "bundled"
+DEFAULT_FILE = HubFile("ggml-org/gemma-3-270m-it-GGUF", "gemma-3-270m-it-Q8_0.gguf")
+BUNDLED_NAME = "gemma-3-askonce"
+BUNDLED_PATH = Path(__file__).with_name("bundled") / f"{BUNDLED_NAME}.gguf"
+
+_HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<path>[^:]+)")
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+
+
+class ModelNotUsable(AskonceError):
+    """No model can be served under this specification."""
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """A model ready to be loaded; `notice` is one sentence for the user when it is not the one that was asked for."""
+
+    path: Path
+    name: str
+    digest: str
+    notice: str | None = None
+
+
+async def resolve(
+    spec: str,
+    *,
+    models_dir: Path,
+    hub_endpoint: str | None = None,
+    hub_token: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> ModelFile:
+    """Find, download or convert the model that `spec` means.
+
+    `spec` is `default`, `bundled`, a GGUF file, a Hugging Face folder, or `org/repo:file` on the hub. When the hub
+    cannot be reached and nothing was downloaded before, the bundled model is returned, with a notice.
+
+    Raises:
+        ModelNotUsable: nothing is there, or it is not a model.
+        HubError: the hub was reached and does not give the file.
+    """
+    hub = Hub(models_dir, endpoint=hub_endpoint, token=hub_token)
+    if spec == BUNDLED:
+        return await _bundled(models_dir)
+    if spec == DEFAULT:
+        return await _from_hub(DEFAULT_FILE, hub, models_dir, progress)
+    if _is_file(spec):
+        return await _from_file(Path(spec), models_dir)
+    if _is_model_folder(spec):
+        return await _from_folder(Path(spec), models_dir, progress)
+    if wanted := _HUB_FILE.fullmatch(spec):
+        return await _from_hub(HubFile(wanted["repo"], wanted["path"]), hub, models_dir, progress)
+    message = f"There is no model {spec}: name a GGUF file, a Hugging Face folder, org/repo:file.gguf or 'bundled'."
+    raise ModelNotUsable(message)
+
+
+async def _bundled(models_dir: Path, notice: str | None = None) -> ModelFile:
+    if not _is_file(BUNDLED_PATH):
+        raise ModelNotUsable(f"The bundled model is missing from this installation ({BUNDLED_PATH}).")
+    return await _from_file(BUNDLED_PATH, models_dir, notice)
+
+
+async def _from_file(path: Path, models_dir: Path, notice: str | None = None) -> ModelFile:
+    if _SPLIT.search(path.name):
+        raise ModelNotUsable(f"{path.name} is one part of a split model: name a model that is one file.")
+    try:
+        digest = await weights_digest(path, models_dir=models_dir)
+    except OSError as unreadable:
+        raise ModelNotUsable(f"The model {path} cannot be read: {unreadable.strerror}.") from unreadable
+    return ModelFile(path=_absolute(path), name=path.stem.lower(), digest=digest, notice=notice)
+
+
+async def _from_hub(file: HubFile, hub: Hub, models_dir: Path, progress: Progress) -> ModelFile:
+    if ".." in Path(file.path).parts or Path(file.path).is_absolute() or not file.path.endswith(".gguf"):
+        raise ModelNotUsable(f"{file} does not name a GGUF file of a repository.")
+    try:
+        path = await hub.fetch(file, progress)
+    except HubUnreachable as unreachable:
+        cause = str(unreachable).removesuffix(".")
+        notice = f"{cause} and {file} was not downloaded before, so the bundled model is served instead."
+        return await _bundled(models_dir, notice)
+    return await _from_file(path, models_dir)
+
+
+async def _from_folder(folder: Path, models_dir: Path, progress: Progress) -> ModelFile:
+    digest = await weights_digest(folder, models_dir=models_dir)
+    name = _absolute(folder).name.lower()
+    target = models_dir / f"{name}-{digest[:16]}.gguf"
+    if not _is_file(target):
+        await asyncio.to_thread(_convert, folder, target, progress)
+    return ModelFile(path=target, name=name, digest=digest)
+
+
+def _convert(folder: Path, target: Path, progress: Progress) -> None:
+    try:
+        # Brings numpy and gguf along, which nothing else here needs.
+        from gateway.models.convert import ConversionError, convert  # noqa: PLC0415
+    except ImportError as missing:
+        raise ModelNotUsable(f"To convert {folder}, install askonce[embedded]: {missing}.") from missing
+    size_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    try:
+        convert(folder, target, progress=lambda share: progress(int(share * size_bytes), size_bytes))
+    except ConversionError as failed:
+        raise ModelNotUsable(str(failed)) from failed
+
+
+def _is_file(path: str | Path) -> bool:
+    return Path(path).is_file()
+
+
+def _is_model_folder(path: str) -> bool:
+    return (Path(path) / "config.json").is_file()
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().resolve()

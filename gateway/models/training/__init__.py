@@ -1,0 +1,1 @@
+"""The bundled model's making: corpus, tokenizer, training, export and evaluation."""

@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: thin handlers around the pipeline."""

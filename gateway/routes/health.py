@@ -1,0 +1,46 @@
+"""`/healthz`, `/readyz` and `/metrics`: for those who watch."""
+
+import asyncio
+from typing import Any
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+
+from gateway.errors import BackendError
+from gateway.router import Router
+from gateway.telemetry import Telemetry
+from storage.tiers import Tiers
+
+PROBE_S = 5.0
+
+
+@get("/healthz", summary="Alive?")
+async def healthz() -> dict[str, str]:
+    """200 as long as the process answers."""
+    return {"status": "ok"}
+
+
+@get("/readyz", summary="Ready?")
+async def readyz(router: NamedDependency[Router], tiers: NamedDependency[Tiers]) -> Response[dict[str, Any]]:
+    """200 when some model can be asked. Tiers are reported; one that is down costs speed, not answers."""
+    names = router.models()
+    states = await asyncio.gather(*(_state(router, name) for name in names))
+    models = dict(zip(names, states, strict=True))
+    ready = "ok" in models.values()
+    content = {"status": "ok" if ready else "unavailable", "models": models, "tiers": await tiers.health()}
+    return Response(content, status_code=200 if ready else 503)
+
+
+@get("/metrics", summary="Prometheus metrics", media_type="text/plain; version=0.0.4")
+async def metrics(telemetry: NamedDependency[Telemetry]) -> bytes:
+    """The counters of this worker."""
+    return telemetry.exposition()
+
+
+async def _state(router: Router, name: str) -> str:
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await router.backend(name).ping()
+    except (BackendError, TimeoutError) as error:
+        return str(error) or "no answer in time"
+    return "ok"

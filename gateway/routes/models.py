@@ -1,0 +1,39 @@
+"""`/v1/models`: what can be asked."""
+
+from typing import Any
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from gateway.errors import BackendError
+from gateway.router import Router
+
+
+@get("/v1/models", summary="List models")
+async def models(router: NamedDependency[Router]) -> dict[str, Any]:
+    """Every model by the name clients use."""
+    return {"object": "list", "data": [await _shown(router, name) for name in router.models()]}
+
+
+@get("/v1/models/{name:path}", summary="Describe a model")
+async def model(router: NamedDependency[Router], name: FromPath[str]) -> dict[str, Any]:
+    """One model. 404 when there is none of this name."""
+    return await _shown(router, name.removeprefix("/"))
+
+
+async def _shown(router: Router, name: str) -> dict[str, Any]:
+    backend = router.backend(name)
+    shown: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "askonce",
+        "backend": backend.name,
+    }
+    try:
+        identity = await backend.identity()
+    except BackendError as error:
+        return {**shown, "status": str(error)}
+    named = {"engine": identity.engine, "engine_version": identity.engine_version}
+    return {**shown, **named, "model_version": identity.model_version, "status": "ok"}

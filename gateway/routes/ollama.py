@@ -1,0 +1,157 @@
+"""Ollama's API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps` and `/api/version`."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+
+from gateway.canonical import Identity
+from gateway.canonical import Request as Question
+from gateway.errors import BackendError
+from gateway.pipeline import Answer, Pipeline
+from gateway.router import Router
+from gateway.routes.headers import DEFAULT_SCOPE, describing, describing_vectors
+from gateway.routes.leaving import EventStream, unless_left
+from gateway.routes.reading import decoded
+from gateway.telemetry import Telemetry
+from gateway.wire import body, ollama, reply
+from storage.entry import Chunk, Usage
+
+HttpRequest = Request[Any, Any, Any]
+NDJSON = {"content-type": "application/x-ndjson"}
+
+API_VERSION = "0.33.0"
+"""The version of Ollama whose API this is."""
+
+
+class ModelBody(msgspec.Struct):
+    """A body that names a model."""
+
+    model: str
+
+
+@post("/api/chat", summary="Answer a conversation (Ollama)")
+async def chat(request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]) -> Any:
+    """Ollama's chat, streamed unless `stream` is false."""
+    question = await decoded(request, ollama.decode_chat)
+    return await unless_left(request.receive, _answer(question, pipeline, telemetry, chat=True))
+
+
+@post("/api/generate", summary="Answer a prompt (Ollama)")
+async def generate(
+    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
+) -> Any:
+    """Ollama's generate, streamed unless `stream` is false."""
+    question = await decoded(request, ollama.decode_generate)
+    return await unless_left(request.receive, _answer(question, pipeline, telemetry, chat=False))
+
+
+@post("/api/embed", summary="Embed texts (Ollama)", status_code=200)
+async def embed(
+    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
+) -> Response[bytes]:
+    """Ollama's embed. Inputs embedded before are not embedded again."""
+    started = time.monotonic_ns()
+    questions = await decoded(request, ollama.decode_embed)
+    model = questions[0].model
+    head = reply.head("embd-", model)
+    vectors = await unless_left(request.receive, pipeline.embed(questions, DEFAULT_SCOPE, head.id))
+    headers = describing_vectors(vectors)
+    telemetry.replied("embedding", model, headers["x-askonce-cache"], "")
+    content = ollama.embeddings(model, vectors.values, vectors.usage, time.monotonic_ns() - started)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+@get("/api/tags", summary="List models (Ollama)")
+async def tags(router: NamedDependency[Router]) -> dict[str, Any]:
+    """Every model by the name clients use."""
+    return {"models": [await _tag(router, name) for name in router.models()]}
+
+
+@get("/api/ps", summary="List loaded models (Ollama)")
+async def ps(router: NamedDependency[Router]) -> dict[str, Any]:
+    """Every model that answers now."""
+    found = [await _tag(router, name) for name in router.models()]
+    return {"models": [model for model in found if model["digest"]]}
+
+
+@post("/api/show", summary="Describe a model (Ollama)", status_code=200)
+async def show(request: HttpRequest, router: NamedDependency[Router]) -> dict[str, Any]:
+    """One model. 404 when there is none of this name."""
+    name = body.typed(body.decode(await request.body()), ModelBody).model
+    router.backend(name)
+    tag = await _tag(router, name)
+    return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
+
+
+@get("/api/version", summary="The version (Ollama)")
+async def version() -> dict[str, str]:
+    """The version of Ollama whose API this is."""
+    return {"version": API_VERSION}
+
+
+async def _answer(question: Question, pipeline: Pipeline, telemetry: Telemetry, *, chat: bool) -> Any:
+    head = reply.head("ollama-", question.model)
+    answer = await pipeline.answer(question, DEFAULT_SCOPE, head.id)
+    headers = describing(answer)
+    if question.stream:
+        first = await anext(answer.chunks)
+        if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
+            await anext(answer.chunks, None)
+        telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+        return EventStream(NDJSON | headers, _lines(head, first, answer, chat=chat), answer.chunks)
+    async with aclosing(answer.chunks) as arriving:
+        chunks = [chunk async for chunk in arriving]
+    telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+    content = ollama.whole(head, _steps(chunks), _usage(chunks), chat=chat)
+    return Response(content, media_type="application/json", headers=headers, status_code=200)
+
+
+async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) -> AsyncGenerator[bytes]:
+    chunks = [first]
+    async with aclosing(answer.chunks) as arriving:
+        yield ollama.line(head, first, chat=chat)
+        try:
+            async for chunk in arriving:
+                chunks.append(chunk)
+                if line := ollama.line(head, chunk, chat=chat):
+                    yield line
+        except BackendError as error:
+            # Too late for a status: Ollama's client raises on this line.
+            yield msgspec.json.encode({"error": str(error)}) + b"\n"
+            return
+    yield ollama.last_line(head, _steps(chunks), _usage(chunks), chat=chat)
+
+
+def _steps(chunks: list[Chunk]) -> list[Chunk]:
+    return [chunk for chunk in chunks if chunk.usage is None]
+
+
+def _usage(chunks: list[Chunk]) -> Usage:
+    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
+
+
+async def _tag(router: Router, name: str) -> dict[str, Any]:
+    try:
+        identity = await router.backend(name).identity()
+    except BackendError:
+        identity = Identity("", "", "")
+    details = {
+        "format": "gguf" if identity.engine == "llamacpp" else "",
+        "family": "",
+        "families": None,
+        "parameter_size": "",
+        "quantization_level": "",
+    }
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": "1970-01-01T00:00:00Z",
+        "size": 0,
+        "digest": identity.model_version,
+        "details": details,
+    }

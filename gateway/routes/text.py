@@ -1,0 +1,113 @@
+"""`/v1/chat/completions` and `/v1/completions`: one flow, two dialects."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.di import NamedDependency
+from litestar.types import ASGIApp
+
+from gateway.canonical import Request as Question
+from gateway.errors import BackendError, envelope
+from gateway.pipeline import Answer, Pipeline
+from gateway.routes.headers import DEFAULT_SCOPE, describing
+from gateway.routes.leaving import EventStream, unless_left
+from gateway.routes.reading import decoded
+from gateway.telemetry import Telemetry
+from gateway.wire import openai_chat, openai_completions, reply
+from storage.entry import Chunk, Usage
+
+HttpRequest = Request[Any, Any, Any]
+
+
+class Wire(Protocol):
+    """A dialect of text generation: the functions a module in `wire/` offers."""
+
+    @property
+    def PREFIX(self) -> str:  # noqa: N802 -- a module's constant, seen as an attribute
+        """What reply ids begin with."""
+        ...
+
+    def decode(self, data: bytes) -> Question:
+        """Bytes -> request."""
+        ...
+
+    def opening(self, head: reply.Head, choices: int) -> bytes:
+        """The events before the first step."""
+        ...
+
+    def event(self, head: reply.Head, chunk: Chunk) -> bytes:
+        """One step as an event."""
+        ...
+
+    def closing(self, head: reply.Head, usage: Usage | None) -> bytes:
+        """The events after the last step."""
+        ...
+
+    def whole(self, head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:
+        """All steps as one reply."""
+        ...
+
+
+@post("/v1/chat/completions", summary="Answer a conversation")
+async def chat(
+    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
+) -> ASGIApp:
+    """OpenAI's chat completions, streamed or whole."""
+    return await _reply(request, pipeline, telemetry, openai_chat)
+
+
+@post("/v1/completions", summary="Continue a text")
+async def completions(
+    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
+) -> ASGIApp:
+    """OpenAI's completions, streamed or whole."""
+    return await _reply(request, pipeline, telemetry, openai_completions)
+
+
+async def _reply(request: HttpRequest, pipeline: Pipeline, telemetry: Telemetry, wire: Wire) -> Any:
+    question = await decoded(request, wire.decode)
+    head = reply.head(wire.PREFIX, question.model)
+    return await unless_left(request.receive, _answer(question, head, pipeline, telemetry, wire))
+
+
+async def _answer(question: Question, head: reply.Head, pipeline: Pipeline, telemetry: Telemetry, wire: Wire) -> Any:
+    answer = await pipeline.answer(question, DEFAULT_SCOPE, head.id)
+    headers = describing(answer)
+    if question.stream:
+        # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.
+        first = await anext(answer.chunks)
+        if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
+            await anext(answer.chunks, None)
+        telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+        return EventStream(headers, _events(question, head, wire, first, answer), answer.chunks)
+    async with aclosing(answer.chunks) as arriving:
+        chunks = [chunk async for chunk in arriving]
+    telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+    content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), _usage(chunks))
+    return Response(content, media_type="application/json", headers=headers, status_code=200)
+
+
+async def _events(
+    question: Question, head: reply.Head, wire: Wire, first: Chunk, answer: Answer
+) -> AsyncGenerator[bytes]:
+    usage = first.usage or Usage()
+    async with aclosing(answer.chunks) as arriving:
+        yield wire.opening(head, question.choices) + (b"" if first.usage else wire.event(head, first))
+        try:
+            async for chunk in arriving:
+                if chunk.usage is None:
+                    yield wire.event(head, chunk)
+                else:
+                    usage += chunk.usage
+        except BackendError as error:
+            # Too late for a status: OpenAI's clients raise on this event, and no [DONE] follows.
+            yield b"data: " + msgspec.json.encode(envelope(error)) + b"\n\n"
+            return
+    yield wire.closing(head, usage if question.include_usage else None)
+
+
+def _usage(chunks: Iterable[Chunk]) -> Usage:
+    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())

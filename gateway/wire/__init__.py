@@ -1,0 +1,1 @@
+"""Dialects: pure functions from bytes to `Request` and from `Chunk` to bytes."""

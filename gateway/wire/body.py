@@ -1,0 +1,130 @@
+"""Request bytes -> a JSON object and its typed fields, with an error that says how to mend what is wrong."""
+
+import json
+import re
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from gateway.errors import InvalidRequest
+
+MAX_DEPTH = 100
+MAX_VALUES = 1_000_000
+_TOLD_CHARACTERS = 80
+# A string that never ends is one token too, and nothing is tried twice: time stays linear in the body.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{\]}]', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+
+T = TypeVar("T")
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`.
+
+    Raises `InvalidRequest` for bytes that are not UTF-8, malformed JSON, a name that occurs twice in one object,
+    NaN and infinities, more than `MAX_DEPTH` levels or `MAX_VALUES` values,
+    half surrogate pairs, and anything that is not an object.
+    """
+    text = _utf8(body)
+    _bounded(body)
+    try:
+        value: Any = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        message = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        raise InvalidRequest(message, code="invalid_json") from error
+    except ValueError as error:  # an integer of more digits than Python reads
+        message = "The body holds a number with too many digits."
+        raise InvalidRequest(message, code="invalid_json") from error
+    if not isinstance(value, dict):
+        message = 'The body must be a JSON object, such as {"model": …, "messages": […]}.'
+        raise InvalidRequest(message, code="invalid_json")
+    if _SURROGATE.search(body):
+        _whole_characters(value)
+    return value
+
+
+def typed(raw: dict[str, Any], shape: type[T]) -> T:
+    """The known fields of `raw`, checked. Raises `InvalidRequest` naming the first field that does not fit."""
+    try:
+        return msgspec.convert(raw, shape)
+    except msgspec.ValidationError as error:
+        raise _misfit(str(error)) from error
+
+
+def unknown(raw: dict[str, Any], shape: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields of `raw` that `shape` does not know."""
+    known = set(shape.__struct_encode_fields__)
+    return {name: value for name, value in raw.items() if name not in known}
+
+
+def _utf8(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = (
+            f"The body is not valid UTF-8: byte {error.start} ({error.object[error.start]:#04x}) fits no character."
+        )
+        raise InvalidRequest(message, code="invalid_utf8") from error
+
+
+def _bounded(body: bytes) -> None:
+    """Refuse absurd nesting before a recursive parser meets it, and more values than any prompt has."""
+    opened = body.count(b"[") + body.count(b"{")
+    if opened + body.count(b",") > MAX_VALUES:
+        message = f"The body holds more than {MAX_VALUES} values."
+        raise InvalidRequest(message, code="too_many_values")
+    if opened <= MAX_DEPTH:
+        return
+    depth = 0
+    for token in _TOKEN.finditer(body):
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                message = f"The body is nested deeper than {MAX_DEPTH} levels."
+                raise InvalidRequest(message, code="nesting_too_deep")
+        elif mark in b"]}":
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        twice = twice[:_TOLD_CHARACTERS].encode(errors="replace").decode()
+        message = f"The name {twice!r} occurs twice in one object; which value counts would be a guess."
+        raise InvalidRequest(message, param=twice, code="duplicate_key")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    message = f"{name} is not JSON; leave the field out or send a number."
+    raise InvalidRequest(message, code="invalid_json")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        message = f"The number {digits[:20]} is too large."
+        raise InvalidRequest(message, code="invalid_json")
+    return value
+
+
+def _whole_characters(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        message = "A string holds half of a surrogate pair (\\ud800–\\udfff), which is not a character."
+        raise InvalidRequest(message, code="invalid_unicode") from error
+
+
+def _misfit(reason: str) -> InvalidRequest:
+    found = _PATH.match(reason)
+    what, path = (found["what"], found["path"] or "") if found else (reason, "")
+    if missing := re.match(r"Object missing required field `(\w+)`", what):
+        param = f"{path.removeprefix('$').removeprefix('.')}.{missing[1]}".removeprefix(".")
+        return InvalidRequest(f"'{param}' is missing.", param=param, code="missing_field")
+    param = path.removeprefix("$").removeprefix(".") or None
+    return InvalidRequest(f"'{param or 'body'}': {what[:1].lower()}{what[1:]}.", param=param, code="invalid_value")

@@ -1,0 +1,268 @@
+"""Ollama's `/api/chat`, `/api/generate` and `/api/embed`: bytes -> Request, and Chunks -> NDJSON lines or one reply.
+
+A question asked here and the same one asked in OpenAI's dialect are one question: both become the same `Request`.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.canonical import Request
+from gateway.errors import InvalidRequest
+from gateway.wire import body, reply, sampling
+from storage.entry import Chunk, Usage
+from storage.vector import unpacked
+
+SAID = {"temperature": 0.8, "top_p": 0.9}
+SAID_EXTRA = {"top_k": 40}
+"""Ollama's documented defaults, where they differ from OpenAI's."""
+
+_RENAMED = {"num_predict": "max_tokens"}
+_KNOWN = frozenset({"temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "max_tokens"})
+_Name = Annotated[str, Meta(min_length=1)]
+
+
+class Options(msgspec.Struct, kw_only=True):
+    """The options this gateway knows; others travel on."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    seed: sampling.Seed | None = None
+    stop: sampling.Stop | None = None
+    presence_penalty: sampling.Penalty | None = None
+    frequency_penalty: sampling.Penalty | None = None
+    num_predict: Annotated[int, Meta(ge=-2)] | None = None
+
+
+class Message(msgspec.Struct):
+    """One turn."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    images: list[str] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_name: str | None = None
+    thinking: str | None = None
+
+
+class Common(msgspec.Struct, kw_only=True):
+    """Fields of both text endpoints."""
+
+    model: _Name
+    stream: bool | None = None
+    options: Options | None = None
+    format: Literal["json", ""] | dict[str, Any] | None = None
+    keep_alive: str | float | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+
+class ChatBody(Common, kw_only=True):
+    """The fields of `/api/chat` this gateway knows."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    tools: list[dict[str, Any]] | None = None
+
+
+class GenerateBody(Common, kw_only=True):
+    """The fields of `/api/generate` this gateway knows."""
+
+    prompt: Annotated[str, Meta(min_length=1)]
+    suffix: str | None = None
+    system: str | None = None
+    images: list[str] | None = None
+    raw: bool | None = None
+
+
+class EmbedBody(msgspec.Struct, kw_only=True):
+    """The fields of `/api/embed` this gateway knows."""
+
+    model: _Name
+    input: Annotated[str, Meta(min_length=1)] | Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    keep_alive: str | float | None = None
+
+
+def decode_chat(data: bytes) -> Request:
+    """The conversation in `data`. Raises `InvalidRequest`."""
+    raw = body.decode(data)
+    fields = body.typed(raw, ChatBody)
+    prompt: dict[str, Any] = {"messages": [_message(message) for message in raw["messages"]]}
+    if fields.tools:
+        prompt["tools"] = raw["tools"]
+    return _request("chat", raw, fields, prompt)
+
+
+def decode_generate(data: bytes) -> Request:
+    """The prompt in `data`: a conversation of one turn, or with `raw` a text to continue. Raises `InvalidRequest`."""
+    raw = body.decode(data)
+    fields = body.typed(raw, GenerateBody)
+    if fields.suffix and (fields.system or fields.images):
+        message = "'suffix' completes a bare text; leave out 'system' and 'images'."
+        raise InvalidRequest(message, param="suffix", code="invalid_value")
+    if fields.raw or fields.suffix:
+        prompt: dict[str, Any] = {"prompt": fields.prompt} | ({"suffix": fields.suffix} if fields.suffix else {})
+        return _request("completion", raw, fields, prompt)
+    system = [{"role": "system", "content": fields.system}] if fields.system else []
+    user = _message({"role": "user", "content": fields.prompt, "images": fields.images})
+    return _request("chat", raw, fields, {"messages": [*system, user]})
+
+
+def decode_embed(data: bytes) -> tuple[Request, ...]:
+    """The requests in `data`, one for each input. Raises `InvalidRequest`."""
+    raw = body.decode(data)
+    fields = body.typed(raw, EmbedBody)
+    inputs = [fields.input] if isinstance(fields.input, str) else fields.input
+    params = {"dimensions": fields.dimensions} if fields.dimensions else {}
+    extra = body.unknown(raw, EmbedBody)
+    return tuple(
+        Request(kind="embedding", model=fields.model, prompt={"input": text}, params=params, extra=extra)
+        for text in inputs
+    )
+
+
+def line(head: reply.Head, chunk: Chunk, *, chat: bool) -> bytes:
+    """One step as a line; nothing for a step that only ends the answer."""
+    if not (chunk.content or chunk.reasoning):
+        return b""
+    return _line({**_frame(head), **_said(chunk.content, chunk.reasoning, [], chat=chat), "done": False})
+
+
+def last_line(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
+    """The line that ends a stream: tool calls, why it ended, counts and times."""
+    return _line({**_frame(head), **_said("", "", chunks, chat=chat), **_ending(chunks, usage)})
+
+
+def whole(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
+    """All steps as one reply."""
+    content = "".join(chunk.content for chunk in chunks)
+    reasoning = "".join(chunk.reasoning for chunk in chunks)
+    said = _said(content, reasoning, chunks, chat=chat)
+    logprobs = (reply.logprobs(chunks) or {}).get("content")
+    extra = {"logprobs": logprobs} if logprobs else {}
+    return msgspec.json.encode({**_frame(head), **said, **extra, **_ending(chunks, usage)})
+
+
+def embeddings(model: str, vectors: Sequence[bytes], usage: Usage, total_ns: int) -> bytes:
+    """The reply to `/api/embed`."""
+    counts = {"total_duration": total_ns, "load_duration": 0, "prompt_eval_count": usage.prompt_tokens}
+    return msgspec.json.encode({"model": model, "embeddings": [unpacked(v) for v in vectors], **counts})
+
+
+def _request(
+    kind: Literal["chat", "completion"], raw: dict[str, Any], fields: Common, prompt: dict[str, Any]
+) -> Request:
+    given: dict[str, Any] = {name: value for name, value in (raw.get("options") or {}).items() if value is not None}
+    if wrong := given.keys() & set(_RENAMED.values()):
+        named = wrong.pop()
+        right = next(name for name, other in _RENAMED.items() if other == named)
+        message = f"Ollama has no option '{named}'; it is called '{right}'."
+        raise InvalidRequest(message, param=f"options.{named}", code="invalid_value")
+    options = {_RENAMED.get(name, name): value for name, value in given.items()}
+    if options.get("max_tokens", 0) < 0:  # -1 and -2 mean no limit
+        del options["max_tokens"]
+    known = {name: value for name, value in options.items() if name in _KNOWN}
+    if fields.logprobs:
+        most = fields.top_logprobs or 0
+        known |= {"logprobs": True, "top_logprobs": most} if kind == "chat" else {"logprobs": most}
+    unknown = {name: value for name, value in options.items() if name not in _KNOWN}
+    if wanted := _response_format(fields.format):
+        prompt["response_format"] = wanted
+    return Request(
+        kind=kind,
+        model=fields.model,
+        prompt=prompt,
+        params=sampling.params(SAID | known, _KNOWN | {"logprobs", "top_logprobs"}),
+        extra=SAID_EXTRA | unknown | body.unknown(raw, type(fields)),
+        stream=fields.stream is not False,
+        include_usage=True,
+    )
+
+
+def _response_format(wanted: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    if isinstance(wanted, dict):
+        return {"type": "json_schema", "json_schema": {"name": "format", "schema": wanted}}
+    return {"type": "json_object"} if wanted else None
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    """A message in OpenAI's shape: images as parts, tool arguments as text."""
+    sent: dict[str, Any] = {"role": message["role"], "content": message.get("content", "")}
+    if images := message.get("images"):
+        parts = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
+        sent["content"] = [{"type": "text", "text": sent["content"]}, *parts]
+    if calls := message.get("tool_calls"):
+        sent["tool_calls"] = [_tool_call(place, call) for place, call in enumerate(calls)]
+    if name := message.get("tool_name"):
+        sent["tool_call_id"] = name
+    return sent
+
+
+_SIGNATURES = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklG": "webp"}
+
+
+def _data_url(image: str) -> str:
+    kind = next((name for start, name in _SIGNATURES.items() if image.startswith(start)), None)
+    if kind is None:
+        message = "'images' takes base64 of PNG, JPEG, GIF or WebP files."
+        raise InvalidRequest(message, param="images", code="invalid_value")
+    return f"data:image/{kind};base64,{image}"
+
+
+def _tool_call(place: int, call: dict[str, Any]) -> dict[str, Any]:
+    function: dict[str, Any] = call.get("function") or {}
+    arguments = msgspec.json.encode(function.get("arguments") or {}).decode()
+    return {
+        "id": f"call_{place}",
+        "type": "function",
+        "function": {"name": function.get("name"), "arguments": arguments},
+    }
+
+
+def _frame(head: reply.Head) -> dict[str, Any]:
+    return {"model": head.model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+
+
+def _said(content: str, reasoning: str, chunks: Iterable[Chunk], *, chat: bool) -> dict[str, Any]:
+    thinking = {"thinking": reasoning} if reasoning else {}
+    if not chat:
+        return {"response": content, **thinking}
+    calls = [_called(call) for call in reply.message(chunks).get("tool_calls", ())]
+    return {
+        "message": {"role": "assistant", "content": content, **thinking, **({"tool_calls": calls} if calls else {})}
+    }
+
+
+def _called(call: dict[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    try:
+        arguments = msgspec.json.decode(function["arguments"] or "{}")
+    except msgspec.DecodeError:
+        arguments = {"arguments": function["arguments"]}  # a model's text that is no JSON: shown rather than lost
+    return {"function": {"name": function["name"], "arguments": arguments}}
+
+
+def _ending(chunks: Sequence[Chunk], usage: Usage) -> dict[str, Any]:
+    finish = next((chunk.finish_reason for chunk in chunks if chunk.finish_reason), "stop")
+    first, last = (chunks[0].after_ms, chunks[-1].after_ms) if chunks else (0.0, 0.0)
+    return {
+        "done": True,
+        "done_reason": "length" if finish == "length" else "stop",
+        "total_duration": _ns(last),
+        "load_duration": 0,
+        "prompt_eval_count": usage.prompt_tokens,
+        "prompt_eval_duration": _ns(first),
+        "eval_count": usage.completion_tokens,
+        "eval_duration": _ns(last - first),
+    }
+
+
+def _ns(ms: float) -> int:
+    return round(ms * 1_000_000)
+
+
+def _line(value: object) -> bytes:
+    return msgspec.json.encode(value) + b"\n"

@@ -1,0 +1,142 @@
+"""OpenAI's `/v1/chat/completions`: bytes -> Request, and Chunks -> its two kinds of reply."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.canonical import Request
+from gateway.wire import body, reply, sampling
+from storage.entry import Chunk, Usage
+
+PREFIX = "chatcmpl-"
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class Part(msgspec.Struct):
+    """One piece of a message that is more than text."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(msgspec.Struct):
+    """One turn. Fields not named here travel and count all the same."""
+
+    role: Role
+    content: str | list[Part] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class ChatBody(sampling.Sampling, kw_only=True):
+    """The fields of a chat completion request this gateway knows."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    max_completion_tokens: sampling.Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+
+
+PROMPT = frozenset({"messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"})
+PARAMS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "n",
+        "presence_penalty",
+        "frequency_penalty",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "seed",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+    }
+)
+
+
+def decode(data: bytes) -> Request:
+    """The request in `data`. Raises `InvalidRequest`."""
+    raw = body.decode(data)
+    fields = body.typed(raw, ChatBody)
+    options = fields.stream_options
+    return Request(
+        kind="chat",
+        model=fields.model,
+        prompt=sampling.asked(raw, PROMPT),
+        params=sampling.params(raw, PARAMS),
+        extra=body.unknown(raw, ChatBody),
+        stream=bool(fields.stream),
+        include_usage=bool(options and options.include_usage),
+        size_bytes=len(data),
+    )
+
+
+def opening(head: reply.Head, choices: int) -> bytes:
+    """The events that open a stream: one role for each choice."""
+    return b"".join(_event(head, i, {"role": "assistant", "content": ""}, None, None) for i in range(choices))
+
+
+def event(head: reply.Head, chunk: Chunk) -> bytes:
+    """One step as an event of the stream."""
+    delta: dict[str, Any] = {}
+    if chunk.content or not (chunk.finish_reason or chunk.tool_calls or chunk.reasoning or chunk.refusal):
+        delta["content"] = chunk.content
+    if chunk.reasoning:
+        delta["reasoning_content"] = chunk.reasoning
+    if chunk.refusal:
+        delta["refusal"] = chunk.refusal
+    if chunk.tool_calls:
+        delta["tool_calls"] = chunk.tool_calls
+    return _event(head, chunk.index, delta, chunk.logprobs, chunk.finish_reason)
+
+
+def closing(head: reply.Head, usage: Usage | None) -> bytes:
+    """The events that end a stream: the usage, if it was asked for, and `[DONE]`."""
+    if usage is None:
+        return reply.DONE
+    return reply.sse({**_frame(head, "chat.completion.chunk"), "choices": [], "usage": reply.usage(usage)}) + reply.DONE
+
+
+def whole(head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:
+    """All steps folded into one JSON reply."""
+    steps: defaultdict[int, list[Chunk]] = defaultdict(list)
+    for chunk in chunks:
+        steps[chunk.index].append(chunk)
+    choices = [_choice(index, steps[index]) for index in sorted(steps)]
+    frame = _frame(head, "chat.completion")
+    return msgspec.json.encode({**frame, "choices": choices, "usage": reply.usage(usage)})
+
+
+def _event(
+    head: reply.Head, index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None
+) -> bytes:
+    choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish}
+    if logprobs is not None:
+        choice["logprobs"] = logprobs
+    return reply.sse({**_frame(head, "chat.completion.chunk"), "choices": [choice]})
+
+
+def _frame(head: reply.Head, kind: str) -> dict[str, Any]:
+    return {"id": head.id, "object": kind, "created": head.created, "model": head.model}
+
+
+def _choice(index: int, steps: list[Chunk]) -> dict[str, Any]:
+    message = reply.message(steps)
+    finish = next((step.finish_reason for step in steps if step.finish_reason), None)
+    return {"index": index, "message": message, "logprobs": reply.logprobs(steps), "finish_reason": finish}

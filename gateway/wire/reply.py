@@ -1,0 +1,83 @@
+"""The pieces OpenAI's text replies share: events, usage, folded messages and log-probabilities."""
+
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from storage.entry import Chunk, Usage
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What every reply has of its own, even when its answer is an old one."""
+
+    id: str
+    created: int
+    model: str
+
+
+def head(prefix: str, model: str) -> Head:
+    """A fresh head for one reply."""
+    return Head(prefix + uuid.uuid4().hex, int(time.time()), model)
+
+
+def sse(value: object) -> bytes:
+    """One server-sent event."""
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def usage(counts: Usage) -> dict[str, Any]:
+    """Usage in OpenAI's shape."""
+    shown: dict[str, Any] = {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+    }
+    if counts.cached_tokens is not None:
+        shown["prompt_tokens_details"] = {"cached_tokens": counts.cached_tokens}
+    return shown
+
+
+def message(steps: Iterable[Chunk]) -> dict[str, Any]:
+    """The steps of one choice folded into an assistant message."""
+    steps = list(steps)
+    calls = _tool_calls(steps)
+    content = "".join(step.content for step in steps)
+    refusal = "".join(step.refusal for step in steps)
+    folded: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if not content and (calls or refusal) else content,
+        "refusal": refusal or None,
+    }
+    if reasoning := "".join(step.reasoning for step in steps):
+        folded["reasoning_content"] = reasoning
+    if calls:
+        folded["tool_calls"] = calls
+    return folded
+
+
+def logprobs(steps: Iterable[Chunk]) -> dict[str, Any] | None:
+    """The steps' log-probability lists, joined; None when no step has any."""
+    joined: dict[str, Any] = {}
+    for step in steps:
+        for name, values in (step.logprobs or {}).items():
+            old = joined.get(name)
+            joined[name] = [*(old or []), *values] if values is not None else old
+    return joined or None
+
+
+def _tool_calls(steps: Iterable[Chunk]) -> list[dict[str, Any]]:
+    """Join the deltas of each tool call: names come once, arguments in pieces."""
+    calls: dict[int, dict[str, Any]] = {}
+    for delta in (delta for step in steps for delta in step.tool_calls):
+        place = int(delta.get("index", 0))
+        call = calls.setdefault(place, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
+        call["id"] = delta.get("id") or call["id"]
+        function: dict[str, Any] = delta.get("function") or {}
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+    return [calls[place] for place in sorted(calls)]

@@ -1,0 +1,1 @@
+"""What shapes the database: numbered steps, forward only, and views that are applied again each time."""

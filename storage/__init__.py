@@ -1,0 +1,1 @@
+"""Query -> Entry, and Entry -> kept: the tiers an answer lives in, and the servers behind them."""

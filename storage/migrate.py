@@ -1,0 +1,132 @@
+"""migrations/*.sql -> the database's schema: numbered, forward only, one at a time even when many start at once."""
+
+import hashlib
+import re
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from storage import sql
+from storage.errors import MigrationError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.resources.abc import Traversable
+
+LOCK = 0x61736B6F6E6365
+"""The advisory lock: "askonce" in ASCII."""
+
+_CONNECT_S = 10
+_NAME = re.compile(r"(\d{4})_\w+\.sql")
+
+
+class UnreachableError(StorageError):
+    """The database cannot be reached."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One migration: a number, its file and the sha256 of its text."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """What was applied, so that an edited migration is noticed."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One migration and when it was applied, as text; None while it was not."""
+
+    number: int
+    name: str
+    applied_at: str | None
+
+
+def steps() -> list[Step]:
+    """The numbered migrations, in order."""
+    found = [file for file in _files("migrations") if _NAME.fullmatch(file.name)]
+    return sorted((Step(int(f.name[:4]), f.name, f.read_text("utf-8")) for f in found), key=lambda step: step.number)
+
+
+async def migrate(url: str) -> list[Step]:
+    """Apply what is missing, then the views. Returns the steps that were applied now.
+
+    Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, or a step
+    fails, and `UnreachableError`.
+    """
+    connection = await _connected(url)
+    try:
+        await connection.execute("select pg_advisory_lock($1)", LOCK)
+        return await _apply(connection)
+    finally:
+        await connection.close(timeout=5)
+
+
+async def status(url: str) -> list[Status]:
+    """Every migration this version knows, and when it was applied. Changes nothing. Raises `UnreachableError`."""
+    connection = await _connected(url)
+    try:
+        applied = await _applied(connection)
+    finally:
+        await connection.close(timeout=5)
+    when = {row["number"]: row["applied_at"].isoformat() for row in applied}
+    return [Status(step.number, step.name, when.get(step.number)) for step in steps()]
+
+
+async def _connected(url: str) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(url, timeout=_CONNECT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        message = f"Postgres cannot be reached ({type(error).__name__}: {error})."
+        raise UnreachableError(message) from error
+
+
+async def _apply(connection: asyncpg.Connection) -> list[Step]:
+    known = {row["number"]: row["sha256"] for row in await _applied(connection)}
+    _check(known)
+    missing = [step for step in steps() if step.number not in known]
+    if not known:
+        await _execute(connection, "The table of migrations", sql.query("migrations_create"))
+    for step in missing:
+        async with connection.transaction():
+            await _execute(connection, step.name, step.text)
+            await connection.execute(sql.query("migrations_put"), step.number, step.name, step.sha256)
+    for view in sorted(_files("migrations/views"), key=lambda file: file.name):
+        await _execute(connection, f"views/{view.name}", view.read_text("utf-8"))
+    return missing
+
+
+async def _execute(connection: asyncpg.Connection, name: str, text: str) -> None:
+    try:
+        await connection.execute(text)
+    except asyncpg.PostgresError as error:
+        message = f"{name} cannot be applied: {error}."
+        raise MigrationError(message) from error
+
+
+def _check(known: dict[int, str]) -> None:
+    ours = {step.number: step for step in steps()}
+    for number, sha256 in known.items():
+        if number not in ours:
+            message = f"The database has migration {number:04}, which this version does not know; use a newer askonce."
+            raise MigrationError(message)
+        if ours[number].sha256 != sha256:
+            message = f"Migration {ours[number].name} has changed since it was applied; add a new one instead."
+            raise MigrationError(message)
+
+
+async def _applied(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+    if await connection.fetchval("select to_regclass('askonce.migrations')") is None:
+        return []
+    return await connection.fetch(sql.query("migrations_get"))
+
+
+def _files(folder: str) -> "Iterator[Traversable]":
+    package, _, inner = folder.partition("/")
+    root = resources.files(package)
+    return (file for file in (root / inner if inner else root).iterdir() if file.name.endswith(".sql"))

@@ -1,0 +1,55 @@
+"""The tier replicas share: encoded entries in Redis, each with a time to live that a hit does not extend."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import redis.asyncio
+
+from storage import entry
+from storage.entry import Entry
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+PREFIX = b"askonce:1:entry:"
+"""The number changes when the encoding does, so that an old replica's entries are never misread."""
+
+
+class RedisTier:
+    """Entries under `PREFIX` + key."""
+
+    name = "redis"
+
+    def __init__(self, client: "Redis", ttl_s: int) -> None:
+        self._client = client
+        self._ttl_s = ttl_s
+
+    async def get(self, key: bytes) -> Entry | None:
+        """The entry of `key`; None also for bytes that are no entry, or the entry of another key."""
+        data: Any = await self._client.get(PREFIX + key)
+        try:
+            found = entry.decode(data) if data is not None else None
+        except msgspec.DecodeError:
+            return None
+        return found if found and found.query.key == key else None
+
+    async def put(self, items: Sequence[Entry]) -> None:
+        """Keep `items`, in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        for item in items:
+            pipeline.set(PREFIX + item.query.key, entry.encode(item), ex=self._ttl_s, nx=True)
+        await pipeline.execute()
+
+    async def ping(self) -> None:
+        """Raise when the server does not answer."""
+        await self._client.ping()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def connect(url: str, ttl_s: int) -> RedisTier:
+    """A tier on the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used."""
+    return RedisTier(redis.asyncio.Redis.from_url(url, socket_connect_timeout=2), ttl_s)

@@ -1,0 +1,66 @@
+"""Query -> Entry: the ordered walk through the tiers, nearest first, and the way back up."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from storage.entry import Entry
+from storage.errors import StorageError
+from storage.guard import GuardedTier
+from storage.memory import MemoryTier
+from storage.writer import Writer
+
+FLUSH_S = 5.0
+MAX_WAITING = 4096
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An entry and the tier that had it."""
+
+    entry: Entry
+    tier: str
+
+
+class Tiers:
+    """Memory, then each lower tier. A fault below costs its deadline, never the answer."""
+
+    def __init__(self, memory: MemoryTier, lower: Sequence[GuardedTier], on_drop: Callable[[str], None]) -> None:
+        self._memory = memory
+        self._lower = lower
+        self._writers = [Writer(tier, MAX_WAITING, on_drop) for tier in lower]
+
+    async def get(self, key: bytes) -> Found | None:
+        """The nearest entry of `key`; it is promoted to every tier above the one that had it."""
+        if (entry := self._memory.get(key)) is not None:
+            return Found(entry, self._memory.name)
+        for place, tier in enumerate(self._lower):
+            if (entry := await tier.get(key)) is not None:
+                self._memory.put(entry)
+                for writer in self._writers[:place]:
+                    writer.put(entry)
+                return Found(entry, tier.name)
+        return None
+
+    def put(self, entry: Entry) -> None:
+        """Keep `entry`: in memory now, below soon."""
+        self._memory.put(entry)
+        for writer in self._writers:
+            writer.put(entry)
+
+    async def health(self) -> dict[str, str]:
+        """`ok` or what is wrong, for each lower tier."""
+        return dict(await asyncio.gather(*(_health(tier) for tier in self._lower)))
+
+    async def aclose(self) -> None:
+        """Keep what is waiting, then let go of connections."""
+        await asyncio.gather(*(writer.aclose(FLUSH_S) for writer in self._writers))
+        await asyncio.gather(*(tier.aclose() for tier in self._lower))
+
+
+async def _health(tier: GuardedTier) -> tuple[str, str]:
+    try:
+        await tier.ping()
+    except StorageError as error:
+        return tier.name, str(error)
+    return tier.name, "ok"

@@ -1,0 +1,169 @@
+"""`askonce serve` as a program: starting, stopping, dying and being started twice."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.acceptance.serving import ROOT, Served, short_folder
+
+MODEL = "gemma-3-askonce"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A data folder that is gone afterwards."""
+    folder = short_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def ask(url: str, text: str = "What is the capital of France?") -> httpx.Response:
+    """One question."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "temperature": 0}
+    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """All processes below `pid`."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process], within_s: float) -> bool:
+    """Whether all of them have ended in time."""
+    _, alive = psutil.wait_procs(processes, timeout=within_s)
+    return not alive
+
+
+def test_a_clean_stop_ends_every_child(folder: Path) -> None:
+    """SIGTERM: status 0, no process left."""
+    server = Served(folder, "--model", "bundled").start()
+    children = family(server.pid)
+    names = " ".join(" ".join(child.cmdline()) for child in children)
+    assert all(program in names for program in ("postgres", "redis-server", "llamacpp_server", "gateway.worker"))
+    assert server.stop() == 0
+    assert gone(children, 2)
+
+
+def test_a_killed_parent_takes_its_children_along_and_never_blocks_the_next_start(folder: Path) -> None:
+    """SIGKILL at the parent alone: everything ends, and what was answered is still there."""
+    server = Served(folder, "--model", "bundled").start()
+    assert ask(server.url).headers["x-askonce-cache"] == "miss"
+    time.sleep(1.2)  # Redis writes its file every second
+    children = family(server.pid)
+    server.kill()
+    server.start()
+    try:
+        assert ask(server.url).headers["x-askonce-cache"] == "hit"
+        assert gone(children, 10)
+    finally:
+        server.stop()
+
+
+def test_a_second_serve_on_the_same_folder_says_who_has_it(folder: Path) -> None:
+    """A clear sentence with the pid and the way out, and the first one is unharmed."""
+    server = Served(folder, "--model", "bundled").start()
+    try:
+        words = server.command("serve", "--port", "0", "--model", "bundled")
+        second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        assert second.returncode == 1
+        assert str(server.pid) in second.stderr
+        assert "--data-dir" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert ask(server.url).status_code == 200
+    finally:
+        server.stop()
+
+
+def test_a_port_that_is_taken_is_named(folder: Path) -> None:
+    """No traceback, and nothing left running."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = [sys.executable, "-m", "gateway.cli", "serve", "--data-dir", str(folder), "--port", str(port)]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_setting_is_refused_with_those_that_exist(folder: Path) -> None:
+    """A typo in a variable's name does not pass silently."""
+    words = [sys.executable, "-m", "gateway.cli", "serve", "--data-dir", str(folder)]
+    env = {**os.environ, "ASKONCE_PROT": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "ASKONCE_PROT" in done.stderr
+    assert "ASKONCE_PORT" in done.stderr
+
+
+def test_several_workers_serve_one_port_and_share_what_they_know(folder: Path) -> None:
+    """Two processes answer; one that is killed is replaced."""
+    server = Served(folder, "--model", "bundled", "--workers", "2").start()
+    try:
+        workers = [child for child in family(server.pid) if "gateway.worker" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        assert ask(server.url).status_code == 200
+        os.kill(workers[0].pid, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            now = [c for c in family(server.pid) if "gateway.worker" in " ".join(c.cmdline())]
+            if len(now) == 2 and workers[0] not in now:
+                break
+            time.sleep(0.1)
+        assert len(now) == 2
+        for _ in range(8):
+            assert ask(server.url).headers["x-askonce-cache"] == "hit"
+    finally:
+        server.stop()
+
+
+def test_without_a_hub_the_default_is_the_bundled_model_and_says_so(folder: Path) -> None:
+    """An unreachable hub costs one sentence, not the start."""
+    server = Served(folder, env={"ASKONCE_HF_ENDPOINT": "http://127.0.0.1:9"}).start()
+    try:
+        assert "bundled" in server.text
+        models = httpx.get(f"{server.url}/v1/models").json()["data"]
+        assert [model["id"] for model in models] == [MODEL]
+    finally:
+        server.stop()
+
+
+def test_migrate_status_with_and_without_a_server(folder: Path) -> None:
+    """The embedded database is asked whether it is being served or not."""
+    server = Served(folder, "--model", "bundled")
+    assert "not applied" in server.run("migrate", "--status")
+    assert "0001_completions.sql" in server.run("migrate")
+    assert "not applied" not in server.run("migrate", "--status")
+    assert "Nothing to do" in server.run("migrate")
+
+
+def test_open_streams_finish_when_the_server_stops(folder: Path) -> None:
+    """SIGTERM waits for an answer that is on its way, and keeps it."""
+    script = folder.parent / f"{folder.name}.toml"
+    script.write_text('[[line]]\nreply = "one two three four five six"\nstep_delay_s = 0.2\n')
+    backends = f'[{{"kind": "scripted", "model": "s", "script": "{script}"}}]'
+    server = Served(folder, env={"ASKONCE_BACKENDS": backends}).start()
+    body = {"model": "s", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    try:
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=30) as response:
+            lines = response.iter_lines()
+            next(lines)
+            os.kill(server.pid, signal.SIGTERM)
+            rest = list(lines)
+        assert rest[-2:] == ["data: [DONE]", ""] or rest[-1] == "data: [DONE]"
+        assert server.stop() == 0
+        server.start()
+        again = httpx.post(f"{server.url}/v1/chat/completions", json=body | {"stream": False}, timeout=30)
+        assert again.headers["x-askonce-cache"] == "hit"
+    finally:
+        server.stop()
+        script.unlink()

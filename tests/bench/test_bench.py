@@ -1,0 +1,39 @@
+"""`askonce bench --quick`: that it runs and tells everything. How fast this machine is, no test decides."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.bench import figures
+from gateway.bench.command import command
+
+EXPECTED = {
+    "start-up, warm data folder",
+    "worker memory, idle",
+    "miss adds, JSON",
+    "miss adds, SSE",
+    "hit JSON, 1 at once: throughput",
+    "miss SSE, 4 at once: p99",
+    "bare ASGI JSON, 1 at once: p50",
+    "llama.cpp JSON, 1 at once: p50",
+    "hit in redis p50",
+    "hit in postgres p50",
+}
+
+
+@pytest.mark.bench
+def test_every_figure_is_complete(tmp_path: Path) -> None:
+    """A quick run prints its verdict and writes figures with all their fields, and a picture."""
+    done = CliRunner().invoke(command, ["--quick", "--output", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "bars met: " in done.output
+    found = figures.read(tmp_path / "bench.json")
+    assert {figure.name for figure in found} >= EXPECTED
+    for figure in found:
+        # What a miss adds is a difference of two times, which a busy machine can turn around.
+        assert figure.value > 0 or "adds" in figure.name, figure
+        assert figure.unit in {"s", "ms", "MB", "1/s"}
+        assert (figure.command, bool(figure.machine), bool(figure.date)) == ("askonce bench --quick", True, True)
+    assert {figure.bar for figure in found} == {None, 3.0, 150.0}
+    assert (tmp_path / "bench.svg").read_text("utf-8").startswith("<svg ")

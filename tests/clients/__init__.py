@@ -1,0 +1,1 @@
+"""Official clients in other languages, as programs that the tests run."""

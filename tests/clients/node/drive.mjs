@@ -1,0 +1,75 @@
+// Drives an OpenAI-compatible server with the official client: one named case after another, one JSON object out.
+//
+//   node drive.mjs BASE_URL MODEL EMBEDDING_MODEL [API_KEY]
+//
+// Each case gives {ok: true, value} or {ok: false, error: {name, status, code, param, type}}; the test judges them.
+
+import OpenAI from "openai";
+
+const [baseURL, model, embeddingModel, apiKey = "unused"] = process.argv.slice(2);
+const client = new OpenAI({ baseURL, apiKey, maxRetries: 0, timeout: 60_000 });
+const messages = [{ role: "user", content: "What is the capital of France?" }];
+const greedy = { model, messages, temperature: 0, max_tokens: 8 };
+
+async function chat() {
+  const { data, response } = await client.chat.completions.create(greedy).withResponse();
+  const headers = Object.fromEntries([...response.headers].filter(([name]) => name.startsWith("x-askonce-")));
+  return { text: data.choices[0].message.content, finish: data.choices[0].finish_reason, usage: data.usage, headers };
+}
+
+async function stream() {
+  const pieces = [];
+  let finish = null;
+  let usage = null;
+  const options = { ...greedy, stream: true, stream_options: { include_usage: true } };
+  for await (const chunk of await client.chat.completions.create(options)) {
+    pieces.push(chunk.choices[0]?.delta.content ?? "");
+    finish = chunk.choices[0]?.finish_reason ?? finish;
+    usage = chunk.usage ?? usage;
+  }
+  return { text: pieces.join(""), chunks: pieces.length, finish, usage };
+}
+
+async function helper() {
+  const runner = client.chat.completions.stream(greedy);
+  let seen = "";
+  runner.on("content", (delta) => (seen += delta));
+  const final = await runner.finalChatCompletion();
+  return { text: final.choices[0].message.content, seen };
+}
+
+async function abort() {
+  const events = await client.chat.completions.create({ ...greedy, max_tokens: 200, stream: true });
+  for await (const _ of events) break; // leaving the loop closes the connection
+  return { aborted: events.controller.signal.aborted };
+}
+
+async function embeddings() {
+  const reply = await client.embeddings.create({ model: embeddingModel, input: ["one", "two"] });
+  return { count: reply.data.length, dimensions: reply.data[0].embedding.length, usage: reply.usage };
+}
+
+async function models() {
+  const ids = [];
+  for await (const entry of client.models.list()) ids.push(entry.id);
+  return { ids };
+}
+
+const unknownModel = () => client.chat.completions.create({ ...greedy, model: "no-such-model" });
+const badTemperature = () => client.chat.completions.create({ ...greedy, temperature: "hot" });
+const noMessages = () => client.chat.completions.create({ model });
+const malformed = () => client.post("/chat/completions", { body: "{", headers: { "content-type": "application/json" } });
+
+async function outcome(run) {
+  try {
+    return { ok: true, value: await run() };
+  } catch (error) {
+    const { status, code, param, type, message } = error;
+    return { ok: false, error: { name: error.constructor.name, status, code, param, type, message } };
+  }
+}
+
+const cases = { chat, stream, helper, abort, embeddings, models, unknownModel, badTemperature, noMessages, malformed };
+const results = {};
+for (const [name, run] of Object.entries(cases)) results[name] = await outcome(run);
+process.stdout.write(JSON.stringify(results));

@@ -1,0 +1,71 @@
+"""llama.cpp as a child: the bundled model answers on a private socket, a bad file gets a sentence."""
+
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.backends.llamacpp_child import llamacpp
+from gateway.models.source import BUNDLED_PATH
+from storage.embedded.folder import DataFolder, claimed
+from storage.errors import EmbeddedError
+
+
+@pytest.fixture
+def folder() -> Iterator[DataFolder]:
+    path = Path(tempfile.mkdtemp(prefix="ao-", dir="/tmp"))
+    with claimed(path) as folder:
+        yield folder
+    shutil.rmtree(path)
+
+
+async def test_it_chats_and_embeds(folder: DataFolder) -> None:
+    """One server does both, under the alias, with metrics, on a socket that only we can open."""
+    async with llamacpp(folder, BUNDLED_PATH, "the-alias") as path:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://llamacpp", timeout=60) as client:
+            question = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+            answer = (await client.post("/v1/chat/completions", json=question)).json()
+            assert answer["model"] == "the-alias"
+            assert answer["choices"][0]["message"]["role"] == "assistant"
+            embedded = (await client.post("/v1/embeddings", json={"input": ["a", "b"]})).json()
+            assert len(embedded["data"]) == 2
+            assert (await client.get("/metrics")).is_success
+            assert (await client.get("/props")).json()["total_slots"] == 4
+    assert not (folder.run / "llamacpp.pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: .*No such file"),
+        (b"not a model at all", "cannot be read: it is not a GGUF file"),
+        (b"GGUF\x03\x00\x00\x00", "cannot be read: it is cut short"),
+    ],
+)
+async def test_a_bad_file_gets_a_sentence(folder: DataFolder, content: bytes | None, message: str) -> None:
+    """The error says which file, why, and where the log is."""
+    bad = folder.models / "bad.gguf"
+    if content is not None:
+        bad.write_bytes(content)
+    with pytest.raises(EmbeddedError, match=message) as failed:
+        async with llamacpp(folder, bad, "bad"):
+            pass
+    assert str(bad) in str(failed.value)
+    assert "llamacpp.log" in str(failed.value)
+
+
+async def test_a_truncated_model_gets_a_sentence(folder: DataFolder) -> None:
+    """Its header is right, its weights are missing."""
+    cut = folder.models / "cut.gguf"
+    shutil.copyfile(BUNDLED_PATH, cut)
+    with cut.open("r+b") as file:
+        file.truncate(cut.stat().st_size * 3 // 4)
+    with pytest.raises(EmbeddedError, match="the file is damaged or of an unknown kind"):
+        async with llamacpp(folder, cut, "cut"):
+            pass

@@ -1,0 +1,115 @@
+"""The schema of a real database: made once, the same for everyone, and never silently another."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from storage import migrate
+from storage.errors import MigrationError
+from storage.migrate import Step, UnreachableError
+
+LATER = Step(2, "0002_more.sql", "create table askonce.more (id integer)")
+
+
+async def tables(url: str) -> set[str]:
+    """The names of what is in our schemas."""
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "select table_schema || '.' || table_name as name from information_schema.tables"
+        " where table_schema in ('askonce', 'api')"
+    )
+    await connection.close()
+    return {row["name"] for row in rows}
+
+
+async def test_an_empty_database_is_filled_once(empty_database_url: str) -> None:
+    """And the second time there is nothing to do."""
+    states = await migrate.status(empty_database_url)
+    assert [state.applied_at for state in states] == [None] * len(states)
+    assert await tables(empty_database_url) == set()
+    assert await migrate.migrate(empty_database_url) == migrate.steps()
+    assert {"askonce.completions", "askonce.migrations", "api.completions"} <= await tables(empty_database_url)
+    assert await migrate.migrate(empty_database_url) == []
+    assert all(state.applied_at for state in await migrate.status(empty_database_url))
+
+
+async def test_many_at_once_are_one_after_the_other(empty_database_url: str) -> None:
+    """Each replica may migrate at its start: one does it, the others find it done."""
+    done = await asyncio.gather(*(migrate.migrate(empty_database_url) for _ in range(5)))
+    assert sorted(map(len, done)) == [0, 0, 0, 0, len(migrate.steps())]
+
+
+async def test_a_later_step_is_added(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is missing is applied."""
+    ours = migrate.steps()
+    later = Step(len(ours) + 1, "0002_more.sql", LATER.text)
+    monkeypatch.setattr(migrate, "steps", lambda: [*ours, later])
+    assert [state.applied_at is None for state in await migrate.status(database_url)] == [False] * len(ours) + [True]
+    assert await migrate.migrate(database_url) == [later]
+    assert "askonce.more" in await tables(database_url)
+
+
+async def test_a_step_that_fails_leaves_nothing_behind(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is applied whole or not at all, and can be applied again once it is mended."""
+    ours = migrate.steps()
+    broken = Step(len(ours) + 1, "0002_more.sql", LATER.text + "; select 1 / 0")
+    monkeypatch.setattr(migrate, "steps", lambda: [*ours, broken])
+    with pytest.raises(MigrationError, match=r"0002_more\.sql.*division by zero"):
+        await migrate.migrate(database_url)
+    assert "askonce.more" not in await tables(database_url)
+    mended = Step(len(ours) + 1, "0002_more.sql", LATER.text)
+    monkeypatch.setattr(migrate, "steps", lambda: [*ours, mended])
+    assert await migrate.migrate(database_url) == [mended]
+
+
+async def test_a_changed_step_is_noticed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was applied is not what the file says now."""
+    first, *rest = migrate.steps()
+    monkeypatch.setattr(migrate, "steps", lambda: [Step(first.number, first.name, first.text + " "), *rest])
+    with pytest.raises(MigrationError, match=f"{first.name} has changed since it was applied; add a new one instead"):
+        await migrate.migrate(database_url)
+
+
+async def test_a_database_ahead_of_us_is_left_alone(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older askonce says that it is older."""
+    ours = migrate.steps()
+    later = Step(9999, "9999_future.sql", LATER.text)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "steps", lambda: [*ours, later])
+        await migrate.migrate(database_url)
+    with pytest.raises(MigrationError, match="has migration 9999, which this version does not know; use a newer"):
+        await migrate.migrate(database_url)
+
+
+async def test_views_are_applied_again(database_url: str) -> None:
+    """A view that somebody dropped is back."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("drop view api.completions")
+    await connection.close()
+    assert await migrate.migrate(database_url) == []
+    assert "api.completions" in await tables(database_url)
+
+
+@pytest.mark.parametrize("call", [migrate.migrate, migrate.status])
+async def test_a_database_that_cannot_be_reached_is_named(call: Any) -> None:
+    """In one sentence, without a traceback."""
+    for url in ("postgresql://u@127.0.0.1:9/x", "postgresql://u@/x?host=/nonexistent"):
+        with pytest.raises(UnreachableError, match="cannot be reached"):
+            await call(url)
+
+
+async def test_a_database_that_does_not_exist_is_named(database_url: str) -> None:
+    """The server's own sentence says which."""
+    with pytest.raises(UnreachableError, match='database "nowhere" does not exist'):
+        await migrate.migrate(re.sub(r"/test_\d+", "/nowhere", database_url))
+
+
+def test_steps_are_numbered_without_gaps() -> None:
+    """From 1, in order, named after what they do."""
+    assert [step.number for step in migrate.steps()] == list(range(1, len(migrate.steps()) + 1))
+    folder = Path(__file__).parents[2] / "migrations"
+    assert {step.name for step in migrate.steps()} == {file.name for file in folder.glob("*.sql")}

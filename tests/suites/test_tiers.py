@@ -1,0 +1,209 @@
+"""One suite for every tier, over the real servers: what goes in comes out, unchanged, or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+import redis.asyncio
+from hypothesis import HealthCheck, given, settings
+
+from storage import postgres as postgres_tier
+from storage import redis as redis_tier
+from storage.entry import Entry
+from storage.guard import Tier
+from storage.memory import MemoryTier
+from tests.suites.entries import ENTRIES, SPECIAL, made
+
+TTL_S = 1000
+
+
+class Memory:
+    """The memory tier with the interface of the others."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._tier = MemoryTier(2**26)
+
+    async def get(self, key: bytes) -> Entry | None:
+        """Get."""
+        return self._tier.get(key)
+
+    async def put(self, items: list[Entry]) -> None:
+        """Put."""
+        for item in items:
+            self._tier.put(item)
+
+    async def ping(self) -> None:
+        """Nothing can be wrong."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.fixture(params=["memory", "redis", "postgres"])
+async def tier(request: pytest.FixtureRequest, redis_url: str, database_url: str) -> AsyncIterator[Tier]:
+    """Each tier in turn, empty."""
+    if request.param == "memory":
+        made_tier: Any = Memory()
+    elif request.param == "redis":
+        made_tier = redis_tier.connect(redis_url, TTL_S)
+    else:
+        made_tier = await postgres_tier.connect(database_url, 4)
+    yield made_tier
+    await made_tier.aclose()
+
+
+async def test_what_was_never_put_is_not_there(tier: Tier) -> None:
+    """Nothing comes of nothing."""
+    assert await tier.get(made("x").query.key) is None
+    await tier.ping()
+
+
+@pytest.mark.parametrize("item", SPECIAL.values(), ids=SPECIAL)
+async def test_a_special_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> None:
+    """NUL, which Postgres cannot hold as text, huge texts, odd characters: the answer is the same."""
+    await tier.put([item])
+    assert await tier.get(item.query.key) == item
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(ENTRIES)
+async def test_any_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> None:
+    """Whatever a backend may have said."""
+    await tier.put([item])
+    found = await tier.get(item.query.key)
+    assert found is not None
+    if found != item:  # hypothesis came by here with the same key: the first one stays
+        assert found.query.key == item.query.key
+
+
+async def test_what_is_kept_never_changes(tier: Tier) -> None:
+    """A second answer to the same question is not kept, alone or in a batch."""
+    await tier.put([made("a", "first"), made("a", "in the same batch")])
+    await tier.put([made("a", "second"), made("b", "other")])
+    found, other = await tier.get(made("a").query.key), await tier.get(made("b").query.key)
+    assert found is not None
+    assert other is not None
+    assert (found.text(), other.text()) == ("first", "other")
+
+
+async def test_many_write_at_the_same_time(tier: Tier) -> None:
+    """Everything arrives, and of equal keys one wins."""
+    await asyncio.gather(*(tier.put([made(str(n % 10), f"{n}"), made(f"own {n}")]) for n in range(40)))
+    for number in range(10):
+        found = await tier.get(made(str(number)).query.key)
+        assert found is not None
+        assert int(found.text()) % 10 == number
+    for number in range(40):
+        assert await tier.get(made(f"own {number}").query.key) is not None
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\xc1", b"{}", b"\x90", b"\x81\xa5query\x80"], ids=repr)
+async def test_other_bytes_in_redis_are_no_answer(redis_url: str, data: bytes) -> None:
+    """Nor a fault."""
+    key = made("a").query.key
+    tier = redis_tier.connect(redis_url, TTL_S)
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.set(redis_tier.PREFIX + key, data)
+    assert await tier.get(key) is None
+    await tier.aclose()
+
+
+async def test_another_keys_entry_in_redis_is_no_answer(redis_url: str) -> None:
+    """Even if a reply were mixed up, nobody gets the answer to another question."""
+    item, key = made("a", "secret"), made("b").query.key
+    tier = redis_tier.connect(redis_url, TTL_S)
+    await tier.put([item])
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.copy(redis_tier.PREFIX + item.query.key, redis_tier.PREFIX + key)
+    assert await tier.get(key) is None
+    await tier.aclose()
+
+
+async def test_cancelled_reads_never_mix_up_replies(redis_url: str) -> None:
+    """A client who leaves mid-read must not leave its reply to the next reader."""
+    tier = redis_tier.connect(redis_url, TTL_S)
+    items = [made(str(number), "x" * 20_000) for number in range(50)]
+    await tier.put(items)
+    for round_ in range(20):
+        tasks = [asyncio.ensure_future(tier.get(item.query.key)) for item in items]
+        for _ in range(round_):
+            await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert [await tier.get(item.query.key) for item in items] == items
+    await tier.aclose()
+
+
+async def test_a_hit_does_not_extend_the_time_to_live(redis_url: str) -> None:
+    """Nor does a second answer."""
+    tier = redis_tier.connect(redis_url, TTL_S)
+    item = made("a", "x")
+    await tier.put([item])
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.expire(redis_tier.PREFIX + item.query.key, 50)
+        assert await tier.get(item.query.key) == item
+        await tier.put([made("a", "y")])
+        assert 0 < await client.ttl(redis_tier.PREFIX + item.query.key) <= 50
+        await tier.put([made("b")])
+        assert 50 < await client.ttl(redis_tier.PREFIX + made("b").query.key) <= TTL_S
+    await tier.aclose()
+
+
+async def test_a_row_that_cannot_be_read_is_no_answer(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its tier works on."""
+    tier = await postgres_tier.connect(database_url, 2)
+    await tier.put([made("a"), made("b")])
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("update askonce.completions set steps = 'oops' where prompt_text = 'a'")
+    await connection.close()
+    assert await tier.get(made("a").query.key) is None
+    assert await tier.get(made("b").query.key) == made("b")
+    assert "cannot be read" in caplog.text
+    await tier.aclose()
+
+
+async def test_what_no_column_can_hold_does_not_stop_the_rest(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One impossible entry costs itself, not its batch, and not those that wait behind it."""
+    tier = await postgres_tier.connect(database_url, 2)
+    for bad in (made("bad", origin_id="a\x00b"), made("worse", duration_ms="long"), made("ids", origin_id="\ud800")):
+        good = [made(f"one {bad.query.text}"), made(f"other {bad.query.text}")]
+        await tier.put([good[0], bad, good[1]])
+        assert [await tier.get(item.query.key) for item in good] == good
+        assert await tier.get(bad.query.key) is None
+    assert caplog.text.count("Postgres cannot hold the answer") == 3
+    await tier.aclose()
+
+
+async def test_a_row_can_be_queried(database_url: str) -> None:
+    """The view shows plain text, with U+2400 where a NUL was, and the places where the stream was cut."""
+    tier = await postgres_tier.connect(database_url, 2)
+    await tier.put([SPECIAL["NUL"], SPECIAL["choices"], SPECIAL["tool call"]])
+    connection = await asyncpg.connect(database_url)
+    rows = {row["prompt_text"]: row for row in await connection.fetch("select * from api.completions")}
+    await connection.close()
+    assert rows["NUL"]["text"] == "a\u2400b\u2400"
+    assert rows["NUL"]["step_lengths"][:2] == [3, 1]
+    assert rows["choices"]["token_ids"] == [0, 3, 6]
+    assert rows["choices"]["finish_reason"] == "length"
+    assert "\\u0000" in rows["tool"]["message"]
+    assert rows["NUL"]["created_at"].timestamp() == 1.7e9
+    await tier.aclose()
+
+
+async def test_a_prompt_with_nul_is_kept(database_url: str) -> None:
+    """Canonical JSON escapes it; only the searchable copy shows U+2400."""
+    item = made("x\x00y", "z")
+    tier = await postgres_tier.connect(database_url, 2)
+    await tier.put([item])
+    found = await tier.get(item.query.key)
+    assert found is not None
+    assert found.chunks == item.chunks
+    assert found.query.text == "x\u2400y"
+    await tier.aclose()

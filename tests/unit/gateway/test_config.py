@@ -1,0 +1,81 @@
+"""Settings: later sources win, and whatever is wrong is named."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway import config
+from gateway.config import BackendConfig, Config, ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    """No file, no variable."""
+    assert config.load(environ={}) == Config()
+
+
+def test_file_then_environment_then_command_line() -> None:
+    """Each overrides the one before; options that were not given override nothing."""
+    Path("askonce.toml").write_text('port = 1\nhost = "a"\nworkers = 2\n')
+    environ = {"ASKONCE_PORT": "3", "ASKONCE_HOST": "b", "OTHER": "x"}
+    loaded = config.load(overrides={"port": 4, "workers": None}, environ=environ)
+    assert (loaded.port, loaded.host, loaded.workers) == (4, "b", 2)
+
+
+def test_backends_come_from_a_file_or_as_json() -> None:
+    """As tables, or as the JSON of them."""
+    backend = BackendConfig(kind="vllm", model="m", url="http://x", alias="n")
+    Path("x.toml").write_text('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x"\nalias = "n"\n')
+    assert config.load(Path("x.toml"), environ={}).backends == (backend,)
+    as_json = '[{"kind": "vllm", "model": "m", "url": "http://x", "alias": "n"}]'
+    assert config.load(environ={"ASKONCE_BACKENDS": as_json}).backends == (backend,)
+    assert backend.served_name == "n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("port = ", "x.toml"),
+        ("prot = 1", "prot"),
+        ("port = 70000", "port"),
+        ('port = "many"', "port"),
+        ("workers = 0", "workers"),
+        ("redis_deadline_s = 0", "redis_deadline_s"),
+        ('[[backends]]\nkind = "vlm"\nmodel = "m"', "vlm"),
+        ('[[backends]]\nkind = "vllm"', "model"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nport = 1', "port"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_field(text: str, words: str) -> None:
+    """Unknown settings are refused too: a misspelt one would do nothing."""
+    Path("x.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.toml") as caught:
+        config.load(Path("x.toml"), environ={})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ASKONCE_PROT", "1", "ASKONCE_PROT is no setting; there are: ASKONCE_HOST"),
+        ("ASKONCE_PORT", "many", "port"),
+        ("ASKONCE_BACKENDS", "{oops", "ASKONCE_BACKENDS is not valid JSON"),
+        ("ASKONCE_BACKENDS", "{}", "backends"),
+        ("ASKONCE_LOG_LEVEL", "loud", "loud"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str, words: str) -> None:
+    """In one sentence."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(environ={name: value})
+    assert words in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    """When it was asked for."""
+    with pytest.raises(ConfigError, match=r"missing\.toml cannot be read: No such file"):
+        config.load(Path("missing.toml"), environ={})

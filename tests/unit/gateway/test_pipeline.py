@@ -1,0 +1,169 @@
+"""Name it, look, ask, keep: what is asked again, what is kept, and what never is."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from gateway.backends.scripted import Line, Script, Scripted
+from gateway.canonical import Request, Vector
+from gateway.errors import BackendError, UnknownModel
+from gateway.pipeline import Answer, Pipeline
+from gateway.router import Router
+from storage.entry import Chunk, Entry
+from storage.tiers import Found
+
+
+class Shelf:
+    """Tiers in a dict."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Entry] = {}
+
+    async def get(self, key: bytes) -> Found | None:
+        """What is there."""
+        return Found(self.kept[key], "shelf") if key in self.kept else None
+
+    def put(self, entry: Entry) -> None:
+        """Keep."""
+        assert entry.query.key not in self.kept
+        self.kept[entry.query.key] = entry
+
+
+class Counting(Scripted):
+    """Knows how many inputs it was asked to embed."""
+
+    inputs = 0
+
+    async def embed(self, requests: Sequence[Request]) -> list[Vector]:
+        """Embed, and count."""
+        self.inputs += len(requests)
+        return await super().embed(requests)
+
+
+def asking(text: str = "Hi", **params: Any) -> Request:
+    """A chat request."""
+    prompt = {"messages": [{"role": "user", "content": text}]}
+    return Request(kind="chat", model="m", prompt=prompt, params=params, extra={})
+
+
+def embedding(*texts: str) -> list[Request]:
+    """Embedding requests."""
+    return [Request(kind="embedding", model="m", prompt={"input": text}, params={}, extra={}) for text in texts]
+
+
+async def heard(answer: Answer) -> list[Chunk]:
+    """Everything an answer says."""
+    async with aclosing(answer.chunks) as steps:
+        return [step async for step in steps]
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    """Nothing kept yet."""
+    return Shelf()
+
+
+async def test_a_miss_is_asked_and_kept_and_a_hit_is_the_same(shelf: Shelf) -> None:
+    """Step by step; the second time nobody is asked."""
+    backend = Scripted("m")
+    pipeline = Pipeline(shelf, Router({"m": backend}))
+    first = await pipeline.answer(asking(), "s", "id-1")
+    steps = await heard(first)
+    second = await pipeline.answer(asking(), "s", "id-2")
+    assert (first.status, second.status, second.tier) == ("miss", "hit", "shelf")
+    assert second.origin_id == "id-1"
+    assert await heard(second) == steps
+    assert backend.calls == 1
+    assert list(shelf.kept) == [first.key]
+    times = [step.after_ms for step in steps]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("count", range(4))
+async def test_what_is_not_heard_to_its_end_is_not_kept(shelf: Shelf, count: int) -> None:
+    """Wherever the listener stops."""
+    pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(line=(Line(reply="a b c d e"),)))}))
+    answer = await pipeline.answer(asking(), "s", "id")
+    async with aclosing(answer.chunks) as steps:
+        for _ in range(count):
+            await anext(steps)
+    assert shelf.kept == {}
+
+
+@pytest.mark.parametrize("said", [[], [Chunk(content="a")], [Chunk(index=1, finish_reason="stop")]])
+async def test_an_answer_without_an_end_is_an_error(shelf: Shelf, said: list[Chunk]) -> None:
+    """Each choice that was asked for must have ended."""
+
+    class Cut(Scripted):
+        async def complete(self, request: Request) -> Any:
+            for step in said:
+                yield step
+
+    pipeline = Pipeline(shelf, Router({"m": Cut("m")}))
+    with pytest.raises(BackendError, match="before the answer did"):
+        await heard(await pipeline.answer(asking(n=2 if said and said[0].index else 1), "s", "id"))
+    assert shelf.kept == {}
+
+
+async def test_other_weights_are_asked_anew(shelf: Shelf) -> None:
+    """And so is another tenant's question."""
+    for version in ("1", "2"):
+        pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(version=version))}))
+        for scope in ("s", "t"):
+            answer = await pipeline.answer(asking(), scope, "id")
+            assert answer.status == "miss"
+            await heard(answer)
+    assert len(shelf.kept) == 4
+
+
+async def test_only_missing_texts_are_embedded(shelf: Shelf) -> None:
+    """Once each, in one call, and given back in the order of the question."""
+    backend = Counting("m")
+    pipeline = Pipeline(shelf, Router({"m": backend}))
+    first = await pipeline.embed(embedding("a", "b", "a"), "s", "id")
+    assert (backend.calls, backend.inputs, first.hits) == (1, 2, 0)
+    assert first.values[0] == first.values[2] != first.values[1]
+    second = await pipeline.embed(embedding("c", "b", "a"), "s", "id")
+    assert (backend.calls, backend.inputs, second.hits) == (2, 3, 2)
+    assert second.values[1:] == (first.values[1], first.values[0])
+    third = await pipeline.embed(embedding("a", "b", "c"), "s", "id")
+    assert (backend.calls, third.hits) == (2, 3)
+    assert third.usage.prompt_tokens == 3
+
+
+async def test_an_empty_vector_is_not_kept(shelf: Shelf) -> None:
+    """Nor is any other of its call."""
+
+    class Empty(Scripted):
+        async def embed(self, requests: Sequence[Request]) -> list[Vector]:
+            return [Vector(b"\x00" * 4, 1), Vector(b"", 1)]
+
+    with pytest.raises(BackendError, match="empty embedding"):
+        await Pipeline(shelf, Router({"m": Empty("m")})).embed(embedding("a", "b"), "s", "id")
+    assert shelf.kept == {}
+
+
+async def test_an_unknown_model_is_named_with_those_that_exist(shelf: Shelf) -> None:
+    """For every kind of question."""
+    pipeline = Pipeline(shelf, Router({"b": Scripted("b"), "a": Scripted("a")}))
+    for call in (
+        pipeline.answer(asking(), "s", "id"),
+        pipeline.embed(embedding("a"), "s", "id"),
+        pipeline.explain(asking(), "s"),
+    ):
+        with pytest.raises(UnknownModel, match=r"'m' does not exist here; these do: a, b\."):
+            await call
+
+
+async def test_explaining_asks_nobody_and_keeps_nothing(shelf: Shelf) -> None:
+    """It says what would happen."""
+    backend = Scripted("m")
+    pipeline = Pipeline(shelf, Router({"m": backend}))
+    assert (await pipeline.explain(asking(), "s"))["tier"] == "backend"
+    answer = await pipeline.answer(asking(), "s", "id")
+    await heard(answer)
+    explained = await pipeline.explain(asking(), "s")
+    assert (explained["tier"], explained["key"]) == ("shelf", answer.key.hex())
+    assert backend.calls == 1

@@ -1,0 +1,348 @@
+"""What a server sends -> steps: event streams and JSON lines cut anywhere, and everything that is no answer."""
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+import ollama
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.backends import dialect
+from gateway.backends.ollama import Ollama
+from gateway.backends.openai_compatible import OpenAICompatible
+from gateway.backends.unbroken import UnbrokenLines
+from gateway.canonical import Identity, Request
+from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from storage.entry import Chunk, Usage
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+ODD = st.sampled_from(
+    ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r\n", "\n\n", "é漢😀", "data: [DONE]", "\x00"]
+)
+TEXTS = st.lists(TEXT | ODD, min_size=1, max_size=5)
+QUESTION = Request(
+    kind="chat", model="m", prompt={"messages": [{"role": "user", "content": "Hi"}]}, params={"n": 1}, extra={}
+)
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body that arrives in pieces."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
+    """`data` cut at `places`."""
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def openai_over(
+    body: httpx.AsyncByteStream | bytes, status: int = 200, accent: Any = dialect.OPENAI
+) -> OpenAICompatible:
+    """A backend whose server always says `body`."""
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        content = Pieces([body]) if isinstance(body, bytes) else body
+        return httpx.Response(status, stream=content, headers={"content-type": "text/event-stream"})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://server")
+    return OpenAICompatible("there", client, "m", accent, Identity("e", "1", "w"))
+
+
+def ollama_over(pieces: Sequence[bytes], status: int = 200) -> Ollama:
+    """An Ollama backend whose server always says `pieces`."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, stream=Pieces(pieces)))
+    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(transport))
+    return Ollama("there", client, httpx.AsyncClient(transport=transport, base_url="http://server"), "m")
+
+
+async def steps(backend: Any, request: Request = QUESTION) -> list[Chunk]:
+    """Everything a backend says."""
+    async with aclosing(backend.complete(request)) as arriving:
+        found = [step async for step in arriving]
+    await backend.aclose()
+    return found
+
+
+def sse(events: Sequence[Any], line_end: str, *, comments: bool) -> bytes:
+    """A stream of events, as servers write them."""
+    ping = f": ping{line_end}{line_end}" if comments else ""
+    lines = [event if isinstance(event, str) else json.dumps(event, ensure_ascii=False) for event in events]
+    return "".join(f"{ping}data: {line}{line_end}{line_end}" for line in lines).encode()
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    """One event of a chat."""
+    finish = fields.pop("finish_reason", None)
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+END = [delta(finish_reason="stop"), {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}, "[DONE]"]
+
+
+@given(TEXTS, st.lists(st.integers(0, 10_000), max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans())
+async def test_events_may_be_cut_anywhere(texts: list[str], places: list[int], line_end: str, comments: bool) -> None:
+    """Between bytes of a character, between \\r and \\n, in a comment: the steps are the same."""
+    data = sse([*(delta(content=text) for text in texts), *END], line_end, comments=comments)
+    found = await steps(openai_over(Pieces(cut(data, places))))
+    assert [step.content for step in found if step.content] == [text for text in texts if text]
+    assert found[-1] == Chunk(usage=Usage(3, 4))
+    assert [step.finish_reason for step in found if step.finish_reason] == ["stop"]
+
+
+async def test_an_event_may_lack_its_space_and_its_last_line_end() -> None:
+    """`data:{…}` is an event, and so is one that the end of the body ends."""
+    found = await steps(openai_over(f"data:{json.dumps(delta(content='a', finish_reason='stop'))}".encode()))
+    assert found[0] == Chunk(content="a", finish_reason="stop")
+
+
+@given(TEXTS, st.lists(st.integers(0, 10_000), max_size=8))
+async def test_lines_of_json_may_be_cut_anywhere(texts: list[str], places: list[int]) -> None:
+    """Ollama's client reads characters that only look like line ends as what they are."""
+    lines: list[dict[str, Any]] = [{"message": {"role": "assistant", "content": text}, "done": False} for text in texts]
+    lines.append(
+        {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop", "eval_count": 4}
+    )
+    data = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+    found = await steps(ollama_over(cut(data, places)))
+    assert [step.content for step in found if step.content] == [text for text in texts if text]
+    assert found[-1] == Chunk(usage=Usage(0, 4))
+
+
+GARBAGE = {
+    "no JSON": b"data: {oops\n\n",
+    "no event": b"data: 5\n\n",
+    "choices of text": b'data: {"choices": "text"}\n\n',
+    "half a character": rb'data: {"choices":[{"delta":{"content":"\ud800"}}]}' + b"\n\n",
+    "bytes that are no UTF-8": b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n',
+    "deep nesting": b'data: {"choices":[{"delta":{"tool_calls":[{"a":' + b"[" * 100_000 + b"\n\n",
+    "an error event": b'data: {"error": {"message": "out of memory", "code": 500}}\n\n',
+    "an error text": b'data: {"error": "out of memory"}\n\n',
+}
+
+
+@pytest.mark.parametrize("said", GARBAGE.values(), ids=GARBAGE)
+async def test_garbage_midway_is_a_backend_error(said: bytes) -> None:
+    """Whatever came before it."""
+    data = sse([delta(content="a")], "\n", comments=False) + said
+    with pytest.raises(BackendError) as caught:
+        await steps(openai_over(data))
+    assert caught.value.status == 502
+
+
+LINES = {
+    "no JSON": b"{oops\n",
+    "no object": b"[1]\n",
+    "a number": b"5\n",
+    "no message": b'{"done": true}\n',
+    "half a character": rb'{"message": {"role": "assistant", "content": "\ud800"}, "done": false}' + b"\n",
+    "no UTF-8": b'{"message": {"role": "assistant", "content": "\xff"}}\n',
+    "an error": b'{"error": "out of memory"}\n',
+    "an end without an answer": b'{"message": {"role": "assistant"}, "done": true, "done_reason": "unload"}\n',
+    "an end too early": b'{"message": {"role": "assistant", "content": "a"}, "done": false}\n',
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("said", LINES.values(), ids=LINES)
+async def test_garbage_lines_are_a_backend_error(said: bytes) -> None:
+    """Never a mistake of ours, whatever Ollama's client makes of it."""
+    with pytest.raises(BackendError) as caught:
+        await steps(ollama_over([said]))
+    assert caught.value.status == 502
+
+
+@pytest.mark.parametrize(
+    "make", [openai_over, lambda body, status: ollama_over([body], status)], ids=["openai", "ollama"]
+)
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "shown", "words"),
+    [
+        (400, b'{"error": {"message": "too long", "param": "messages"}}', BackendRefused, 400, "too long"),
+        (404, b'{"error": "model not found"}', BackendRefused, 404, "model not found"),
+        (422, b'{"detail": "no"}', BackendRefused, 422, "no"),
+        (429, b"slow down", BackendRefused, 429, "slow down"),
+        (401, b'{"error": "Unauthorized"}', BackendError, 502, "Unauthorized"),
+        (500, b"", BackendError, 502, "500"),
+        (502, b"<html>bad gateway \xff</html>", BackendError, 502, "bad gateway"),
+        (503, b'{"error": {"message": "busy"}}', BackendUnavailable, 503, "busy"),
+    ],
+)
+async def test_refusals_are_told_apart(
+    make: Any, status: int, body: bytes, kind: type[BackendError], shown: int, words: str
+) -> None:
+    """The client's own mistakes keep their status; the rest is the backend's."""
+    with pytest.raises(BackendError) as caught:
+        await steps(make(body, status))
+    assert type(caught.value) is kind
+    assert caught.value.status == shown
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (httpx.ConnectError("refused"), BackendUnavailable),
+        (httpx.ConnectTimeout("slow"), BackendTimeout),
+        (httpx.ReadTimeout("slow"), BackendTimeout),
+        (httpx.PoolTimeout("busy"), BackendTimeout),
+        (httpx.ReadError("gone"), BackendError),
+        (httpx.RemoteProtocolError("odd"), BackendError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_faults_of_the_connection_are_named(fault: Exception, kind: type[BackendError]) -> None:
+    """As unavailable, too slow, or broken."""
+
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise fault
+
+    transport = httpx.MockTransport(fail)
+    plain = httpx.AsyncClient(transport=transport, base_url="http://server")
+    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(transport))
+    for backend in (OpenAICompatible("there", plain, "m", dialect.VLLM), Ollama("there", client, plain, "m")):
+        for call in (steps(backend), backend.identity(), backend.embed([EMBEDDING])):
+            with pytest.raises(BackendError) as caught:
+                await call
+            assert type(caught.value) is kind
+
+
+EMBEDDING = Request(kind="embedding", model="m", prompt={"input": "a"}, params={}, extra={})
+WRONG_EMBEDDINGS = {
+    "no JSON": b"oops",
+    "no data": b'{"data": null}',
+    "too few": b'{"data": [], "embeddings": []}',
+    "too many": b'{"data": [{"index": 0, "embedding": [1]}, {"index": 1, "embedding": [1]}], "embeddings": [[1], [1]]}',
+    "twice the same": b'{"data": [{"index": 1, "embedding": [1]}], "embeddings": []}',
+    "words": b'{"data": [{"index": 0, "embedding": ["a"]}], "embeddings": [["a"]]}',
+}
+
+
+@pytest.mark.parametrize("body", WRONG_EMBEDDINGS.values(), ids=WRONG_EMBEDDINGS)
+async def test_embeddings_that_do_not_fit_are_a_backend_error(body: bytes) -> None:
+    """As many vectors as inputs, or none at all."""
+    for backend in (openai_over(body), ollama_over([body])):
+        with pytest.raises(BackendError):
+            await backend.embed([EMBEDDING])
+        await backend.aclose()
+
+
+async def test_closing_early_closes_the_connection() -> None:
+    """A client who leaves frees the server."""
+    body = Pieces([sse([delta(content="a"), delta(content="b"), *END], "\n", comments=False)])
+    backend = openai_over(body)
+    async with aclosing(backend.complete(QUESTION)) as arriving:
+        assert (await anext(arriving)).content == "a"
+    assert body.closed
+    await backend.aclose()
+
+
+async def test_alternatives_are_trimmed_to_what_was_asked() -> None:
+    """llama.cpp gives at least one; vLLM's token ids and ranks are its own business."""
+    entry = {"token": "a", "logprob": -1.0, "bytes": [97], "id": 5, "rank": 1}
+    content = [{**entry, "top_logprobs": [entry, {**entry, "token": "b"}]}]
+    event = {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": content}}]}
+    for most in (0, 1, 2, 5):
+        params = {"n": 1, "logprobs": True, "top_logprobs": most}
+        found = await steps(openai_over(sse([event, *END], "\n", comments=False)), Request("chat", "m", {}, params, {}))
+        assert found[0].logprobs is not None
+        (shown,) = found[0].logprobs["content"]
+        assert [other["token"] for other in shown["top_logprobs"]] == ["a", "b"][:most]
+        assert set(shown) == {"token", "logprob", "bytes", "top_logprobs"}
+
+
+async def test_reasoning_refusals_and_tool_calls_come_through() -> None:
+    """Under either of their names."""
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    events = [delta(reasoning="a"), delta(reasoning_content="b"), delta(refusal="c"), delta(tool_calls=[call]), *END]
+    found = await steps(openai_over(sse(events, "\n", comments=False)))
+    assert [step.reasoning for step in found[:2]] == ["a", "b"]
+    assert found[2].refusal == "c"
+    assert found[3].tool_calls == (call,)
+
+
+SAID = {"n": 1, "temperature": 1}
+
+
+@pytest.mark.parametrize("accent", [dialect.OPENAI, dialect.VLLM, dialect.LLAMACPP], ids=lambda accent: accent.engine)
+def test_what_a_client_may_not_set_is_held_back(accent: dialect.Dialect) -> None:
+    """Slots, salts, ids and priorities are for the gateway to choose; everything else unknown travels on."""
+    extra = dict.fromkeys(dialect.HELD_BACK, 1) | {"new_sampler": 2, "model": "other", "stream": False}
+    body = dialect.wire_body(Request("chat", "alias", {"messages": []}, SAID, extra), "theirs", accent)
+    assert not dialect.HELD_BACK & (body.keys() - {"return_token_ids"})
+    assert (body["model"], body["stream"], body["new_sampler"]) == ("theirs", True, 2)
+    assert body["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize("seed", [0, 1, -1, 2**32 - 1, 2**63 - 1, -(2**63)])
+def test_a_seed_fits_its_engine(seed: int) -> None:
+    """Never a number that the engine takes for "random"."""
+    body = dialect.wire_body(Request("chat", "m", {}, {"seed": seed}, {}), "m", dialect.LLAMACPP)
+    assert 0 <= body["seed"] < 2**32 - 1
+    assert 0 <= dialect.wire_body(Request("chat", "m", {}, {"seed": seed}, {}), "m", dialect.VLLM)["seed"] < 2**63
+
+
+def test_samplers_are_said_in_the_engines_words() -> None:
+    """OpenAI's defaults are said out loud; a client's own values win, under either name."""
+    plain = Request("chat", "m", {}, SAID, {})
+    assert dialect.wire_body(plain, "m", dialect.VLLM)["repetition_penalty"] == 1
+    asked = Request("chat", "m", {}, SAID, {"repeat_penalty": 1.5, "top_k": 7})
+    assert dialect.wire_body(asked, "m", dialect.VLLM)["repetition_penalty"] == 1.5
+    assert "repeat_penalty" not in dialect.wire_body(asked, "m", dialect.VLLM)
+    assert dialect.wire_body(asked, "m", dialect.LLAMACPP)["repeat_penalty"] == 1.5
+    assert dialect.wire_body(asked, "m", dialect.LLAMACPP)["top_k"] == 7
+
+
+async def test_completions_have_their_own_form_of_probabilities() -> None:
+    """llama.cpp sends those of a chat; vLLM's are right already."""
+    entry = {"token": "a", "logprob": -1.0, "bytes": [97], "id": 5}
+    chatty = {"content": [{**entry, "top_logprobs": [entry, {**entry, "token": "b", "logprob": -2.0}]}]}
+    plain = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}], "text_offset": [0]}
+    for sent, shown in (
+        (chatty, {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}]}),
+        (plain, plain),
+    ):
+        events = [{"choices": [{"text": "a", "logprobs": sent, "finish_reason": "stop"}]}, "[DONE]"]
+        request = Request("completion", "m", {"prompt": "x"}, {"logprobs": 1}, {})
+        found = await steps(openai_over(sse(events, "\n", comments=False)), request)
+        assert found[0].logprobs == shown
+
+
+async def test_an_event_of_null_is_nothing() -> None:
+    """llama.cpp begins so when there are several prompts."""
+    found = await steps(openai_over(sse(["null", delta(content="a"), *END], "\n", comments=False)))
+    assert [step.content for step in found if step.content] == ["a"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("best_of", 3), ("echo", True), ("suffix", "x")])
+async def test_what_an_engine_would_ignore_is_refused_before_it_is_asked(field: str, value: Any) -> None:
+    """With the name of the field."""
+    prompt, params = {"prompt": "Hi"}, {"n": 1}
+    (prompt if field == "suffix" else params)[field] = value
+    with pytest.raises(BackendRefused, match=f"cannot do '{field}'") as caught:
+        await steps(openai_over(b"", accent=dialect.LLAMACPP), Request("completion", "m", prompt, params, {}))
+    assert (caught.value.status, caught.value.param, caught.value.code) == (400, field, "unsupported_parameter")
+
+
+async def test_token_ids_of_an_answer_are_whole() -> None:
+    """vLLM's first event has only the prompt's; it must not make the answer's look partial."""
+    first = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}], "prompt_token_ids": [1, 2]}
+    second = {"choices": [{"index": 0, "delta": {"content": "a"}, "token_ids": [3], "finish_reason": "stop"}]}
+    found = await steps(openai_over(sse([first, second, "[DONE]"], "\n", comments=False), accent=dialect.VLLM))
+    assert [step.token_ids for step in found[:-1]] == [(), (3,)]
+    assert found[0].prompt_token_ids == (1, 2)

@@ -1,0 +1,141 @@
+"""A tier that fails or hangs costs its deadline once, and then nothing for a while."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from storage.breaker import Breaker
+from storage.entry import Entry
+from storage.errors import StorageError
+from storage.guard import GuardedTier
+from tests.suites.entries import made
+
+ITEM = made("a", "x")
+KEY = ITEM.query.key
+
+
+class Tier:
+    """A tier that does what `doing` does."""
+
+    name = "tier"
+
+    def __init__(self, doing: Any) -> None:
+        self.doing = doing
+        self.calls = 0
+
+    async def get(self, key: bytes) -> Entry | None:
+        """One call."""
+        del key
+        self.calls += 1
+        return await self.doing()
+
+    async def put(self, items: Sequence[Entry]) -> None:
+        """One call."""
+        del items
+        self.calls += 1
+        await self.doing()
+
+    async def ping(self) -> None:
+        """One call."""
+        self.calls += 1
+        await self.doing()
+
+    async def aclose(self) -> None:
+        """Nothing."""
+
+
+async def fine() -> Entry:
+    """Answer."""
+    return ITEM
+
+
+async def broken() -> Entry:
+    """Fail."""
+    raise OSError("no")
+
+
+async def hanging() -> Entry:
+    """Never answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def stubborn() -> Entry:
+    """Hang, and hang again while being cancelled."""
+    try:
+        await asyncio.sleep(30)
+    finally:
+        await asyncio.sleep(0.5)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("doing", [broken, hanging, stubborn])
+async def test_a_fault_costs_one_deadline_once(doing: Any) -> None:
+    """It is counted once, with what went wrong; a read gives nothing, a write raises."""
+    faults: list[tuple[str, str]] = []
+    tier = Tier(doing)
+    guarded = GuardedTier(tier, 0.1, lambda name, call, _: faults.append((name, call)))
+    started = time.monotonic()
+    for _ in range(100):
+        assert await guarded.get(KEY) is None
+        with pytest.raises(StorageError):
+            await guarded.put([ITEM])
+        with pytest.raises(StorageError):
+            await guarded.ping()
+    assert time.monotonic() - started < 0.5
+    assert tier.calls == 1
+    assert faults == [("tier", "get")]
+    await guarded.aclose()
+    await asyncio.sleep(0.6 if doing is stubborn else 0)
+
+
+async def test_many_at_once_cost_one_deadline_each_and_one_wait() -> None:
+    """Those that were under way when it stopped wait no longer than the deadline, all at the same time."""
+    now = [100.0]
+    tier = Tier(hanging)
+    guarded = GuardedTier(tier, 0.1, lambda *_: None, Breaker(1, 30, lambda: now[0]))
+    started = time.monotonic()
+    assert await asyncio.gather(*(guarded.get(KEY) for _ in range(50))) == [None] * 50
+    assert time.monotonic() - started < 0.5
+    tier.doing = fine
+    now[0] += 1
+    assert await guarded.get(KEY) == ITEM
+    await guarded.aclose()
+
+
+async def test_it_is_tried_again() -> None:
+    """And used again once it works."""
+    now = [100.0]
+    tier = Tier(broken)
+    guarded = GuardedTier(tier, 0.1, lambda *_: None, Breaker(1, 30, lambda: now[0]))
+    assert await guarded.get(KEY) is None
+    tier.doing = fine
+    assert await guarded.get(KEY) is None
+    now[0] += 1
+    assert await guarded.get(KEY) == ITEM
+    assert await guarded.get(KEY) == ITEM
+
+
+async def test_a_request_that_is_cancelled_is_cancelled_at_once() -> None:
+    """That is no fault of the tier's."""
+    faults: list[str] = []
+    guarded = GuardedTier(Tier(hanging), 30, lambda name, *_: faults.append(name))
+    task = asyncio.create_task(guarded.get(KEY))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert faults == []
+    await guarded.aclose()
+
+
+async def test_closing_ends_calls_that_hang() -> None:
+    """As a failure of the tier, not as a cancelled request."""
+    guarded = GuardedTier(Tier(hanging), 30, lambda *_: None)
+    task = asyncio.create_task(guarded.get(KEY))
+    await asyncio.sleep(0.01)
+    await guarded.aclose()
+    assert await task is None
