@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _CONTEXT_MAX_TOKENS = 8192
+_PROMPT_CACHE_MIB = 512  # of evicted prompts; the library would take 8 GiB
 _STRING, _ARRAY = 8, 9
 # GGUF value types by number -> struct format; strings and arrays are read apart.
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -66,6 +67,7 @@ def _serve(options: argparse.Namespace, slot_tokens: int) -> object:
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.swa_full = True  # Keeps what sliding windows forget, so that equal prefixes are computed once.
+    params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.endpoint_metrics = True
     params.ui = False
     params.verbosity = 0

@@ -57,11 +57,11 @@ def _padded(rows: list[Row], size: int) -> Batch:
 
 
 def _mixture(rng: random.Random, long_share: float) -> Example:
-    # A chat is a sixth of an extraction's length: these shares make every fifth batch one of chats.
+    # A chat is a sixth of an extraction's length: these shares make every eighth batch one of chats.
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.6:
         return corpus.extraction_example(rng, long=rng.random() < long_share)
-    return corpus.chat_example(rng) if kind < 0.87 else corpus.copy_example(rng)
+    return corpus.chat_example(rng) if kind < 0.9 else corpus.copy_example(rng)
 
 
 def mixed(rng: random.Random, tokenizer: Tokenizer, budget: int, long_share: Callable[[], float]) -> Iterator[Batch]:
