@@ -8,7 +8,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
     PIP_ROOT_USER_ACTION=ignore
 
 RUN groupadd --gid 10001 askonce \
-    && useradd --uid 10001 --gid askonce --home-dir /data --create-home --shell /usr/sbin/nologin askonce
+    && useradd --uid 10001 --gid askonce --home-dir /data --no-create-home --shell /usr/sbin/nologin askonce \
+    && install -d -o askonce -g askonce -m 700 /data
 
 # The same script that `make serve` runs: an environment from the pinned packages, with Debian's libgomp.
 WORKDIR /app

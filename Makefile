@@ -33,10 +33,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a user without root's rights has what of these libraries the system lacks.
 export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)-debian/usr/lib/$(shell uname -m)-linux-gnu$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
 
-.PHONY: help serve test check engines lock clean
+.PHONY: help serve test check engines model-figures lock clean
 
 help: ## Say what there is.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 serve: $(RUNTIME) ## Start everything on 127.0.0.1:8080; more options: make serve ARGS="--port 9000".
 	@exec $(PY) -m gateway.cli serve $(ARGS)
@@ -53,6 +53,10 @@ check: $(DEV) ## Style, types and the rules about imports.
 engines: $(DEV) ## Install the real vLLM and the Node client that the tests drive.
 	@$(PY) tests/engines/vllm_install.py
 	@$(PY) tests/clients/node_install.py
+
+model-figures: $(DEV) ## Measure the bundled model on llama.cpp and vLLM; write its figures and its card's.
+	@$(PY) tests/engines/vllm_install.py
+	@$(PY) -m tests.bench.model_figures $(ARGS)
 
 lock: $(UV) ## Write the lock files anew from what pyproject.toml and vllm.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded $(LOCK_FLAGS) -o requirements.lock

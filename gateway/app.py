@@ -12,6 +12,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 
 from gateway.backends import dialect, scripted
 from gateway.backends.openai_compatible import OpenAICompatible
@@ -26,6 +27,7 @@ from gateway.router import Backend, Router
 from gateway.routes import cache, embeddings, health, models, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.leaving import ClientLeft
+from gateway.routes.local_only import LOOPBACK, LocalOnly
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
 from storage.errors import AskonceError
@@ -97,7 +99,9 @@ def create_app(config: Config) -> Litestar:
         request_max_body_size=config.max_body_bytes,
         # Its own would start a thread that every request of httpx wakes.
         logging_config=None,
-        openapi_config=OpenAPIConfig(title="askonce", version="1", path="/schema"),
+        middleware=[LocalOnly] if config.host in LOOPBACK else [],
+        # The bare document: the usual pages would load scripts of others into this origin.
+        openapi_config=OpenAPIConfig(title="askonce", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def serve(file: Path | None, **options: Any) -> None:
         hub_token=config.hf_token or None,
         llamacpp_slots=config.slots,
         llamacpp_context_tokens=config.context_tokens,
+        llamacpp_threads=config.threads,
         drain_s=config.drain_s,
     )
     sys.exit(asyncio.run(supervisor.serve(plan, prepare=_preparing())))
@@ -83,25 +85,28 @@ def serve(file: Path | None, **options: Any) -> None:
 def migrate(*, only_status: bool, database_url: str | None, data_dir: Path | None, file: Path | None) -> None:
     """Bring the database's schema to this version."""
     config = settings.load(file, {"data_dir": data_dir, "database_url": database_url})
-    asyncio.run(_on_database(config, _show_status if only_status else _show_applied))
+    asyncio.run(_status(config) if only_status else _on_database(config, _show_applied))
 
 
 @main.command()
 @click.argument("request", type=click.File("rb"))
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="A running askonce.")
+@click.option("--url", help="A running askonce (default: the configured host and port).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain(request: Any, url: str, *, as_json: bool) -> None:
+@_config
+def explain(request: Any, url: str | None, *, as_json: bool, file: Path | None) -> None:
     """Show REQUEST's canonical form, every part of its key, and which tier would answer."""
     import httpx  # noqa: PLC0415 -- the other commands need none of it
 
+    if url is None:
+        config = settings.load(file)
+        url = settings.local_url(config.host, config.port)
     try:
         response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), timeout=30)
         said = response.json()
     except (httpx.HTTPError, ValueError) as error:
         message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
         raise click.ClickException(message) from error
-    if response.is_error:
-        raise click.ClickException(said["error"]["message"])
+    _check_said(said, response.status_code, url)
     click.echo(json.dumps(said, indent=2, ensure_ascii=False) if as_json else _explained(said))
 
 
@@ -176,11 +181,27 @@ async def _on_database(config: Config, work: Callable[[str], Awaitable[None]]) -
         await work(url)
 
 
+async def _status(config: Config) -> None:
+    """Show each step's state; where nothing was ever served, without making a folder or a database for it."""
+    from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
+    from storage.embedded import clients  # noqa: PLC0415 -- only the embedded servers' commands need it
+
+    if config.database_url or clients.has_database(config.folder().expanduser().resolve()):
+        await _on_database(config, _show_status)
+        return
+    for step in steps.steps():
+        _show_step(step.name, None)
+
+
 async def _show_status(url: str) -> None:
     from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
 
     for step in await steps.status(url):
-        click.echo(f"{step.name:40} {step.applied_at or 'not applied'}")
+        _show_step(step.name, step.applied_at)
+
+
+def _show_step(name: str, applied_at: str | None) -> None:
+    click.echo(f"{name:40} {applied_at or 'not applied'}")
 
 
 async def _show_applied(url: str) -> None:
@@ -191,6 +212,18 @@ async def _show_applied(url: str) -> None:
         click.echo(f"{step.name:40} applied")
     if not applied:
         click.echo("Nothing to do: the database is at this version.")
+
+
+def _check_said(said: Any, status: int, url: str) -> None:
+    """Raise `ClickException` with askonce's refusal, and for what another server says."""
+    match said:
+        case {"key": _, "parts": _, "prompt": _, "tier": _} if status == HTTPStatus.OK:
+            return
+        case {"error": {"message": str(message)}}:
+            raise click.ClickException(message)
+        case _:
+            message = f"What answers at {url} (status {status}) is no askonce, or another version of it."
+            raise click.ClickException(f"{message} Name another with --url.")
 
 
 def _explained(said: dict[str, Any]) -> str:
@@ -206,4 +239,4 @@ def _where(said: dict[str, Any]) -> str:
 main.add_command(bench)
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="askonce")

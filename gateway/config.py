@@ -77,6 +77,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Context of each embedded llama.cpp slot; None is what the model was trained for, up to 8192."""
     slots: Positive = 4
     """How many requests the embedded llama.cpp answers at once."""
+    threads: Positive | None = None
+    """How many threads the embedded llama.cpp uses; None is all cores but one."""
     drain_s: Seconds = 30.0
     """How long open requests may take to finish when the server stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -84,6 +86,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def folder(self) -> Path:
         """The data folder. As root, a system one: another user's program must be able to reach into it."""
         return self.data_dir or Path(platformdirs.user_state_dir("askonce", appauthor=False, use_site_for_root=True))
+
+
+def local_url(host: str, port: int) -> str:
+    """The address at which this machine opens what listens on `host` and `port`."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 -- not listened on: made an address that can be opened
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def load(

@@ -2,7 +2,7 @@
 
 AskonceError
 ├── RequestError            4xx
-│   ├── InvalidRequest      400  ├── UnknownModel 404  ├── BodyTooLarge 413
+│   ├── InvalidRequest      400  ├── UnknownModel 404
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
     ├── BackendUnavailable  503  ├── BackendTimeout 504
@@ -35,13 +35,6 @@ class UnknownModel(RequestError):
 
     status = 404
     code = "model_not_found"
-
-
-class BodyTooLarge(RequestError):
-    """The request body is too large."""
-
-    status = 413
-    code = "request_too_large"
 
 
 class BackendError(AskonceError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, Protocol
 
@@ -15,7 +15,7 @@ from gateway.router import Backend, Router
 from storage.entry import Chunk, Entry, Query, Usage
 from storage.tiers import Found
 
-Status = Literal["hit", "miss", "bypass"]
+Status = Literal["hit", "miss"]
 
 _LARGE_BYTES = 2**18
 _LOOKUPS = 16
@@ -26,7 +26,11 @@ class Tiers(Protocol):
     """Where answers are kept."""
 
     async def get(self, key: bytes) -> Found | None:
-        """The nearest entry of `key`."""
+        """The nearest entry of `key`, promoted to the tiers above."""
+        ...
+
+    async def find(self, key: bytes) -> Found | None:
+        """The nearest entry of `key`, left where it is."""
         ...
 
     def put(self, entry: Entry) -> None:
@@ -52,6 +56,10 @@ class Vectors(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...]
     usage: Usage
     hits: int
+    tier: str
+    origin_id: str
+    age_s: float
+    """Of the oldest of them."""
 
 
 class Pipeline:
@@ -64,6 +72,7 @@ class Pipeline:
     async def answer(self, request: Request, scope: str, reply_id: str) -> Answer:
         """The answer to `request`. Raises `UnknownModel`, `InvalidRequest` and `BackendError`."""
         backend = self._router.backend(request.model)
+        request = _under(backend.name, request)
         query = await _named(request, scope, await backend.identity())
         found = await self._tiers.get(query.key)
         if found is not None:
@@ -78,25 +87,28 @@ class Pipeline:
         """
         backend = self._router.backend(requests[0].model)
         identity = await backend.identity()
-        queries = [key.query(request, scope, identity) for request in requests]
-        entries: dict[bytes, Entry] = {}
-        keys = list({query.key for query in queries})
-        for start in range(0, len(keys), _LOOKUPS):
-            looked = await asyncio.gather(*(self._tiers.get(k) for k in keys[start : start + _LOOKUPS]))
-            entries |= {found.entry.query.key: found.entry for found in looked if found is not None}
-        hits = sum(query.key in entries for query in queries)
-        missing = {query.key: (request, query) for request, query in zip(requests, queries, strict=True)}
-        entries |= await self._embed([missing[k] for k in missing if k not in entries], backend, reply_id)
-        usage = sum((entries[query.key].usage for query in queries), Usage())
-        values = tuple(entries[query.key].embedding for query in queries)
-        return Vectors(values, tuple(query.key for query in queries), usage, hits)
+        queries = [await _named(_under(backend.name, request), scope, identity) for request in requests]
+        kept = await self._kept({query.key for query in queries})
+        asked = {q.key: (request, q) for request, q in zip(requests, queries, strict=True) if q.key not in kept}
+        entries = {k: found.entry for k, found in kept.items()}
+        entries |= await self._embed(list(asked.values()), backend, reply_id)
+        oldest = min(entries.values(), key=lambda entry: entry.created_at)
+        return Vectors(
+            values=tuple(entries[query.key].embedding for query in queries),
+            keys=tuple(query.key for query in queries),
+            usage=sum((entries[query.key].usage for query in queries), Usage()),
+            hits=sum(query.key in kept for query in queries),
+            tier="backend" if asked else ",".join(sorted({found.tier for found in kept.values()})),
+            origin_id=oldest.origin_id,
+            age_s=max(0.0, time.time() - oldest.created_at),
+        )
 
     async def explain(self, request: Request, scope: str) -> dict[str, Any]:
         """What `request` is to the cache: canonical form, every part of its key, and who would answer."""
         backend = self._router.backend(request.model)
-        identity = await backend.identity()
+        request, identity = _under(backend.name, request), await backend.identity()
         query = await _named(request, scope, identity)
-        found = await self._tiers.get(query.key)
+        found = await self._tiers.find(query.key)
         parts = key.parts(request, scope, identity, query.prompt_hash, query.params.encode())
         return {
             "key": query.key.hex(),
@@ -129,6 +141,15 @@ class Pipeline:
             )
         )
 
+    async def _kept(self, keys: Collection[bytes]) -> dict[bytes, Found]:
+        """The entries of those of `keys` that have one, looked up a few at a time."""
+        found: dict[bytes, Found] = {}
+        ordered = list(keys)
+        for start in range(0, len(ordered), _LOOKUPS):
+            looked = await asyncio.gather(*(self._tiers.get(k) for k in ordered[start : start + _LOOKUPS]))
+            found |= {one.entry.query.key: one for one in looked if one is not None}
+        return found
+
     async def _embed(
         self, missing: Sequence[tuple[Request, Query]], backend: Backend, reply_id: str
     ) -> dict[bytes, Entry]:
@@ -150,6 +171,11 @@ class Pipeline:
         for entry in entries.values():
             self._tiers.put(entry)
         return entries
+
+
+def _under(name: str, request: Request) -> Request:
+    """The request under the model's one name: `model` and `model:latest` are the same question."""
+    return request if request.model == name else msgspec.structs.replace(request, model=name)
 
 
 async def _named(request: Request, scope: str, identity: Identity) -> Query:

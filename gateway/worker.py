@@ -1,6 +1,6 @@
 """One worker of `askonce serve`: the listening socket and a line with the servers' addresses in, served requests out.
 
-How it talks to its parent is said in `gateway/supervisor.py`.
+How it talks to its parent is said in `gateway/supervisor/__init__.py`.
 """
 
 import logging

@@ -44,6 +44,11 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
             sum(counted) if counted else None,
         )
 
+    def shared(self, choices: int) -> "Usage":
+        """These counts with the prompt counted once, where it was counted for each of `choices`."""
+        cached = self.cached_tokens // choices if self.cached_tokens is not None else None
+        return Usage(self.prompt_tokens // choices, self.completion_tokens, cached)
+
 
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of an answer, as it arrived: a delta of one choice, or the usage at the end."""

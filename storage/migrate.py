@@ -19,6 +19,7 @@ LOCK = 0x61736B6F6E6365
 """The advisory lock: "askonce" in ASCII."""
 
 _CONNECT_S = 10
+_LOCK_WAIT = "60s"
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -56,12 +57,12 @@ def steps() -> list[Step]:
 async def migrate(url: str) -> list[Step]:
     """Apply what is missing, then the views. Returns the steps that were applied now.
 
-    Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, or a step
-    fails, and `UnreachableError`.
+    Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, a step
+    fails, or another askonce does not get done with its own, and `UnreachableError`.
     """
     connection = await _connected(url)
     try:
-        await connection.execute("select pg_advisory_lock($1)", LOCK)
+        await _lock(connection)
         return await _apply(connection)
     finally:
         await connection.close(timeout=5)
@@ -84,6 +85,21 @@ async def _connected(url: str) -> asyncpg.Connection:
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         message = f"Postgres cannot be reached ({type(error).__name__}: {error})."
         raise UnreachableError(message) from error
+
+
+async def _lock(connection: asyncpg.Connection) -> None:
+    """Take the lock until the connection closes. Raises `MigrationError` when another does not let go of it."""
+    try:
+        # The transaction bounds the wait for this lock alone; those of the steps may take longer.
+        async with connection.transaction():
+            await connection.execute("select set_config('lock_timeout', $1, true)", _LOCK_WAIT)
+            await connection.execute("select pg_advisory_lock($1)", LOCK)
+    except asyncpg.LockNotAvailableError as error:
+        message = (
+            f"Another askonce has been bringing this database's schema to its version for more than {_LOCK_WAIT}: wait"
+            " for it, or end its session (the view pg_locks has its pid, as that of an advisory lock), and start again."
+        )
+        raise MigrationError(message) from error
 
 
 async def _apply(connection: asyncpg.Connection) -> list[Step]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -32,13 +33,19 @@ class Tiers:
 
     async def get(self, key: bytes) -> Found | None:
         """The nearest entry of `key`; it is promoted to every tier above the one that had it."""
+        found = await self.find(key)
+        if found is not None and found.tier != self._memory.name:
+            self._memory.put(found.entry)
+            for writer in takewhile(lambda writer: writer.name != found.tier, self._writers):
+                writer.put(found.entry)
+        return found
+
+    async def find(self, key: bytes) -> Found | None:
+        """The nearest entry of `key`, left where it is."""
         if (entry := self._memory.get(key)) is not None:
             return Found(entry, self._memory.name)
-        for place, tier in enumerate(self._lower):
+        for tier in self._lower:
             if (entry := await tier.get(key)) is not None:
-                self._memory.put(entry)
-                for writer in self._writers[:place]:
-                    writer.put(entry)
                 return Found(entry, tier.name)
         return None
 

@@ -28,6 +28,7 @@ class Writer:
     """One queue and one task for one tier. When the queue is full the oldest entry is dropped, and counted."""
 
     def __init__(self, sink: Sink, max_waiting: int, on_drop: Callable[[str], None]) -> None:
+        self.name = sink.name
         self._sink = sink
         self._waiting: deque[Entry] = deque(maxlen=max_waiting)
         self._on_drop = on_drop

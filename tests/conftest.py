@@ -20,6 +20,7 @@ from storage.embedded import folder
 from storage.embedded import postgres as embedded_postgres
 from storage.embedded import redis as embedded_redis
 from tests.acceptance.in_thread import Gateway
+from tests.acceptance.serving import Served, short_folder
 
 pytest_plugins = ["tests.engines.fixtures"]
 
@@ -111,6 +112,18 @@ def gateway(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Calla
             return stack.enter_context(Gateway.serving(file, tiers | settings))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Served]:
+    """One `askonce serve --model bundled` on a folder of its own, for the tests that only talk to it."""
+    folder = short_folder()
+    server = Served(folder, "--model", "bundled")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,8 @@ class Dialect(msgspec.Struct, frozen=True):
     seed_limit: int = 2**63
     lacks: frozenset[str] = frozenset()
     """What the engine would ignore without a word."""
+    counts_prompt_per_choice: bool = False
+    """Each choice has a usage of its own, with the prompt in it."""
     counts_top_logprobs_from: int = 0
     """The fewest alternatives that can be asked for; fewer are trimmed from the answer."""
 
@@ -60,7 +62,8 @@ LLAMACPP = Dialect(
     keeps_connections=False,
     # 2^32 - 1 means "random".
     seed_limit=2**32 - 1,
-    lacks=frozenset({"best_of", "echo", "suffix"}),
+    lacks=frozenset({"best_of", "dimensions", "echo", "suffix", "tool_choice"}),
+    counts_prompt_per_choice=True,
     counts_top_logprobs_from=1,
 )
 

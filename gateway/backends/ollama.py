@@ -27,7 +27,7 @@ OPTIONS = {
     "repetition_penalty": "repeat_penalty",
     "num_ctx": "num_ctx",
 }
-LACKS = frozenset({"logit_bias", "echo", "best_of"})
+LACKS = frozenset({"logit_bias", "echo", "best_of", "tool_choice"})
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 """Said always: Ollama's own defaults (40, 0.05, 1.1) would change the distribution a client asked for."""
@@ -78,7 +78,7 @@ class Ollama:
                     usage += step.usage or Usage()
                     if step.usage is None:
                         yield step
-        yield Chunk(usage=usage)
+        yield Chunk(usage=usage.shared(request.choices))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""

@@ -128,11 +128,12 @@ class OpenAICompatible:
                 for choice in event.choices:
                     if (step := self._step(choice, event, request)) is not None:
                         yield step
-        yield Chunk(usage=usage)
+        yield Chunk(usage=usage.shared(request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
         first = requests[0]
+        upstream.expect(self.name, first, self._dialect.lacks)
         inputs = [request.prompt["input"] for request in requests]
         body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
         with upstream.translated(self.name):

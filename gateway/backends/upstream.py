@@ -16,7 +16,16 @@ T = TypeVar("T")
 MISREAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding bytes that are not the expected JSON can raise."""
 
-_TOO_LONG = "too large to process"
+_SIGNS = {
+    "too large to process": "context_length_exceeded",
+    "exceeds the available context size": "context_length_exceeded",
+    "maximum context length": "context_length_exceeded",
+    "image input is not supported": "unsupported_content",
+}
+"""Words by which engines say that the request is at fault; llama.cpp gives some of them a 500."""
+
+_ASKS_NOTHING = ("auto", "none")
+"""Values of `tool_choice` that an engine which ignores it honours all the same."""
 
 PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
@@ -41,7 +50,8 @@ def translated(name: str) -> Generator[None]:
 def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
     """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
     for field in sorted(lacks):
-        if request.params.get(field) or request.prompt.get(field):
+        value = request.params.get(field) or request.prompt.get(field)
+        if value and value not in _ASKS_NOTHING:
             message = f"Backend '{name}' cannot do '{field}'; leave it out, or ask a model of another engine."
             raise BackendRefused(message, status=400, code="unsupported_parameter", param=field)
 
@@ -60,8 +70,9 @@ def refuse(name: str, status: int, content: bytes) -> None:
     except MISREAD:
         said = content[:200].decode(errors="replace")
     message = f"Backend '{name}' answered {status}: {reason(said)}"
-    if _TOO_LONG in message:  # llama.cpp gives 500 for an input longer than its batch
-        raise BackendRefused(message, status=400, code="context_length_exceeded")
+    for sign, code in _SIGNS.items():
+        if sign in message:
+            raise BackendRefused(message, status=400, code=code)
     if status in PASSED_ON:
         error = said.get("error") if isinstance(said, dict) else None
         param = error.get("param") if isinstance(error, dict) else None

@@ -21,12 +21,21 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str = ""
     """How to read it: what was asked, of whom."""
     bar: float | None = None
-    """The most it may be."""
+    """The most it may be, or the least with `at_least`."""
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
         """Whether it keeps its bar; true where it has none."""
-        return self.bar is None or self.value <= self.bar
+        if self.bar is None:
+            return True
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
+
+    @property
+    def told(self) -> str:
+        """It and its bar, which it must have, in a few words."""
+        limit = "at least" if self.at_least else "at most"
+        return f"{self.name} {self.value:g} {self.unit} ({limit} {self.bar:g}){'' if self.met else ' MISSED'}"
 
 
 class Maker(msgspec.Struct, frozen=True):
@@ -36,9 +45,11 @@ class Maker(msgspec.Struct, frozen=True):
     machine: str
     date: str
 
-    def figure(self, name: str, value: float, unit: str, *, note: str = "", bar: float | None = None) -> Figure:
+    def figure(
+        self, name: str, value: float, unit: str, *, note: str = "", bar: float | None = None, at_least: bool = False
+    ) -> Figure:
         """One figure of this run."""
-        return Figure(name, _rounded(value), unit, self.command, self.machine, self.date, note, bar)
+        return Figure(name, _rounded(value), unit, self.command, self.machine, self.date, note, bar, at_least)
 
 
 def maker(command: str) -> Maker:
@@ -72,10 +83,7 @@ def verdict(figures: Iterable[Figure]) -> str:
     """The bars in one line: which are met and which are missed, each with its figure."""
     barred = [figure for figure in figures if figure.bar is not None]
     missed = [figure for figure in barred if not figure.met]
-    said = "; ".join(
-        f"{figure.name} {figure.value:g} {figure.unit} (at most {figure.bar:g}){'' if figure.met else ' MISSED'}"
-        for figure in barred
-    )
+    said = "; ".join(figure.told for figure in barred)
     return f"bars met: {len(barred) - len(missed)} of {len(barred)}. {said}"
 
 

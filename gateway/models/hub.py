@@ -130,16 +130,17 @@ class Hub:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
         if status < HTTPStatus.BAD_REQUEST:
             return
+        if not (code or response.headers.get("X-Repo-Commit")):  # A proxy or a portal, which knows of no file.
+            raise HubUnreachable(f"{self.endpoint} answers with status {status}, and not as a hub does.")
         if code == "GatedRepo" or status == HTTPStatus.FORBIDDEN:
-            hint = "accept its licence there and set a token (HF_TOKEN)"
+            hint = "accept its licence there and set a token (ASKONCE_HF_TOKEN)"
             raise HubError(f"{self.endpoint}/{file.repo} is gated: {hint}.")
         if status == HTTPStatus.NOT_FOUND and code in {"EntryNotFound", ""}:
             raise HubError(f"{file.repo} has no file {file.path} on {self.endpoint}.")
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND}:
             # The hub does not tell a missing repository from a private one.
-            raise HubError(
-                f"{self.endpoint} has no repository {file.repo}, or it is private and needs a token (HF_TOKEN)."
-            )
+            hint = "it is private and needs a token (ASKONCE_HF_TOKEN)"
+            raise HubError(f"{self.endpoint} has no repository {file.repo}, or {hint}.")
         raise HubUnreachable(f"The hub {self.endpoint} answers with status {status}.")
 
     async def _download(

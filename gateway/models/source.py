@@ -17,8 +17,10 @@ BUNDLED = "bundled"
 DEFAULT_FILE = HubFile("ggml-org/gemma-3-270m-it-GGUF", "gemma-3-270m-it-Q8_0.gguf")
 BUNDLED_NAME = "gemma-3-askonce"
 BUNDLED_PATH = Path(__file__).with_name("bundled") / f"{BUNDLED_NAME}.gguf"
+BUNDLED_FOLDER = BUNDLED_PATH.with_name("hf")
 
 _HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<path>[^:]+)")
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
@@ -33,6 +35,10 @@ class ModelFile(msgspec.Struct, frozen=True):
     name: str
     digest: str
     notice: str | None = None
+
+
+class _FolderConfig(msgspec.Struct, frozen=True):
+    name_or_path: str = msgspec.field(default="", name="_name_or_path")
 
 
 async def resolve(
@@ -97,11 +103,24 @@ async def _from_hub(file: HubFile, hub: Hub, models_dir: Path, progress: Progres
 
 async def _from_folder(folder: Path, models_dir: Path, progress: Progress) -> ModelFile:
     digest = await weights_digest(folder, models_dir=models_dir)
-    name = _absolute(folder).name.lower()
+    name = _folder_name(folder)
     target = models_dir / f"{name}-{digest[:16]}.gguf"
     if not _is_file(target):
         await asyncio.to_thread(_convert, folder, target, progress)
     return ModelFile(path=target, name=name, digest=digest)
+
+
+def _folder_name(folder: Path) -> str:
+    """What a Hugging Face folder is served as: the model's own name where its configuration has one."""
+    folder = _absolute(folder)
+    if folder == _absolute(BUNDLED_FOLDER):
+        return BUNDLED_NAME
+    try:
+        config = msgspec.json.decode((folder / "config.json").read_bytes(), type=_FolderConfig)
+    except (OSError, msgspec.DecodeError):  # The conversion says what is wrong with it.
+        return folder.name.lower()
+    own = config.name_or_path.rstrip("/").rpartition("/")[2]
+    return (own if _PLAIN_NAME.fullmatch(own) else folder.name).lower()
 
 
 def _convert(folder: Path, target: Path, progress: Progress) -> None:

@@ -22,8 +22,13 @@ def describing_vectors(vectors: Vectors) -> dict[str, str]:
     kept = vectors.hits == len(vectors.values)
     headers = {
         "x-askonce-cache": "hit" if kept else "miss",
+        "x-askonce-tier": vectors.tier,
         "x-askonce-hits": f"{vectors.hits}/{len(vectors.values)}",
     }
+    if kept:
+        headers["age"] = str(int(vectors.age_s))
     if len(vectors.keys) == 1:
         headers["x-askonce-key"] = vectors.keys[0].hex()
+        if kept:
+            headers["x-askonce-origin-id"] = vectors.origin_id
     return headers

@@ -6,12 +6,10 @@ from typing import Any
 from litestar import Response, get
 from litestar.di import NamedDependency
 
-from gateway.errors import BackendError
 from gateway.router import Router
+from gateway.routes.probing import probed
 from gateway.telemetry import Telemetry
 from storage.tiers import Tiers
-
-PROBE_S = 5.0
 
 
 @get("/healthz", summary="Alive?")
@@ -24,8 +22,8 @@ async def healthz() -> dict[str, str]:
 async def readyz(router: NamedDependency[Router], tiers: NamedDependency[Tiers]) -> Response[dict[str, Any]]:
     """200 when some model can be asked. Tiers are reported; one that is down costs speed, not answers."""
     names = router.models()
-    states = await asyncio.gather(*(_state(router, name) for name in names))
-    models = dict(zip(names, states, strict=True))
+    states = await asyncio.gather(*(probed(router.backend(name).ping()) for name in names))
+    models = {name: state or "ok" for name, state in zip(names, states, strict=True)}
     ready = "ok" in models.values()
     content = {"status": "ok" if ready else "unavailable", "models": models, "tiers": await tiers.health()}
     return Response(content, status_code=200 if ready else 503)
@@ -35,12 +33,3 @@ async def readyz(router: NamedDependency[Router], tiers: NamedDependency[Tiers])
 async def metrics(telemetry: NamedDependency[Telemetry]) -> bytes:
     """The counters of this worker."""
     return telemetry.exposition()
-
-
-async def _state(router: Router, name: str) -> str:
-    try:
-        async with asyncio.timeout(PROBE_S):
-            await router.backend(name).ping()
-    except (BackendError, TimeoutError) as error:
-        return str(error) or "no answer in time"
-    return "ok"

@@ -1,19 +1,20 @@
 """`/v1/models`: what can be asked."""
 
+import asyncio
 from typing import Any
 
 from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from gateway.errors import BackendError
 from gateway.router import Router
+from gateway.routes.probing import probed
 
 
 @get("/v1/models", summary="List models")
 async def models(router: NamedDependency[Router]) -> dict[str, Any]:
     """Every model by the name clients use."""
-    return {"object": "list", "data": [await _shown(router, name) for name in router.models()]}
+    return {"object": "list", "data": await asyncio.gather(*(_shown(router, name) for name in router.models()))}
 
 
 @get("/v1/models/{name:path}", summary="Describe a model")
@@ -31,9 +32,8 @@ async def _shown(router: Router, name: str) -> dict[str, Any]:
         "owned_by": "askonce",
         "backend": backend.name,
     }
-    try:
-        identity = await backend.identity()
-    except BackendError as error:
-        return {**shown, "status": str(error)}
+    identity = await probed(backend.identity())
+    if isinstance(identity, str):
+        return {**shown, "status": identity}
     named = {"engine": identity.engine, "engine_version": identity.engine_version}
     return {**shown, **named, "model_version": identity.model_version, "status": "ok"}

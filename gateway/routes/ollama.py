@@ -1,5 +1,6 @@
 """Ollama's API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps` and `/api/version`."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.types import ASGIApp
 
 from gateway.canonical import Identity
 from gateway.canonical import Request as Question
@@ -16,6 +18,7 @@ from gateway.pipeline import Answer, Pipeline
 from gateway.router import Router
 from gateway.routes.headers import DEFAULT_SCOPE, describing, describing_vectors
 from gateway.routes.leaving import EventStream, unless_left
+from gateway.routes.probing import probed
 from gateway.routes.reading import decoded
 from gateway.telemetry import Telemetry
 from gateway.wire import body, ollama, reply
@@ -34,17 +37,19 @@ class ModelBody(msgspec.Struct):
     model: str
 
 
-@post("/api/chat", summary="Answer a conversation (Ollama)")
-async def chat(request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]) -> Any:
+@post("/api/chat", summary="Answer a conversation (Ollama)", status_code=200)
+async def chat(
+    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
+) -> ASGIApp:
     """Ollama's chat, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_chat)
     return await unless_left(request.receive, _answer(question, pipeline, telemetry, chat=True))
 
 
-@post("/api/generate", summary="Answer a prompt (Ollama)")
+@post("/api/generate", summary="Answer a prompt (Ollama)", status_code=200)
 async def generate(
     request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
-) -> Any:
+) -> ASGIApp:
     """Ollama's generate, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_generate)
     return await unless_left(request.receive, _answer(question, pipeline, telemetry, chat=False))
@@ -69,14 +74,13 @@ async def embed(
 @get("/api/tags", summary="List models (Ollama)")
 async def tags(router: NamedDependency[Router]) -> dict[str, Any]:
     """Every model by the name clients use."""
-    return {"models": [await _tag(router, name) for name in router.models()]}
+    return {"models": await _tags(router)}
 
 
 @get("/api/ps", summary="List loaded models (Ollama)")
 async def ps(router: NamedDependency[Router]) -> dict[str, Any]:
     """Every model that answers now."""
-    found = [await _tag(router, name) for name in router.models()]
-    return {"models": [model for model in found if model["digest"]]}
+    return {"models": [model for model in await _tags(router) if model["digest"]]}
 
 
 @post("/api/show", summary="Describe a model (Ollama)", status_code=200)
@@ -135,11 +139,13 @@ def _usage(chunks: list[Chunk]) -> Usage:
     return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
 
 
+async def _tags(router: Router) -> list[dict[str, Any]]:
+    return await asyncio.gather(*(_tag(router, name) for name in router.models()))
+
+
 async def _tag(router: Router, name: str) -> dict[str, Any]:
-    try:
-        identity = await router.backend(name).identity()
-    except BackendError:
-        identity = Identity("", "", "")
+    found = await probed(router.backend(name).identity())
+    identity = Identity("", "", "") if isinstance(found, str) else found
     details = {
         "format": "gguf" if identity.engine == "llamacpp" else "",
         "family": "",

@@ -51,7 +51,7 @@ class Wire(Protocol):
         ...
 
 
-@post("/v1/chat/completions", summary="Answer a conversation")
+@post("/v1/chat/completions", summary="Answer a conversation", status_code=200)
 async def chat(
     request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
 ) -> ASGIApp:
@@ -59,7 +59,7 @@ async def chat(
     return await _reply(request, pipeline, telemetry, openai_chat)
 
 
-@post("/v1/completions", summary="Continue a text")
+@post("/v1/completions", summary="Continue a text", status_code=200)
 async def completions(
     request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
 ) -> ASGIApp:

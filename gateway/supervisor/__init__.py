@@ -11,7 +11,8 @@ before the servers are up, so that its imports cost no start-up time. It talks t
 2. worker -> parent, stdout: `ready\\n` once it serves. Every other line on its stdout is copied to the parent's stderr.
    Its stderr is the parent's own.
 3. parent -> worker: SIGTERM. The worker stops accepting, finishes its requests and ends with status 0; after
-   `plan.drain_s` it is killed. A worker whose parent dies gets SIGTERM from the kernel.
+   `plan.drain_s`, and 6 s more for writing out what it still has to keep, it is killed. A worker whose parent dies gets
+   SIGTERM from the kernel.
 
 A worker that ends by itself is started again, with a growing pause, and gets the same line at once.
 Use:

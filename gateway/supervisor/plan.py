@@ -21,7 +21,7 @@ class ServePlan(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     worker_argv: tuple[str, ...]
     host: str = "127.0.0.1"
-    port: int = 8000  # 0: any free port, named in the summary
+    port: int = 8080  # 0: any free port, named in the summary
     workers: int = 1
     database_url: str | None = None
     redis_url: str | None = None

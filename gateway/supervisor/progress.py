@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from gateway.config import local_url
 from gateway.supervisor.plan import ServePlan, Services
 
 
@@ -41,7 +42,7 @@ class Progress:
 
     def summary(self, plan: ServePlan, services: Services, *, port: int, folder: Path) -> None:
         """Where everything is, once it is ready."""
-        url = _shown_url(plan.host, port)
+        url = local_url(plan.host, port)
         lines = {
             "API": f"{url}/v1",
             "Model": services.model_name or "as configured",
@@ -56,9 +57,3 @@ class Progress:
 
     def _print(self, *parts: str | tuple[str, str]) -> None:
         self._console.print(Text.assemble(*parts))
-
-
-def _shown_url(host: str, port: int) -> str:
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 -- shown as an address that can be opened
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

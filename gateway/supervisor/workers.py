@@ -17,6 +17,8 @@ from storage.errors import AskonceError
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _STEADY_AFTER_S = 30.0
+_FLUSH_S = 6.0
+"""Once its requests are done, or given up after `drain_s`, a worker takes up to 5 s to write out its last answers."""
 
 Notify = Callable[[str], None]
 
@@ -26,7 +28,7 @@ class WorkerFailed(AskonceError):
 
 
 class WorkerCommand(msgspec.Struct, frozen=True, kw_only=True):
-    """How to start each worker, and how long it may take to stop."""
+    """How to start each worker, and how long its requests may take to finish when it stops."""
 
     argv: tuple[str, ...]
     listener_fd: int
@@ -86,14 +88,18 @@ class Worker:
             process = await self.start()
 
     async def stop(self, forced: asyncio.Event) -> None:
-        """Let open requests finish, for `drain_s` seconds at most and not at all once `forced` is set."""
+        """Let open requests finish, for `drain_s` seconds at most and not at all once `forced` is set.
+
+        Then it has `_FLUSH_S` more to write out its last answers.
+        """
         process = self._process
         if process is None or process.returncode is not None:
             return
         with suppress(ProcessLookupError):
             process.terminate()
         ending, forcing = asyncio.create_task(process.wait()), asyncio.create_task(forced.wait())
-        await asyncio.wait({ending, forcing}, timeout=self._command.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        longest_s = self._command.drain_s + _FLUSH_S
+        await asyncio.wait({ending, forcing}, timeout=longest_s, return_when=asyncio.FIRST_COMPLETED)
         forcing.cancel()
         if process.returncode is None:
             with suppress(ProcessLookupError):

@@ -118,10 +118,14 @@ def decode_embed(data: bytes) -> tuple[Request, ...]:
     inputs = [fields.input] if isinstance(fields.input, str) else fields.input
     params = {"dimensions": fields.dimensions} if fields.dimensions else {}
     extra = body.unknown(raw, EmbedBody)
-    return tuple(
-        Request(kind="embedding", model=fields.model, prompt={"input": text}, params=params, extra=extra)
-        for text in inputs
-    )
+    shared: dict[str, Any] = {
+        "kind": "embedding",
+        "model": fields.model,
+        "params": params,
+        "extra": extra,
+        "size_bytes": len(data),
+    }
+    return tuple(Request(prompt={"input": text}, **shared) for text in inputs)
 
 
 def line(head: reply.Head, chunk: Chunk, *, chat: bool) -> bytes:

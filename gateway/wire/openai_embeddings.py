@@ -46,10 +46,14 @@ def decode(data: bytes) -> Asked:
     fields = body.typed(raw, EmbeddingBody)
     params = {name: raw[name] for name in PARAMS if raw.get(name) is not None}
     extra = body.unknown(raw, EmbeddingBody)
-    items = tuple(
-        Request(kind="embedding", model=fields.model, prompt={"input": item}, params=params, extra=extra)
-        for item in _inputs(fields.input)
-    )
+    shared: dict[str, Any] = {
+        "kind": "embedding",
+        "model": fields.model,
+        "params": params,
+        "extra": extra,
+        "size_bytes": len(data),
+    }
+    items = tuple(Request(prompt={"input": item}, **shared) for item in _inputs(fields.input))
     return Asked(fields.model, items, fields.encoding_format == "base64")
 
 

@@ -9,7 +9,8 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Bias = dict[str, Annotated[float, Meta(ge=-100, le=100)]]
-Stop = str | Annotated[list[str], Meta(max_length=16)]
+_Mark = Annotated[str, Meta(min_length=1)]
+Stop = _Mark | Annotated[list[_Mark], Meta(max_length=16)]
 
 DEFAULTS: dict[str, Any] = {
     "temperature": 1,

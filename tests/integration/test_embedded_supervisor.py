@@ -17,6 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.supervisor import workers
+
 ROOT = Path(__file__).parents[2]
 
 SERVE = textwrap.dedent("""
@@ -72,6 +74,20 @@ WORKER = textwrap.dedent("""
     if line:
         services = json.loads(line)
         asyncio.run(main())
+""")
+
+
+SLOW_TO_END = textwrap.dedent("""
+    import os, signal, sys, time
+
+    def end(*_):
+        time.sleep(0.5)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    sys.stdin.readline()
+    print("ready", flush=True)
+    time.sleep(60)
 """)
 
 
@@ -256,3 +272,21 @@ async def test_everything_ends_with_a_killed_parent(data: Path) -> None:
         async with serving(data, port=port) as again:
             await again.ready()
             assert await again.stop() == 0
+
+
+@pytest.mark.parametrize(("flush_s", "status"), [(6.0, 0), (0.1, -signal.SIGKILL)])
+async def test_a_worker_may_write_out_after_its_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_s: float, status: int
+) -> None:
+    """It is not killed when the time for requests is over, but some seconds later."""
+    monkeypatch.setattr(workers, "_FLUSH_S", flush_s)
+    with socket.socket() as listener:
+        argv = (sys.executable, "-c", SLOW_TO_END)
+        command = workers.WorkerCommand(argv=argv, listener_fd=listener.fileno(), run_dir=tmp_path, drain_s=0.1)
+        worker = workers.Worker(command, 1, print)
+        process = await worker.start()
+        serving = asyncio.create_task(worker.serve(process, b"{}\n"))
+        await worker.ready.wait()
+        serving.cancel()
+        await worker.stop(asyncio.Event())
+    assert process.returncode == status

@@ -43,6 +43,19 @@ async def test_many_at_once_are_one_after_the_other(empty_database_url: str) -> 
     assert sorted(map(len, done)) == [0, 0, 0, 0, len(migrate.steps())]
 
 
+async def test_a_stuck_migration_of_another_is_named(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for, but not for ever; once it is gone, all is as ever."""
+    monkeypatch.setattr(migrate, "_LOCK_WAIT", "200ms")
+    other = await asyncpg.connect(empty_database_url)
+    await other.execute("select pg_advisory_lock($1)", migrate.LOCK)
+    with pytest.raises(
+        MigrationError, match=r"Another askonce .* for more than 200ms: wait for it, or end its session"
+    ):
+        await migrate.migrate(empty_database_url)
+    await other.close()
+    assert await migrate.migrate(empty_database_url) == migrate.steps()
+
+
 async def test_a_later_step_is_added(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is missing is applied."""
     ours = migrate.steps()

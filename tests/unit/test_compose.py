@@ -116,3 +116,9 @@ def test_the_image_holds_what_the_wheel_holds() -> None:
         assert f"COPY {package} {package}\n" in DOCKERFILE
         assert f"!{package}" in ignored
     assert "\nUSER askonce\n" in DOCKERFILE
+
+
+def test_the_data_folder_of_the_image_is_empty() -> None:
+    """A home made by useradd holds copies of /etc/skel, and a folder with strange files is refused."""
+    assert "--create-home" not in DOCKERFILE
+    assert "install -d -o askonce -g askonce -m 700 /data" in DOCKERFILE

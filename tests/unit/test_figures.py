@@ -32,7 +32,11 @@ def test_published_figures_say_how_to_get_them_again(path: Path) -> None:
 
 def test_figures_survive_a_file(tmp_path: Path) -> None:
     """What is written is what is read."""
-    made = [MADE.figure("a", 1.23456, "ms", note="how", bar=2), MADE.figure("b", 7, "1/s")]
+    made = [
+        MADE.figure("a", 1.23456, "ms", note="how", bar=2),
+        MADE.figure("b", 7, "1/s"),
+        MADE.figure("c", 99, "%", bar=95, at_least=True),
+    ]
     figures.write(made, tmp_path / "folder" / "bench.json")
     assert figures.read(tmp_path / "folder" / "bench.json") == made
 
@@ -49,6 +53,14 @@ def test_the_verdict_names_bars_met_and_missed() -> None:
         [MADE.figure("x", 3, "ms", bar=3), MADE.figure("y", 4, "s", bar=3), MADE.figure("z", 1, "s")]
     )
     assert said == "bars met: 1 of 2. x 3 ms (at most 3); y 4 s (at most 3) MISSED"
+
+
+def test_a_bar_may_be_the_least_a_value_may_be() -> None:
+    """A rate has a lower bound: at it is met, below it is missed."""
+    said = figures.verdict(
+        [MADE.figure(name, value, "%", bar=95, at_least=True) for name, value in (("x", 95), ("y", 94.5))]
+    )
+    assert said == "bars met: 1 of 2. x 95 % (at least 95); y 94.5 % (at least 95) MISSED"
 
 
 def test_this_machine_has_a_name_of_one_line() -> None:

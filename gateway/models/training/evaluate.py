@@ -1,20 +1,15 @@
 """Measure a served bundled model on held-out prompts, decoded greedily over the OpenAI chat API.
 
-    python -m gateway.models.training.evaluate --base-url http://127.0.0.1:8080/v1 \\
-        [--against http://127.0.0.1:8000/v1] [--figures docs/figures/bundled-model.json]
+    python -m gateway.models.training.evaluate --base-url http://127.0.0.1:8080/v1 [--against http://127.0.0.1:8000/v1]
+
+`make model-figures` measures llama.cpp and vLLM with it and publishes what comes out.
 """
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import random
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import httpx
@@ -22,19 +17,20 @@ import httpx
 from gateway.models.training import corpus
 from gateway.models.training.corpus import Example
 
+PROMPTS: Final = 200
 _LONGEST_ANSWER: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured number and how it came about."""
+class Result:
+    """How the answers to one suite came out."""
 
-    name: str
-    value: float
-    unit: str
-    command: str
-    machine: str
-    date: str
+    suite: str
+    asked: int
+    right: tuple[int, ...]
+    """Exact answers, server by server."""
+    same: int
+    """Prompts to which all servers gave the same text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +74,13 @@ def suites(count: int) -> dict[str, list[Example]]:
         "extraction": corpus.held_out("extraction", count),
         "chat": corpus.held_out("chat", count),
         "copying": corpus.held_out("copy", half),
-        "extraction, unseen sentence wordings": [
+        "extraction, sentences worded as never in training": [
             corpus.extraction_example(unseen, "held_out", unseen_wording=True) for _ in range(half)
         ],
-        "extraction, long notes": [corpus.extraction_example(long, "held_out", long=True) for _ in range(half)],
+        "extraction, long notes of 4 to 10 findings": [
+            corpus.extraction_example(long, "held_out", long=True) for _ in range(half)
+        ],
     }
-
-
-def _machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{os.cpu_count()} cores, {name or platform.processor()}"
-
-
-def _share(part: int, whole: int) -> float:
-    return round(100 * part / whole, 2)
 
 
 def _print_wrong(name: str, examples: Sequence[Example], answers: Sequence[str]) -> None:
@@ -105,34 +90,25 @@ def _print_wrong(name: str, examples: Sequence[Example], answers: Sequence[str])
             print(f"  expected {example.answer}\n  answered {answer}")
 
 
-def _print_differing(name: str, left: Sequence[str], right: Sequence[str]) -> None:
-    for one, other in zip(left, right, strict=True):
-        if one != other:
-            print(f"\n[{name}, engines differ]\n  first  {one}\n  second {other}")
+def _print_differing(name: str, texts: Sequence[str]) -> None:
+    print(f"\n[{name}, servers differ]")
+    for text in texts:
+        print(f"  {text}")
 
 
-def measure(first: Server, second: Server | None, count: int, parallel: int) -> list[Figure]:
-    """Ask every held-out prompt and return the rates; wrong answers are printed."""
-    rates: list[tuple[str, float]] = []
-    agreed = asked = 0
+def measure(servers: Sequence[Server], count: int, parallel: int = 1) -> list[Result]:
+    """Ask every held-out prompt of every server; wrong and differing answers are printed."""
+    results: list[Result] = []
     for name, examples in suites(count).items():
-        answers = first.answers(examples, parallel)
-        right = sum(a == e.answer for a, e in zip(answers, examples, strict=True))
-        rates.append((f"bundled model, {name}, exact answers of {len(examples)}", _share(right, len(examples))))
-        _print_wrong(name, examples, answers)
-        if second is not None:
-            others = second.answers(examples, parallel)
-            same = sum(a == e.answer for a, e in zip(others, examples, strict=True))
-            rates.append((f"the same, second engine, {name}", _share(same, len(examples))))
-            _print_differing(name, answers, others)
-            if name in ("extraction", "chat"):
-                agreed += sum(a == b for a, b in zip(answers, others, strict=True))
-                asked += len(examples)
-    if asked:
-        rates.append((f"the two engines agree on the text, of {asked}", _share(agreed, asked)))
-    command = " ".join(["python -m gateway.models.training.evaluate", *sys.argv[1:]])
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return [Figure(name, value, "%", command, _machine(), today) for name, value in rates]
+        answers = [one.answers(examples, parallel) for one in servers]
+        expected = [example.answer for example in examples]
+        right = tuple(sum(map(str.__eq__, texts, expected)) for texts in answers)
+        differing = [texts for texts in zip(*answers, strict=True) if len(set(texts)) > 1]
+        _print_wrong(name, examples, answers[0])
+        for texts in differing:
+            _print_differing(name, texts)
+        results.append(Result(name, len(examples), right, len(examples) - len(differing)))
+    return results
 
 
 def main() -> None:
@@ -142,20 +118,15 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--against", help="a second server, whose texts are compared")
     parser.add_argument("--against-model")
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--count", type=int, default=PROMPTS)
     parser.add_argument("--parallel", type=int, default=1)
-    parser.add_argument("--figures", type=Path)
     options = parser.parse_args()
-    second = server(options.against, options.against_model) if options.against else None
-    first = server(options.base_url, options.model)
-    figures = measure(first, second, options.count, options.parallel)
+    servers = [server(options.base_url, options.model)]
+    if options.against:
+        servers.append(server(options.against, options.against_model))
     print()
-    for figure in figures:
-        print(f"{figure.value:6.2f} %  {figure.name}")
-    if options.figures is not None:
-        options.figures.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([asdict(figure) for figure in figures], indent=2)
-        options.figures.write_text(text + "\n", encoding="utf-8")
+    for result in measure(servers, options.count, options.parallel):
+        print(f"{result.suite}: exact {result.right} of {result.asked}, the same text for {result.same}")
 
 
 if __name__ == "__main__":

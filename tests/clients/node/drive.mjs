@@ -69,7 +69,9 @@ async function outcome(run) {
   }
 }
 
-const cases = { chat, stream, helper, abort, embeddings, models, unknownModel, badTemperature, noMessages, malformed };
+const again = chat; // a cache knows it by then
+const works = { chat, stream, helper, abort, embeddings, models, again };
+const cases = { ...works, unknownModel, badTemperature, noMessages, malformed };
 const results = {};
 for (const [name, run] of Object.entries(cases)) results[name] = await outcome(run);
 process.stdout.write(JSON.stringify(results));

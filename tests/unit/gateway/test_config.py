@@ -75,6 +75,21 @@ def test_a_wrong_variable_is_named(name: str, value: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://127.0.0.1:8080"),
+        ("::1", "http://[::1]:8080"),
+        ("box.lan", "http://box.lan:8080"),
+    ],
+)
+def test_an_address_that_can_be_opened(host: str, url: str) -> None:
+    """What is listened on everywhere is opened here."""
+    assert config.local_url(host, 8080) == url
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     """When it was asked for."""
     with pytest.raises(ConfigError, match=r"missing\.toml cannot be read: No such file"):

@@ -25,6 +25,10 @@ class Shelf:
         """What is there."""
         return Found(self.kept[key], "shelf") if key in self.kept else None
 
+    async def find(self, key: bytes) -> Found | None:
+        """What is there."""
+        return await self.get(key)
+
     def put(self, entry: Entry) -> None:
         """Keep."""
         assert entry.query.key not in self.kept

@@ -25,7 +25,7 @@ class FakeHub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.etag = hashlib.sha256(CONTENT).hexdigest()
-        self.status, self.error_code = 302, ""
+        self.status, self.error_code, self.commit = 302, "", COMMIT
         self.cut_after: list[int] = []
         self.ignores_ranges = False
         self.ranges: list[str | None] = []
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     def describe(self) -> None:
         self.send_response(self.server.status)
         self.send_header("X-Error-Code", self.server.error_code)
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.server.commit)
         self.send_header("X-Linked-Etag", f'"{self.server.etag}"')
         self.send_header("X-Linked-Size", str(len(CONTENT)))
         self.send_header("Accept-Ranges", "bytes")
@@ -155,6 +155,30 @@ async def test_refusals_say_what_to_do(fake: FakeHub, tmp_path: Path, status: in
     with pytest.raises(HubError, match=message) as refused:
         await Hub(tmp_path, endpoint=fake.url).fetch(FILE, nothing)
     assert not isinstance(refused.value, HubUnreachable)
+
+
+async def test_a_refusal_names_the_setting_for_a_token(fake: FakeHub, tmp_path: Path) -> None:
+    """By the name that askonce reads."""
+    for fake.status, fake.error_code in ((401, "RepoNotFound"), (403, "GatedRepo")):
+        with pytest.raises(HubError, match=r"\bASKONCE_HF_TOKEN\b"):
+            await Hub(tmp_path, endpoint=fake.url).fetch(FILE, nothing)
+
+
+@pytest.mark.parametrize("code", ["", "GatedRepo"])
+async def test_one_sign_of_a_hub_is_enough(fake: FakeHub, tmp_path: Path, code: str) -> None:
+    """Refusals for a repository have no commit, those for a file need no code."""
+    fake.status, fake.error_code, fake.commit = 403, code, "" if code else COMMIT
+    with pytest.raises(HubError, match="is gated") as refused:
+        await Hub(tmp_path, endpoint=fake.url).fetch(FILE, nothing)
+    assert not isinstance(refused.value, HubUnreachable)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_refusal_of_a_proxy_is_no_answer(fake: FakeHub, tmp_path: Path, status: int) -> None:
+    """It knows nothing about the file, so the hub was not reached."""
+    fake.status, fake.commit = status, ""
+    with pytest.raises(HubUnreachable, match=f"answers with status {status}, and not as a hub does"):
+        await Hub(tmp_path, endpoint=fake.url).fetch(FILE, nothing)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

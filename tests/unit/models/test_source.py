@@ -69,11 +69,9 @@ async def test_a_downloaded_model_needs_no_hub(models_dir: Path, nowhere: str) -
     assert (model.path, model.name, model.notice) == (kept, "gemma-3-270m-it-q8_0", None)
 
 
-async def test_a_folder_is_converted_once(models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is kept by the folder's digest, so a changed folder is converted again."""
-    folder = tmp_path / "Gemma-Mine"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What was converted, by a stand-in that needs no weights."""
     made: list[Path] = []
 
     def convert(_: Path, target: Path, *, progress: object) -> None:
@@ -82,6 +80,19 @@ async def test_a_folder_is_converted_once(models_dir: Path, tmp_path: Path, monk
 
     fake = types.SimpleNamespace(convert=convert, ConversionError=ValueError)
     monkeypatch.setitem(__import__("sys").modules, "gateway.models.convert", fake)
+    return made
+
+
+def hf_folder(path: Path, config: str = "{}") -> Path:
+    """A folder that looks like a model's."""
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(config)
+    return path
+
+
+async def test_a_folder_is_converted_once(models_dir: Path, tmp_path: Path, made: list[Path]) -> None:
+    """The file is kept by the folder's digest, so a changed folder is converted again."""
+    folder = hf_folder(tmp_path / "Gemma-Mine")
 
     async def served() -> ModelFile:
         return await resolve(str(folder), models_dir=models_dir)
@@ -89,8 +100,41 @@ async def test_a_folder_is_converted_once(models_dir: Path, tmp_path: Path, monk
     first = await served()
     assert first == await served()
     assert (first.name, first.path, len(made)) == ("gemma-mine", made[0], 1)
-    (folder / "config.json").write_text('{"other": true}')
+    hf_folder(folder, '{"other": true}')
     assert (await served()).path != first.path
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ('{"_name_or_path": "google/Gemma-3-270m-it"}', "gemma-3-270m-it"),
+        ('{"_name_or_path": "/home/me/tuned/"}', "tuned"),
+        ('{"_name_or_path": ""}', "snapshot"),
+        ('{"_name_or_path": "a/.."}', "snapshot"),
+        ('{"_name_or_path": null}', "snapshot"),
+        ("{", "snapshot"),
+    ],
+)
+@pytest.mark.usefixtures("made")
+async def test_a_folder_has_its_models_name(models_dir: Path, tmp_path: Path, config: str, name: str) -> None:
+    """That of its configuration, or else its own."""
+    folder = hf_folder(tmp_path / "Snapshot", config)
+    model = await resolve(str(folder), models_dir=models_dir)
+    assert (model.name, model.path.parent) == (name, models_dir)
+
+
+@pytest.mark.usefixtures("made")
+async def test_the_bundled_folder_has_the_bundled_name(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same model as the bundled file, whatever its folder is called."""
+    monkeypatch.setattr(source, "BUNDLED_FOLDER", hf_folder(tmp_path / "hf"))
+    assert (await resolve(f"{tmp_path}/models/../hf/", models_dir=models_dir)).name == BUNDLED_NAME
+
+
+def test_the_bundled_folder_is_where_it_is_looked_for() -> None:
+    """Beside the bundled file."""
+    assert (source.BUNDLED_FOLDER / "config.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""The command line: what it takes from the settings, and what it says when another server answers."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway import supervisor
+from gateway.cli import main
+from gateway.supervisor import ServePlan
+from storage import migrate
+
+ROOT = Path(__file__).parents[3]
+EXPLAINED = {"key": "ab", "parts": {"model": "m"}, "prompt": "hello", "tier": "memory", "backend": "m"}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class FakeGateway:
+    """What answers `explain`, and where it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = ""
+        self.response = httpx.Response(200, json=EXPLAINED)
+
+    def post(self, url: str, **_: Any) -> httpx.Response:
+        """As `httpx.post`."""
+        self.asked = url
+        return self.response
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> FakeGateway:
+    gateway = FakeGateway()
+    monkeypatch.setattr(httpx, "post", gateway.post)
+    return gateway
+
+
+def run(*words: str) -> Result:
+    """One command, with an empty request on its stdin."""
+    return CliRunner().invoke(main, words, input="{}")
+
+
+def test_status_without_a_database_makes_none(tmp_path: Path) -> None:
+    """Each step is named as not applied; looking changes nothing."""
+    done = run("migrate", "--status", "--data-dir", str(tmp_path / "data"))
+    assert done.exit_code == 0
+    assert [line.split() for line in done.output.splitlines()] == [
+        [step.name, "not", "applied"] for step in migrate.steps()
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_has_the_programs_name() -> None:
+    """Also when it is run as a module."""
+    words = [sys.executable, "-m", "gateway.cli", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("Usage: askonce ")
+
+
+def test_explain_asks_what_is_configured(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configured host and port, unless another address is given."""
+    assert "kept in memory" in run("explain", "-").output
+    assert gateway.asked == "http://127.0.0.1:8080/v1/cache/explain"
+    monkeypatch.setenv("ASKONCE_HOST", "0.0.0.0")
+    Path("askonce.toml").write_text("port = 9000\n")
+    assert run("explain", "-").exit_code == 0
+    assert gateway.asked == "http://127.0.0.1:9000/v1/cache/explain"
+    assert run("explain", "-", "--url", "http://other:1").exit_code == 0
+    assert gateway.asked == "http://other:1/v1/cache/explain"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (404, {"error": "not found"}),
+        (404, {"detail": "Not Found"}),
+        (500, []),
+        (200, {}),
+        (200, "ok"),
+        (302, EXPLAINED),
+    ],
+)
+def test_another_server_is_named(gateway: FakeGateway, status: int, said: object) -> None:
+    """One sentence instead of a traceback."""
+    gateway.response = httpx.Response(status, json=said)
+    done = run("explain", "-")
+    assert done.exit_code == 1
+    assert f"What answers at http://127.0.0.1:8080 (status {status}) is no askonce" in done.output
+
+
+def test_a_refusal_is_shown(gateway: FakeGateway) -> None:
+    """In askonce's own words."""
+    gateway.response = httpx.Response(400, json={"error": {"message": "A request has 'messages'."}})
+    done = run("explain", "-")
+    assert (done.exit_code, done.output) == (1, "Error: A request has 'messages'.\n")
+
+
+@pytest.mark.parametrize("threads", [None, 3])
+def test_threads_reach_the_plan(monkeypatch: pytest.MonkeyPatch, threads: int | None) -> None:
+    """The setting is that of the embedded llama.cpp."""
+    plans: list[ServePlan] = []
+
+    async def serve(plan: ServePlan, **_: Any) -> int:
+        plans.append(plan)
+        return 0
+
+    monkeypatch.setattr(supervisor, "serve", serve)
+    if threads:
+        monkeypatch.setenv("ASKONCE_THREADS", str(threads))
+    assert run("serve").exit_code == 0
+    assert [plan.llamacpp_threads for plan in plans] == [threads]
