@@ -1,7 +1,6 @@
 """`askonce`: serve, migrate, explain, bench, and the clients of the embedded servers."""
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -155,10 +154,15 @@ def _preparing() -> Callable[[str], Awaitable[None]]:
     async def later(url: str) -> None:
         while True:
             await asyncio.sleep(_RETRY_S)
-            with contextlib.suppress(steps.UnreachableError):
+            try:
                 await steps.migrate(url)
+            except steps.UnreachableError:
+                continue
+            except AskonceError as error:
+                click.echo(f"Postgres is back, but answers cannot be recorded: {error}", err=True)
+            else:
                 click.echo("Postgres is back; answers are recorded.", err=True)
-                return
+            return
 
     async def prepare(url: str) -> None:
         try:
