@@ -97,9 +97,7 @@ def canonical(value: Any) -> bytes:
     try:
         return rfc8785.dumps(value)
     except rfc8785.IntegerDomainError as error:
-        message = (
-            "Integers beyond ±(2^53 - 1) have no canonical JSON form; use a smaller one, or a string if that fits."
-        )
+        message = "Integers beyond ±(2^53 - 1) have no canonical JSON form; use a smaller one, or send it as a string."
         raise InvalidRequest(message, code="integer_out_of_range") from error
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         message = "A string holds half of a surrogate pair, which is not a character; send it whole or escape it."

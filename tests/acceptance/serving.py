@@ -89,10 +89,10 @@ class Served:
             self.output.extend(lines)
 
     def _answers(self) -> bool:
-        found = re.search(r"http://[\d.]+:(\d+)", self.text)
-        if not found or found[1] == "0":
+        found = re.search(r"ready after .*?: (http://[\d.]+:\d+)", self.text)
+        if not found:
             return False
-        self.url = found[0]
+        self.url = found[1]
         try:
             return httpx.get(self.url + "/readyz", timeout=5).status_code == 200
         except httpx.HTTPError:

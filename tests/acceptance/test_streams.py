@@ -30,7 +30,8 @@ def open_request(gateway: Gateway, path: str = CHAT, **fields: Any) -> socket.so
     """Send a request, and read nothing yet."""
     body = json.dumps((CHATTING if path == CHAT else {"model": MODEL, "prompt": "Hi"}) | fields).encode()
     connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
-    connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
     return connection
 
 

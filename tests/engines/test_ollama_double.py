@@ -156,7 +156,7 @@ def test_plain_http_details(ollama_url: str, model_name: str) -> None:
 
 def test_long_chats_lose_their_oldest_turns(ollama_url: str, model_name: str) -> None:
     """Too long a chat is cut in silence, unless the request forbids it."""
-    long = [{"role": role, "content": "word " * 900} for role in ("user", "assistant") * 3]
+    long = [{"role": role, "content": "word " * 100} for role in ("user", "assistant") * 60]
     body = {"model": model_name, "messages": [*long, *QUESTION], "stream": False, "options": {"num_predict": 1}}
     assert httpx.post(f"{ollama_url}/api/chat", json=body, timeout=120, trust_env=False).status_code == 200
     refused = httpx.post(f"{ollama_url}/api/chat", json={**body, "truncate": False}, trust_env=False)

@@ -108,7 +108,7 @@ async def test_a_folder_is_converted_once(models_dir: Path, tmp_path: Path, made
     ("config", "name"),
     [
         ('{"_name_or_path": "google/Gemma-3-270m-it"}', "gemma-3-270m-it"),
-        ('{"_name_or_path": "/home/me/tuned/"}', "tuned"),
+        ('{"_name_or_path": "/models/me/tuned/"}', "tuned"),
         ('{"_name_or_path": ""}', "snapshot"),
         ('{"_name_or_path": "a/.."}', "snapshot"),
         ('{"_name_or_path": null}', "snapshot"),
