@@ -194,9 +194,10 @@ class OllamaDouble:
 
 
 def without_oldest(turns: list[wire.Message]) -> list[wire.Message]:
-    """Drop the first turn that is not the system's."""
-    index = next((i for i, turn in enumerate(turns) if turn.role != "system"), 0)
-    return [*turns[:index], *turns[index + 1 :]]
+    """Drop the oldest exchange: up to the next user's turn, since templates want users to begin. The system stays."""
+    first = next((i for i, turn in enumerate(turns) if turn.role != "system"), 0)
+    after = next((i for i in range(first + 1, len(turns)) if turns[i].role == "user"), len(turns) - 1)
+    return [*turns[:first], *turns[after:]]
 
 
 async def chained(first: dict[str, Any], rest: Lines) -> Lines:
