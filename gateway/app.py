@@ -20,14 +20,14 @@ from gateway.backends.scripted import Scripted
 from gateway.backends.transport import Transport
 from gateway.backends.unbroken import UnbrokenLines
 from gateway.canonical import Identity
-from gateway.config import BackendConfig, Config, ConfigError
+from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
 from gateway.errors import BackendError, RequestError, envelope
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
 from gateway.routes import cache, embeddings, health, models, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.leaving import ClientLeft
-from gateway.routes.local_only import LOOPBACK, LocalOnly
+from gateway.routes.local_only import LocalOnly
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
 from storage.errors import AskonceError

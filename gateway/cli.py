@@ -17,7 +17,6 @@ from gateway.config import Config
 from storage.errors import AskonceError
 
 _RETRY_S = 5.0
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _config = click.option(
     "--config", "file", type=click.Path(path_type=Path), default=settings.config_file, help="A settings file (TOML)."
@@ -53,7 +52,7 @@ def serve(file: Path | None, **options: Any) -> None:
     from gateway import supervisor  # noqa: PLC0415 -- the other commands need none of it
 
     config = settings.load(file, options)
-    if config.host not in _LOOPBACK:
+    if config.host not in settings.LOOPBACK:
         click.echo(f"Warning: there are no keys yet; whoever can reach {config.host} can ask.", err=True)
     worker = (sys.executable, "-m", "gateway.worker", *(("--config", str(file)) if file else ()))
     plan = supervisor.ServePlan(

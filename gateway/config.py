@@ -13,6 +13,7 @@ from storage.errors import AskonceError
 
 PREFIX = "ASKONCE_"
 FILE = "askonce.toml"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+from gateway.config import LOOPBACK
 
 
 class LocalOnly:
