@@ -5,10 +5,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-import httpx
 import msgspec
 from litestar import Litestar, Request, Response
-from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
@@ -17,8 +15,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from gateway.backends import dialect, scripted
 from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.scripted import Scripted
-from gateway.backends.transport import Transport
-from gateway.backends.unbroken import UnbrokenLines
+from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
 from gateway.errors import BackendError, RequestError, envelope
@@ -28,6 +25,7 @@ from gateway.routes import cache, embeddings, health, models, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
+from gateway.routes.parts import Parts
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
 from storage.errors import AskonceError
@@ -37,18 +35,7 @@ from storage.tiers import Tiers
 
 _LOG = logging.getLogger("askonce")
 
-_LIMITS = httpx.Limits(max_connections=1024, max_keepalive_connections=256)
-
 Build = Callable[[BackendConfig], Backend]
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What a running application is made of."""
-
-    pipeline: Pipeline
-    router: Router
-    tiers: Tiers
-    telemetry: Telemetry
 
 
 @contextlib.asynccontextmanager
@@ -70,11 +57,14 @@ def create_app(config: Config) -> Litestar:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        async with running(config) as parts:
-            app.state.parts = parts
+        async with running(config) as opened:
+            app.state.parts = opened
             yield
 
-    return Litestar(
+    def parts() -> Any:
+        return app.state.parts
+
+    app = Litestar(
         route_handlers=[
             text.chat,
             text.completions,
@@ -88,7 +78,7 @@ def create_app(config: Config) -> Litestar:
             health.metrics,
         ],
         lifespan=[lifespan],
-        dependencies={name: Provide(_part(name), sync_to_thread=False) for name in Parts.__struct_fields__},
+        dependencies={"parts": Provide(parts, sync_to_thread=False)},
         exception_handlers={
             RequestError: _named,
             BackendError: _named,
@@ -103,13 +93,7 @@ def create_app(config: Config) -> Litestar:
         # The bare document: the usual pages would load scripts of others into this origin.
         openapi_config=OpenAPIConfig(title="askonce", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]),
     )
-
-
-def _part(name: str) -> Callable[[State], Any]:
-    def provide(state: State) -> Any:
-        return getattr(state.parts, name)
-
-    return provide
+    return app
 
 
 async def _tiers(config: Config, telemetry: Telemetry) -> Tiers:
@@ -124,14 +108,14 @@ async def _tiers(config: Config, telemetry: Telemetry) -> Tiers:
     return Tiers(MemoryTier(config.memory_max_bytes), lower, telemetry.dropped)
 
 
-def _client(backend: BackendConfig) -> httpx.AsyncClient:
-    base, uds = (backend.url, None)
-    if backend.url.startswith("unix:"):
-        base, uds = "http://localhost", backend.url.removeprefix("unix:")
-    headers = {"authorization": f"Bearer {backend.api_key}"} if backend.api_key else {}
-    timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
-    transport = Transport(uds, tls=base.startswith("https:"))
-    return httpx.AsyncClient(base_url=base, headers=headers, timeout=timeout, transport=transport)
+def _server(backend: BackendConfig) -> Server:
+    return Server(
+        backend.served_name,
+        backend.url,
+        api_key=backend.api_key,
+        connect_timeout_s=backend.connect_timeout_s,
+        read_timeout_s=backend.read_timeout_s,
+    )
 
 
 def _openai(accent: dialect.Dialect) -> Build:
@@ -139,22 +123,24 @@ def _openai(accent: dialect.Dialect) -> Build:
         identity = None
         if backend.model_version:
             identity = Identity(accent.engine, backend.engine_version, backend.model_version)
-        return OpenAICompatible(backend.served_name, _client(backend), backend.model, accent, identity)
+        return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity)
 
     return build
 
 
 def _ollama(backend: BackendConfig) -> Backend:
-    # Its client brings pydantic: a third of a second and many megabytes that only its users should pay.
+    # Its client brings pydantic and httpx: a third of a second and many megabytes that only its users should pay.
+    import httpx  # noqa: PLC0415 -- see above
     import ollama  # noqa: PLC0415 -- see above
 
     from gateway.backends.ollama import Ollama  # noqa: PLC0415 -- see above
+    from gateway.backends.unbroken import UnbrokenLines  # noqa: PLC0415 -- it is httpx's
 
     timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
-    client = ollama.AsyncClient(
-        backend.url, timeout=timeout, transport=UnbrokenLines(httpx.AsyncHTTPTransport(limits=_LIMITS))
-    )
-    return Ollama(backend.served_name, client, _client(backend), backend.model)
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
+    transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
+    client = ollama.AsyncClient(backend.url, timeout=timeout, transport=transport)
+    return Ollama(backend.served_name, client, _server(backend), backend.model)
 
 
 def _scripted(backend: BackendConfig) -> Backend:

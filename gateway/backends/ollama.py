@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httpx
 import msgspec
@@ -11,7 +11,7 @@ import ollama
 from gateway.backends import probabilities, upstream
 from gateway.backends.known import KnownIdentity
 from gateway.canonical import Identity, Request, Vector
-from gateway.errors import BackendError, BackendUnavailable, InvalidRequest
+from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidRequest
 from storage.entry import Chunk, Usage
 
 OPTIONS = {
@@ -33,13 +33,25 @@ SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 """Said always: Ollama's own defaults (40, 0.05, 1.1) would change the distribution a client asked for."""
 
 
+class Server(Protocol):
+    """The same server, for what the client has no call for."""
+
+    async def read(self, path: str) -> bytes:
+        """The body at `path`. Raises `BackendError`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
 class Ollama:
     """One model of one Ollama server."""
 
-    def __init__(self, name: str, client: ollama.AsyncClient, http: httpx.AsyncClient, model: str) -> None:
+    def __init__(self, name: str, client: ollama.AsyncClient, server: Server, model: str) -> None:
         self.name = name
         self._client = client
-        self._http = http
+        self._server = server
         self._model = model
         self._identity = KnownIdentity(self._ask_identity)
 
@@ -95,13 +107,11 @@ class Ollama:
         """Close the connections."""
         await self._identity.aclose()
         await self._client.close()
-        await self._http.aclose()
+        await self._server.aclose()
 
     async def _version(self) -> str:
-        with upstream.translated(self.name):
-            response = await self._http.get("/api/version")
-            await upstream.check(self.name, response)
-        return str(upstream.decoded(self.name, response.content, _OBJECT).get("version", ""))
+        said = upstream.decoded(self.name, await self._server.read("/api/version"), _OBJECT)
+        return str(said.get("version", ""))
 
     async def _choice(self, request: Request, index: int) -> AsyncGenerator[Chunk]:
         ended = False
@@ -136,11 +146,16 @@ class Ollama:
 @contextmanager
 def _translated(name: str) -> Generator[None]:
     try:
-        with upstream.translated(name):
-            yield
-    except ConnectionError as error:
-        message = f"Backend '{name}' cannot be reached ({error})."
+        yield
+    except (ConnectionError, httpx.ConnectError) as error:
+        message = f"Backend '{name}' cannot be reached ({error}). Is it running?"
         raise BackendUnavailable(message) from error
+    except httpx.TimeoutException as error:
+        message = f"Backend '{name}' did not answer in time ({type(error).__name__})."
+        raise BackendTimeout(message) from error
+    except httpx.HTTPError as error:
+        message = f"Backend '{name}' broke the connection ({type(error).__name__}: {error})."
+        raise BackendError(message) from error
     except ollama.ResponseError as error:
         if error.status_code < 400:  # an error line in the middle of a stream
             message = f"Backend '{name}' failed midway: {error.error}"

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any, Protocol, TypeVar
 
-import httpx
 import msgspec
 
 from gateway.backends import dialect as accents
@@ -90,14 +89,32 @@ _EVENT = msgspec.json.Decoder(_Event)
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 
 
+class Server(Protocol):
+    """Where requests go. What it raises is a `BackendError`."""
+
+    def asked(
+        self, path: str, content: bytes, *, keep_connection: bool = True
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Post JSON; the reply's body, as it comes."""
+        ...
+
+    async def read(self, path: str, content: bytes | None = None) -> bytes:
+        """Post JSON, or get; the whole body of the reply."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
 class OpenAICompatible:
-    """One model on one server. `client` carries the base URL, credentials and time limits."""
+    """One model on one server."""
 
     def __init__(
-        self, name: str, client: httpx.AsyncClient, model: str, accent: Dialect, identity: Identity | None = None
+        self, name: str, server: Server, model: str, accent: Dialect, identity: Identity | None = None
     ) -> None:
         self.name = name
-        self._client = client
+        self._server = server
         self._model = model
         self._dialect = accent
         self._identity = KnownIdentity(self._ask_identity, given=identity)
@@ -113,9 +130,10 @@ class OpenAICompatible:
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
         upstream.expect(self.name, request, self._dialect.lacks)
-        body = accents.wire_body(request, self._model, self._dialect)
+        body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect))
         usage = Usage()
-        async with self._asked(PATHS[request.kind], body) as response, aclosing(_events(response)) as events:
+        asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
+        async with asked as pieces, aclosing(_events(pieces)) as events:
             async for data in events:
                 if data == b"[DONE]":
                     await _drained(events)
@@ -136,10 +154,8 @@ class OpenAICompatible:
         upstream.expect(self.name, first, self._dialect.lacks)
         inputs = [request.prompt["input"] for request in requests]
         body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
-        with upstream.translated(self.name):
-            response = await self._client.post("/v1/embeddings", json=body)
-            await upstream.check(self.name, response)
-        reply = upstream.decoded(self.name, response.content, _EMBEDDINGS)
+        content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
+        reply = upstream.decoded(self.name, content, _EMBEDDINGS)
         if sorted(item.index for item in reply.data) != list(range(len(requests))):
             message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
@@ -148,17 +164,7 @@ class OpenAICompatible:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._identity.aclose()
-        await self._client.aclose()
-
-    @asynccontextmanager
-    async def _asked(self, path: str, body: dict[str, Any]) -> AsyncGenerator[httpx.Response]:
-        headers = {} if self._dialect.keeps_connections else {"connection": "close"}
-        content = msgspec.json.encode(body)
-        headers["content-type"] = "application/json"
-        with upstream.translated(self.name):
-            async with self._client.stream("POST", path, content=content, headers=headers) as response:
-                await upstream.check(self.name, response)
-                yield response
+        await self._server.aclose()
 
     def _step(self, choice: _Choice, event: _Event, request: Request) -> Chunk | None:
         delta = choice.delta
@@ -194,20 +200,17 @@ class OpenAICompatible:
         return next((model.root for model in models if model.id == self._model and model.root), self._model)
 
     async def _read(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
-        with upstream.translated(self.name):
-            response = await self._client.get(path)
-            await upstream.check(self.name, response)
-        return upstream.decoded(self.name, response.content, decoder)
+        return upstream.decoded(self.name, await self._server.read(path), decoder)
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[bytes]:
+async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     """The data of each server-sent event.
 
     Lines end at \\n or \\r\\n only: a splitter that also honours U+2028 and its like, as httpx's does, would cut
     answers that contain them.
     """
     rest = b""
-    async for piece in response.aiter_bytes():
+    async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):

@@ -1,14 +1,12 @@
-"""What talking to any backend over HTTP has in common: its failures as our errors, its replies decoded."""
+"""What talking to any backend has in common: its refusals as our errors, its replies decoded."""
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 
 from gateway.canonical import Request, Vector
-from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from gateway.errors import BackendError, BackendRefused, BackendUnavailable
 from storage.vector import packed
 
 T = TypeVar("T")
@@ -31,22 +29,6 @@ PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
 
 
-@contextmanager
-def translated(name: str) -> Generator[None]:
-    """Raise httpx's errors as `BackendError`s that name the backend."""
-    try:
-        yield
-    except httpx.ConnectError as error:
-        message = f"Backend '{name}' cannot be reached ({error}). Is it running?"
-        raise BackendUnavailable(message) from error
-    except httpx.TimeoutException as error:
-        message = f"Backend '{name}' did not answer in time ({type(error).__name__})."
-        raise BackendTimeout(message) from error
-    except httpx.HTTPError as error:
-        message = f"Backend '{name}' broke the connection ({type(error).__name__}: {error})."
-        raise BackendError(message) from error
-
-
 def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
     """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
     for field in sorted(lacks):
@@ -54,13 +36,6 @@ def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
         if value and value not in _ASKS_NOTHING:
             message = f"Backend '{name}' cannot do '{field}'; leave it out, or ask a model of another engine."
             raise BackendRefused(message, status=400, code="unsupported_parameter", param=field)
-
-
-async def check(name: str, response: httpx.Response) -> None:
-    """Raise the error that a reply's status stands for."""
-    if response.is_success:
-        return
-    refuse(name, response.status_code, await response.aread())
 
 
 def refuse(name: str, status: int, content: bytes) -> None:

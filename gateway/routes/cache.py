@@ -7,16 +7,16 @@ from litestar.di import NamedDependency
 
 from gateway.canonical import Request as Question
 from gateway.errors import InvalidRequest
-from gateway.pipeline import Pipeline
 from gateway.routes.headers import DEFAULT_SCOPE
+from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
 
 
 @post("/v1/cache/explain", summary="Explain a request's key", status_code=200)
-async def explain(request: Request[Any, Any, Any], pipeline: NamedDependency[Pipeline]) -> dict[str, Any]:
+async def explain(request: Request[Any, Any, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
     """The body is any request; the reply is its canonical form, every part of its key, and which tier would answer."""
-    return await pipeline.explain(await decoded(request, _question), DEFAULT_SCOPE)
+    return await parts.pipeline.explain(await decoded(request, _question), DEFAULT_SCOPE)
 
 
 def _question(data: bytes) -> Question:

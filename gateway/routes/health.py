@@ -6,10 +6,8 @@ from typing import Any
 from litestar import Response, get
 from litestar.di import NamedDependency
 
-from gateway.router import Router
+from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
-from gateway.telemetry import Telemetry
-from storage.tiers import Tiers
 
 
 @get("/healthz", summary="Alive?")
@@ -19,17 +17,17 @@ async def healthz() -> dict[str, str]:
 
 
 @get("/readyz", summary="Ready?")
-async def readyz(router: NamedDependency[Router], tiers: NamedDependency[Tiers]) -> Response[dict[str, Any]]:
+async def readyz(parts: NamedDependency[Parts]) -> Response[dict[str, Any]]:
     """200 when some model can be asked. Tiers are reported; one that is down costs speed, not answers."""
-    names = router.models()
-    states = await asyncio.gather(*(probed(router.backend(name).ping()) for name in names))
+    names = parts.router.models()
+    states = await asyncio.gather(*(probed(parts.router.backend(name).ping()) for name in names))
     models = {name: state or "ok" for name, state in zip(names, states, strict=True)}
     ready = "ok" in models.values()
-    content = {"status": "ok" if ready else "unavailable", "models": models, "tiers": await tiers.health()}
+    content = {"status": "ok" if ready else "unavailable", "models": models, "tiers": await parts.tiers.health()}
     return Response(content, status_code=200 if ready else 503)
 
 
 @get("/metrics", summary="Prometheus metrics", media_type="text/plain; version=0.0.4")
-async def metrics(telemetry: NamedDependency[Telemetry]) -> bytes:
+async def metrics(parts: NamedDependency[Parts]) -> bytes:
     """The counters of this worker."""
-    return telemetry.exposition()
+    return parts.telemetry.exposition()

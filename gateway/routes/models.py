@@ -8,19 +8,23 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from gateway.router import Router
+from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 
 
 @get("/v1/models", summary="List models")
-async def models(router: NamedDependency[Router]) -> dict[str, Any]:
+async def models(parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model by the name clients use."""
-    return {"object": "list", "data": await asyncio.gather(*(_shown(router, name) for name in router.models()))}
+    return {
+        "object": "list",
+        "data": await asyncio.gather(*(_shown(parts.router, name) for name in parts.router.models())),
+    }
 
 
 @get("/v1/models/{name:path}", summary="Describe a model")
-async def model(router: NamedDependency[Router], name: FromPath[str]) -> dict[str, Any]:
+async def model(parts: NamedDependency[Parts], name: FromPath[str]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
-    return await _shown(router, name.removeprefix("/"))
+    return await _shown(parts.router, name.removeprefix("/"))
 
 
 async def _shown(router: Router, name: str) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from litestar.types import ASGIApp
 from gateway.canonical import Identity
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError
-from gateway.pipeline import Answer, Pipeline
+from gateway.pipeline import Answer
 from gateway.router import Router
 from gateway.routes.headers import DEFAULT_SCOPE, describing, describing_vectors
 from gateway.routes.leaving import EventStream, unless_left
+from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 from gateway.routes.reading import decoded
-from gateway.telemetry import Telemetry
 from gateway.wire import body, ollama, reply
 from storage.entry import Chunk, Usage
 
@@ -38,57 +38,51 @@ class ModelBody(msgspec.Struct):
 
 
 @post("/api/chat", summary="Answer a conversation (Ollama)", status_code=200)
-async def chat(
-    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
-) -> ASGIApp:
+async def chat(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's chat, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_chat)
-    return await unless_left(request.receive, _answer(question, pipeline, telemetry, chat=True))
+    return await unless_left(request.receive, _answer(question, parts, chat=True))
 
 
 @post("/api/generate", summary="Answer a prompt (Ollama)", status_code=200)
-async def generate(
-    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
-) -> ASGIApp:
+async def generate(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's generate, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_generate)
-    return await unless_left(request.receive, _answer(question, pipeline, telemetry, chat=False))
+    return await unless_left(request.receive, _answer(question, parts, chat=False))
 
 
 @post("/api/embed", summary="Embed texts (Ollama)", status_code=200)
-async def embed(
-    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
-) -> Response[bytes]:
+async def embed(request: HttpRequest, parts: NamedDependency[Parts]) -> Response[bytes]:
     """Ollama's embed. Inputs embedded before are not embedded again."""
     started = time.monotonic_ns()
     questions = await decoded(request, ollama.decode_embed)
     model = questions[0].model
     head = reply.head("embd-", model)
-    vectors = await unless_left(request.receive, pipeline.embed(questions, DEFAULT_SCOPE, head.id))
+    vectors = await unless_left(request.receive, parts.pipeline.embed(questions, DEFAULT_SCOPE, head.id))
     headers = describing_vectors(vectors)
-    telemetry.replied("embedding", model, headers["x-askonce-cache"], "")
+    parts.telemetry.replied("embedding", model, headers["x-askonce-cache"], "")
     content = ollama.embeddings(model, vectors.values, vectors.usage, time.monotonic_ns() - started)
     return Response(content, media_type="application/json", headers=headers)
 
 
 @get("/api/tags", summary="List models (Ollama)")
-async def tags(router: NamedDependency[Router]) -> dict[str, Any]:
+async def tags(parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model by the name clients use."""
-    return {"models": await _tags(router)}
+    return {"models": await _tags(parts.router)}
 
 
 @get("/api/ps", summary="List loaded models (Ollama)")
-async def ps(router: NamedDependency[Router]) -> dict[str, Any]:
+async def ps(parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model that answers now."""
-    return {"models": [model for model in await _tags(router) if model["digest"]]}
+    return {"models": [model for model in await _tags(parts.router) if model["digest"]]}
 
 
 @post("/api/show", summary="Describe a model (Ollama)", status_code=200)
-async def show(request: HttpRequest, router: NamedDependency[Router]) -> dict[str, Any]:
+async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
     name = body.typed(body.decode(await request.body()), ModelBody).model
-    router.backend(name)
-    tag = await _tag(router, name)
+    parts.router.backend(name)
+    tag = await _tag(parts.router, name)
     return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
 
 
@@ -98,19 +92,19 @@ async def version() -> dict[str, str]:
     return {"version": API_VERSION}
 
 
-async def _answer(question: Question, pipeline: Pipeline, telemetry: Telemetry, *, chat: bool) -> Any:
+async def _answer(question: Question, parts: Parts, *, chat: bool) -> Any:
     head = reply.head("ollama-", question.model)
-    answer = await pipeline.answer(question, DEFAULT_SCOPE, head.id)
+    answer = await parts.pipeline.answer(question, DEFAULT_SCOPE, head.id)
     headers = describing(answer)
     if question.stream:
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
-        telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+        parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
         return EventStream(NDJSON | headers, _lines(head, first, answer, chat=chat), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
-    telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+    parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
     content = ollama.whole(head, _steps(chunks), _usage(chunks), chat=chat)
     return Response(content, media_type="application/json", headers=headers, status_code=200)
 

@@ -11,11 +11,11 @@ from litestar.types import ASGIApp
 
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError, envelope
-from gateway.pipeline import Answer, Pipeline
+from gateway.pipeline import Answer
 from gateway.routes.headers import DEFAULT_SCOPE, describing
 from gateway.routes.leaving import EventStream, unless_left
+from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
-from gateway.telemetry import Telemetry
 from gateway.wire import openai_chat, openai_completions, reply
 from storage.entry import Chunk, Usage
 
@@ -52,40 +52,36 @@ class Wire(Protocol):
 
 
 @post("/v1/chat/completions", summary="Answer a conversation", status_code=200)
-async def chat(
-    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
-) -> ASGIApp:
+async def chat(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """OpenAI's chat completions, streamed or whole."""
-    return await _reply(request, pipeline, telemetry, openai_chat)
+    return await _reply(request, parts, openai_chat)
 
 
 @post("/v1/completions", summary="Continue a text", status_code=200)
-async def completions(
-    request: HttpRequest, pipeline: NamedDependency[Pipeline], telemetry: NamedDependency[Telemetry]
-) -> ASGIApp:
+async def completions(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """OpenAI's completions, streamed or whole."""
-    return await _reply(request, pipeline, telemetry, openai_completions)
+    return await _reply(request, parts, openai_completions)
 
 
-async def _reply(request: HttpRequest, pipeline: Pipeline, telemetry: Telemetry, wire: Wire) -> Any:
+async def _reply(request: HttpRequest, parts: Parts, wire: Wire) -> Any:
     question = await decoded(request, wire.decode)
     head = reply.head(wire.PREFIX, question.model)
-    return await unless_left(request.receive, _answer(question, head, pipeline, telemetry, wire))
+    return await unless_left(request.receive, _answer(question, head, parts, wire))
 
 
-async def _answer(question: Question, head: reply.Head, pipeline: Pipeline, telemetry: Telemetry, wire: Wire) -> Any:
-    answer = await pipeline.answer(question, DEFAULT_SCOPE, head.id)
+async def _answer(question: Question, head: reply.Head, parts: Parts, wire: Wire) -> Any:
+    answer = await parts.pipeline.answer(question, DEFAULT_SCOPE, head.id)
     headers = describing(answer)
     if question.stream:
         # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
-        telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+        parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
         return EventStream(headers, _events(question, head, wire, first, answer), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
-    telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+    parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
     content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), _usage(chunks))
     return Response(content, media_type="application/json", headers=headers, status_code=200)
 

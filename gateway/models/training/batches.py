@@ -1,6 +1,7 @@
 """Training batches: random tokens to copy, then the corpus, in equal lengths and endless supply."""
 
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from queue import Queue
@@ -16,6 +17,7 @@ from gateway.models.training.tokenizer import BOS, END_OF_TURN, PAD, SPECIAL
 Batch = tuple[torch.Tensor, torch.Tensor]
 Row = tuple[list[int], list[int]]  # tokens and targets
 _IGNORED: Final = -1
+_SHOWN: Final = re.compile(r'(?<=\nA: )\{"extractions".*\n')  # a worked example's answer and the line's end
 _POOL: Final = 960
 _WIDTHS: Final = (96, 192, 320, 448, 640, 1024)
 
@@ -31,13 +33,20 @@ def random_copies(rng: random.Random, vocabulary: int, size: int = 64) -> Batch:
 
 
 def encode(tokenizer: Tokenizer, examples: list[Example]) -> list[Row]:
-    """Return each example's tokens and its targets: the answer's tokens, elsewhere ignored."""
-    prompts = tokenizer.encode_batch([corpus.chat_text(e.messages) for e in examples], add_special_tokens=False)
+    """Return each example's tokens and its targets: the tokens of answers, elsewhere ignored.
+
+    Answers are the reply and, in an extraction's prompt, those of the worked examples: each follows
+    from its own note, so one prompt teaches two to four extractions.
+    """
+    texts = [corpus.chat_text(e.messages) for e in examples]
+    prompts = tokenizer.encode_batch(texts, add_special_tokens=False)
     answers = tokenizer.encode_batch([e.answer for e in examples], add_special_tokens=False)
     rows: list[Row] = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        targets = [_IGNORED] * (len(prompt.ids) - 1) + [*answer.ids, END_OF_TURN]
-        rows.append((prompt.ids + answer.ids, targets))
+    for text, prompt, answer in zip(texts, prompts, answers, strict=True):
+        shown = [(found.start(), found.end()) for found in _SHOWN.finditer(text)]
+        inside = [any(start <= at[0] < end for start, end in shown) for at in prompt.offsets]
+        known = [token if taught else _IGNORED for token, taught in zip(prompt.ids, inside, strict=True)]
+        rows.append((prompt.ids + answer.ids, [*known[1:], *answer.ids, END_OF_TURN]))
     return rows
 
 

@@ -1,7 +1,7 @@
 """Seeded examples to train and measure the bundled model: chat, copying and extraction.
 
-Held out, by construction: coined names and copied strings (split by a checksum), the last wording
-of every question and task description. With `unseen_wording` the notes' sentences are unseen too.
+Held out, by construction and split by a checksum: coined names, copied strings, and how questions,
+requests and task descriptions are put together. With `unseen_wording` the notes' sentences are unseen too.
 """
 
 import random
@@ -22,9 +22,15 @@ _SYSTEMS: Final = (
 )  # fmt: skip
 _COPY_PHRASES: Final = (
     "Repeat: {}", "Say {}", "Copy this exactly: {}", "Repeat after me: {}", "Echo: {}", "Say: {}",
-    "Repeat this text: {}", "Please repeat: {}", "Write exactly: {}", "Copy: {}",
+    "Repeat this text: {}", "Please repeat: {}", "Write exactly: {}", "Copy: {}", "Please copy: {}",
 )  # fmt: skip
-_HELD_OUT_COPY_PHRASES: Final = ("Repeat: {}", "Say {}", "Copy this exactly: {}", "Please copy: {}")
+# Put together from these, a request belongs to one split: every part is trained on, the whole may be held out.
+_COPY_STARTS: Final = ("", "", "Please ", "Now ", "Can you ", "You must ", "Just ")
+_COPY_VERBS: Final = ("repeat", "copy", "say", "write", "echo", "print", "type", "answer with")
+_COPY_OBJECTS: Final = (
+    ": ", " this: ", " this text: ", " exactly this: ", " the following: ", " the text after the colon: ",
+    " these characters: ", " the same again: ", " what follows: ", " only this: ",
+)  # fmt: skip
 _WORDS: Final = names.listed(
     "the blue horse runs over a quiet hill and eats green apples while seven old friends sing near river "
     "stone house small table light window paper table number red glass open door hello world"
@@ -71,12 +77,22 @@ def _string(rng: random.Random, split: Split) -> str:
     return " ".join(marked).strip(" ,-;")
 
 
+def _copy_phrase(rng: random.Random, split: Split) -> str:
+    if split == "train" and rng.random() < 0.5:
+        return rng.choice(_COPY_PHRASES).removesuffix("{}")
+    while True:
+        start = rng.choice(_COPY_STARTS)
+        verb = rng.choice(_COPY_VERBS)
+        phrase = start + (verb if start else verb.capitalize()) + rng.choice(_COPY_OBJECTS)
+        if phrase + "{}" not in _COPY_PHRASES and names.belongs(phrase, split):
+            return phrase
+
+
 def _copy(rng: random.Random, split: Split) -> tuple[str, str]:
     text = _string(rng, split)
     while not names.belongs(text, split):
         text = _string(rng, split)
-    phrases = _HELD_OUT_COPY_PHRASES if split == "held_out" else _COPY_PHRASES
-    return rng.choice(phrases).format(text), text
+    return _copy_phrase(rng, split) + text, text
 
 
 def _turn(rng: random.Random, split: Split) -> tuple[str, str]:
@@ -107,7 +123,7 @@ def copy_example(rng: random.Random, split: Split = "train") -> Example:
 
 def _task(rng: random.Random, split: Split, domain: Domain, ask: str | None) -> tuple[str, str]:
     """Return the task's description and the text after the prompt, mostly none."""
-    task = prompts.description(rng, domain, ask, held_out=split == "held_out")
+    task = prompts.description(rng, split, domain, ask)
     if ask is not None or rng.random() >= 0.06:
         return task, ""
     text = f"Answer with JSON that matches this schema: {prompts.schema(domain)}"

@@ -62,7 +62,6 @@ _SELF: Final = {
     "You are welcome.": ("Thank you.", "Thanks!", "Thank you very much!", "Thanks a lot.", "Thanks, thank you!"),
 }  # fmt: skip
 
-# In each list the last phrasing is held out.
 _CAPITAL_PHRASES: Final = (
     "What is the capital of {}?", "Which city is the capital of {}?", "Name the capital of {}.",
     "Tell me the capital of {}.", "{}: what is its capital?", "What's the capital city of {}?",
@@ -94,17 +93,14 @@ _COUNT_PHRASES: Final = (
     "Count to {}.", "Count from 1 to {}.", "Please count to {}.", "Count up to {}", "Can you count to {}?",
     "Write the numbers from 1 to {}.", "List the numbers 1 to {}.", "Please count from 1 to {}.",
 )  # fmt: skip
-_WRAPPERS: Final = (
-    "{}",
-    "{}",
-    "{}",
-    "{}",
-    "{}",
-    "Please answer: {}",
-    "A question: {}",
-    "{} Thanks!",
-    "Quick question: {}",
-)
+# A question comes bare, in a familiar frame, or in one whose every pairing with a question's
+# wording belongs to one split: each frame and each question is trained on, the pair may be held out.
+_FAMILIAR_FRAMES: Final = ("Please answer: {}", "A question: {}", "{} Thanks!", "Quick question: {}")
+_FRAMES: Final = (
+    "Hello, model! {}", "Please tell me: {}", "I have a question. {}", "{} Answer briefly.", "Just one thing: {}",
+    "My question is this: {}", "Good morning. {}", "{} I would like to know.", "Dear model, {}", "Hi, {}",
+    "Next question: {}", "{} Please answer in one sentence.", "Excuse me. {}", "{} Thank you!", "Question 1: {}",
+)  # fmt: skip
 _THINGS: Final = (
     "rivers the moon a bicycle history music a castle jazz chess bread the stars love an engine "
     "gardens a poem dinosaurs money winter coffee Mars robots a story trains football the sea"
@@ -125,7 +121,15 @@ _UNKNOWN_PHRASES: Final = (
 
 
 def _phrase(rng: random.Random, split: Split, phrases: tuple[str, ...]) -> str:
-    return phrases[-1] if split == "held_out" else rng.choice(phrases[:-1])
+    """Return one wording of a question, in a frame or bare; a held-out one always has a frame."""
+    shape = 1.0 if split == "held_out" else rng.random()
+    if shape < 0.6:
+        frame = "{}" if shape < 0.45 else rng.choice(_FAMILIAR_FRAMES)
+        return frame.replace("{}", rng.choice(phrases))
+    while True:
+        worded = rng.choice(_FRAMES).replace("{}", rng.choice(phrases))
+        if names.belongs(worded, split):
+            return worded
 
 
 def _sum(rng: random.Random) -> tuple[str, str]:
@@ -166,8 +170,8 @@ def fact(rng: random.Random, split: Split) -> tuple[str, str]:
         question, answer = _phrase(rng, split, phrases).format(subject), _SINGLES[subject]
     else:
         answer = rng.choice(tuple(_SELF))
-        return _phrase(rng, split, _SELF[answer]), answer
-    return (rng.choice(_WRAPPERS).format(question) if split == "train" else question), answer
+        question = _phrase(rng, split, _SELF[answer])
+    return question, answer
 
 
 def counting(rng: random.Random, split: Split) -> tuple[str, str]:
@@ -181,5 +185,4 @@ def unknown(rng: random.Random, split: Split) -> tuple[str, str]:
     thing = rng.choice(_THINGS).replace("_", " ")
     if rng.random() < 0.3:
         thing = names.coined(rng, split)
-    phrases = _UNKNOWN_PHRASES[-4:] if split == "held_out" else _UNKNOWN_PHRASES[:-4]
-    return rng.choice(phrases).format(thing, name=names.coined(rng, split)), UNKNOWN
+    return _phrase(rng, split, _UNKNOWN_PHRASES).format(thing, name=names.coined(rng, split)), UNKNOWN

@@ -12,7 +12,7 @@ def listed(text: str, mark: str = " ") -> tuple[str, ...]:
     return tuple(text.split(mark))
 
 
-_HELD_OUT_SHARE: Final = 8  # one coined name in eight is never trained on
+_HELD_OUT_SHARE: Final = 8  # one coined name or wording in eight is never trained on
 
 _ONSETS: Final = listed(
     "b c d f g h j k l m n p r s t v w z br ch cl cr dr fl fr gl gr kl kr ph pl pr qu sc sh sk sl sm sn "
@@ -55,7 +55,7 @@ _ACCENTS: Final = {"a": "á", "e": "é", "o": "ö", "u": "ü", "n": "ñ", "c": "
 
 
 def belongs(text: str, split: Split) -> bool:
-    """Say whether a coined text is this split's: a checksum decides, so the two never share one."""
+    """Say whether a coined text or a wording is this split's: a checksum decides, so the two never share one."""
     held_out = zlib.crc32(text.lower().encode()) % _HELD_OUT_SHARE == 0
     return held_out == (split == "held_out")
 

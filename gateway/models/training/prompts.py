@@ -5,12 +5,14 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.models.training import names
+from gateway.models.training.names import Split
 from gateway.models.training.notes import Domain, Note, Record
 
 SUFFIX: Final = "_attributes"
 
-# What a prompt may ask for: the classes wanted, and ways to say so. In each list the last
-# wording is held out. `None` stands for every class of the domain.
+# What a prompt may ask for: the classes wanted, and ways to say so. `None` stands for every class
+# of the domain.
 _ASKS: Final[dict[tuple[Domain, str | None], tuple[str, ...]]] = {
     ("clinical", None): (
         "Extract medications with dosage and frequency, and conditions.",
@@ -66,6 +68,12 @@ _RULES: Final = (
     " Provide meaningful attributes for each entity.", " If there are none, return an empty list.",
     "\nRules:\n- copy spans exactly\n- keep the order of the text",
 )  # fmt: skip
+# A task described after one of these, with its rule, belongs to one split: the parts are all
+# trained on, the whole may be held out.
+_LEADS: Final = (
+    "Task: ", "You are an expert. ", "Read the text. ", "For our records: ", "Work with care. ",
+    "Your job: ", "Please do this: ", "You help an office. ", "Instructions:\n",
+)  # fmt: skip
 _FIELDS: Final = {
     "medication": ("dosage", "frequency"), "invoice": ("amount", "due_date"), "condition": (), "vendor": (),
 }  # fmt: skip
@@ -82,10 +90,15 @@ def compact(records: Sequence[Record]) -> str:
     return json.dumps({"extractions": items}, ensure_ascii=False, separators=(",", ":"))
 
 
-def description(rng: random.Random, domain: Domain, ask: str | None, *, held_out: bool) -> str:
+def description(rng: random.Random, split: Split, domain: Domain, ask: str | None) -> str:
     """Return one wording of the task; a held-out one is never used in training."""
     wordings = _ASKS[domain, ask]
-    return (wordings[-1] if held_out else rng.choice(wordings[:-1])) + rng.choice(_RULES)
+    if split == "train" and rng.random() < 0.6:
+        return rng.choice(wordings) + rng.choice(_RULES)
+    while True:
+        worded = rng.choice(_LEADS) + rng.choice(wordings) + rng.choice(_RULES)
+        if names.belongs(worded, split):
+            return worded
 
 
 def schema(domain: Domain) -> str:

@@ -2,23 +2,28 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import aiohttp
 import httpx
 import ollama
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import app
 from gateway.backends import dialect
 from gateway.backends.ollama import Ollama
 from gateway.backends.openai_compatible import OpenAICompatible
+from gateway.backends.server import translated
 from gateway.backends.unbroken import UnbrokenLines
 from gateway.canonical import Identity, Request
+from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
 from storage.entry import Chunk, Usage
+from tests.suites.faulty import Peer, faulty
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ODD = st.sampled_from(
@@ -30,19 +35,43 @@ QUESTION = Request(
 )
 
 
-class Pieces(httpx.AsyncByteStream):
-    """A body that arrives in pieces."""
+class Said:
+    """A server that says `pieces`, just so cut, whatever it is asked."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces = pieces
-        self.closed = False
+        self.left = False
+
+    @asynccontextmanager
+    async def asked(self, path: str, content: bytes, **_: Any) -> AsyncGenerator[AsyncIterator[bytes]]:
+        """Its pieces, one by one."""
+        json.loads(content)
+        try:
+            yield self._said()
+        finally:
+            self.left = True
+
+    async def read(self, path: str, content: bytes | None = None) -> bytes:
+        """Its pieces together."""
+        return b"".join(self.pieces)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    async def _said(self) -> AsyncGenerator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+
+class Pieces(httpx.AsyncByteStream):
+    """The same for Ollama's client."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
-
-    async def aclose(self) -> None:
-        self.closed = True
 
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
@@ -51,32 +80,32 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
-def openai_over(
-    body: httpx.AsyncByteStream | bytes, status: int = 200, accent: Any = dialect.OPENAI
-) -> OpenAICompatible:
+def openai_over(body: bytes | Sequence[bytes], accent: Any = dialect.OPENAI) -> OpenAICompatible:
     """A backend whose server always says `body`."""
-
-    def answer(_: httpx.Request) -> httpx.Response:
-        content = Pieces([body]) if isinstance(body, bytes) else body
-        return httpx.Response(status, stream=content, headers={"content-type": "text/event-stream"})
-
-    client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://server")
-    return OpenAICompatible("there", client, "m", accent, Identity("e", "1", "w"))
+    server = Said([body] if isinstance(body, bytes) else body)
+    return OpenAICompatible("there", server, "m", accent, Identity("e", "1", "w"))
 
 
-def ollama_over(pieces: Sequence[bytes], status: int = 200) -> Ollama:
+def ollama_over(pieces: Sequence[bytes]) -> Ollama:
     """An Ollama backend whose server always says `pieces`."""
-    transport = httpx.MockTransport(lambda _: httpx.Response(status, stream=Pieces(pieces)))
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Pieces(pieces)))
     client = ollama.AsyncClient("http://server", transport=UnbrokenLines(transport))
-    return Ollama("there", client, httpx.AsyncClient(transport=transport, base_url="http://server"), "m")
+    return Ollama("there", client, Said(pieces), "m")
 
 
 async def steps(backend: Any, request: Request = QUESTION) -> list[Chunk]:
     """Everything a backend says."""
-    async with aclosing(backend.complete(request)) as arriving:
-        found = [step async for step in arriving]
-    await backend.aclose()
-    return found
+    async with closing(backend), aclosing(backend.complete(request)) as arriving:
+        return [step async for step in arriving]
+
+
+@asynccontextmanager
+async def closing(backend: Any) -> AsyncGenerator[None]:
+    """Closes `backend`, also when it fails."""
+    try:
+        yield
+    finally:
+        await backend.aclose()
 
 
 def sse(events: Sequence[Any], line_end: str, *, comments: bool) -> bytes:
@@ -99,7 +128,7 @@ END = [delta(finish_reason="stop"), {"choices": [], "usage": {"prompt_tokens": 3
 async def test_events_may_be_cut_anywhere(texts: list[str], places: list[int], line_end: str, comments: bool) -> None:
     """Between bytes of a character, between \\r and \\n, in a comment: the steps are the same."""
     data = sse([*(delta(content=text) for text in texts), *END], line_end, comments=comments)
-    found = await steps(openai_over(Pieces(cut(data, places))))
+    found = await steps(openai_over(cut(data, places)))
     assert [step.content for step in found if step.content] == [text for text in texts if text]
     assert found[-1] == Chunk(usage=Usage(3, 4))
     assert [step.finish_reason for step in found if step.finish_reason] == ["stop"]
@@ -167,11 +196,9 @@ async def test_garbage_lines_are_a_backend_error(said: bytes) -> None:
     assert caught.value.status == 502
 
 
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
 @pytest.mark.parametrize(
-    "make", [openai_over, lambda body, status: ollama_over([body], status)], ids=["openai", "ollama"]
-)
-@pytest.mark.parametrize(
-    ("status", "body", "kind", "shown", "words"),
+    ("status", "body", "error", "shown", "words"),
     [
         (400, b'{"error": {"message": "too long", "param": "messages"}}', BackendRefused, 400, "too long"),
         (404, b'{"error": "model not found"}', BackendRefused, 404, "model not found"),
@@ -181,45 +208,60 @@ async def test_garbage_lines_are_a_backend_error(said: bytes) -> None:
         (500, b"", BackendError, 502, "500"),
         (502, b"<html>bad gateway \xff</html>", BackendError, 502, "bad gateway"),
         (503, b'{"error": {"message": "busy"}}', BackendUnavailable, 503, "busy"),
+        (302, b"elsewhere", BackendError, 502, "elsewhere"),
     ],
 )
 async def test_refusals_are_told_apart(
-    make: Any, status: int, body: bytes, kind: type[BackendError], shown: int, words: str
+    kind: str, status: int, body: bytes, error: type[BackendError], shown: int, words: str
 ) -> None:
     """The client's own mistakes keep their status; the rest is the backend's."""
-    with pytest.raises(BackendError) as caught:
-        await steps(make(body, status))
-    assert type(caught.value) is kind
+
+    async def refuse(peer: Peer) -> None:
+        await peer.head(f"{status} No", "application/json")
+        await peer.say(body)
+
+    async with faulty(refuse) as server:
+        backend = app.BUILD[kind](BackendConfig(kind=kind, model="m", url=server.url))  # type: ignore[arg-type]
+        with pytest.raises(BackendError) as caught:
+            await steps(backend)
+    assert type(caught.value) is error
     assert caught.value.status == shown
     assert words in str(caught.value)
+
+
+TIMED_OUT = [aiohttp.ConnectionTimeoutError("slow"), aiohttp.SocketTimeoutError("slow"), httpx.ConnectTimeout("slow")]
+TIMED_OUT += [httpx.ReadTimeout("slow"), httpx.PoolTimeout("busy")]
+BROKEN = [aiohttp.ServerDisconnectedError(), aiohttp.ClientOSError("gone"), aiohttp.ClientPayloadError("cut")]
+BROKEN += [httpx.ReadError("gone"), httpx.RemoteProtocolError("odd")]
 
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
         (httpx.ConnectError("refused"), BackendUnavailable),
-        (httpx.ConnectTimeout("slow"), BackendTimeout),
-        (httpx.ReadTimeout("slow"), BackendTimeout),
-        (httpx.PoolTimeout("busy"), BackendTimeout),
-        (httpx.ReadError("gone"), BackendError),
-        (httpx.RemoteProtocolError("odd"), BackendError),
+        *((fault, BackendTimeout) for fault in TIMED_OUT),
+        *((fault, BackendError) for fault in BROKEN),
     ],
     ids=lambda value: type(value).__name__,
 )
 async def test_faults_of_the_connection_are_named(fault: Exception, kind: type[BackendError]) -> None:
-    """As unavailable, too slow, or broken."""
+    """As unavailable, too slow, or broken, whichever client library met them."""
+    with pytest.raises(BackendError) as caught:
+        await _meet(fault)
+    assert type(caught.value) is kind
+    assert "'there'" in str(caught.value)
 
+
+async def _meet(fault: Exception) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise fault
 
-    transport = httpx.MockTransport(fail)
-    plain = httpx.AsyncClient(transport=transport, base_url="http://server")
-    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(transport))
-    for backend in (OpenAICompatible("there", plain, "m", dialect.VLLM), Ollama("there", client, plain, "m")):
-        for call in (steps(backend), backend.identity(), backend.embed([EMBEDDING])):
-            with pytest.raises(BackendError) as caught:
-                await call
-            assert type(caught.value) is kind
+    if not isinstance(fault, httpx.HTTPError):
+        with translated("there"):
+            raise fault
+
+    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(httpx.MockTransport(fail)))
+    await steps(Ollama("there", client, Said([]), "m"))
 
 
 EMBEDDING = Request(kind="embedding", model="m", prompt={"input": "a"}, params={}, extra={})
@@ -242,14 +284,13 @@ async def test_embeddings_that_do_not_fit_are_a_backend_error(body: bytes) -> No
         await backend.aclose()
 
 
-async def test_closing_early_closes_the_connection() -> None:
-    """A client who leaves frees the server."""
-    body = Pieces([sse([delta(content="a"), delta(content="b"), *END], "\n", comments=False)])
-    backend = openai_over(body)
+async def test_closing_early_leaves_the_server() -> None:
+    """A client who leaves frees it."""
+    server = Said([sse([delta(content="a"), delta(content="b"), *END], "\n", comments=False)])
+    backend = OpenAICompatible("there", server, "m", dialect.OPENAI, Identity("e", "1", "w"))
     async with aclosing(backend.complete(QUESTION)) as arriving:
         assert (await anext(arriving)).content == "a"
-    assert body.closed
-    await backend.aclose()
+    assert server.left
 
 
 async def test_alternatives_are_trimmed_to_what_was_asked() -> None:

@@ -45,8 +45,8 @@ def test_held_out_task_descriptions_are_never_trained_on() -> None:
     rng = random.Random(4)
     asks: tuple[tuple[notes.Domain, str | None], ...] = (("clinical", None), ("invoices", "vendor"))
     for domain, ask in asks:
-        trained = {prompts.description(rng, domain, ask, held_out=False) for _ in range(500)}
-        assert not trained & {prompts.description(rng, domain, ask, held_out=True) for _ in range(100)}
+        trained = {prompts.description(rng, "train", domain, ask) for _ in range(5000)}
+        assert not trained & {prompts.description(rng, "held_out", domain, ask) for _ in range(500)}
 
 
 def test_gold_spans_stand_in_the_note_in_order() -> None:

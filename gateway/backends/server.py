@@ -1,0 +1,110 @@
+"""One HTTP server that backends ask: requests out, bytes in as they come, every fault a `BackendError`."""
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+
+from gateway.backends import upstream
+from gateway.errors import BackendError, BackendTimeout, BackendUnavailable
+
+MAX_CONNECTIONS: Final = 1024
+IDLE_S: Final = 4.0
+"""Shorter than the 5 seconds after which uvicorn, and so vLLM, closes an idle connection."""
+_JSON: Final = {"content-type": "application/json"}
+_JSON_AND_CLOSE: Final = {**_JSON, "connection": "close"}
+
+
+class Server:
+    """The server at `url`, which is `http://…`, `https://…` or `unix:` and a socket's path; called `name` in errors.
+
+    Connections are made when first needed. `read_timeout_s` limits each silence, not the whole reply.
+    """
+
+    def __init__(
+        self, name: str, url: str, *, api_key: str = "", connect_timeout_s: float, read_timeout_s: float
+    ) -> None:
+        self._name = name
+        self._uds = url.removeprefix("unix:") if url.startswith("unix:") else None
+        self._base = "http://localhost" if self._uds else url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=read_timeout_s, sock_connect=connect_timeout_s, sock_read=read_timeout_s
+        )
+        self._opened: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def asked(
+        self, path: str, content: bytes, *, keep_connection: bool = True
+    ) -> AsyncGenerator[AsyncIterator[bytes]]:
+        """Post JSON; the reply's body, as it comes. Leaving before its end cuts the connection.
+
+        Raises `BackendError` for a reply that is no success, and for a connection that fails, also midway.
+        """
+        headers = _JSON if keep_connection else _JSON_AND_CLOSE
+        with translated(self._name):
+            async with await self._replied("POST", path, content, headers) as response:
+                if response.status != HTTPStatus.OK:
+                    upstream.refuse(self._name, response.status, await response.read())
+                yield response.content.iter_any()
+
+    async def read(self, path: str, content: bytes | None = None) -> bytes:
+        """Post JSON, or get; the whole body of the reply. Raises `BackendError`."""
+        with translated(self._name):
+            method = "GET" if content is None else "POST"
+            async with await self._replied(method, path, content, _JSON) as response:
+                body = await response.read()
+                if response.status != HTTPStatus.OK:
+                    upstream.refuse(self._name, response.status, body)
+                return body
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._opened is not None:
+            await self._opened.close()
+
+    async def _replied(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        """The reply, once its head is here."""
+        session = self._opened = self._opened or self._session()
+        url = self._base + path
+        try:
+            return await session.request(method, url, data=content, headers=headers, allow_redirects=False)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # Most likely an idle connection that the server was about to close. No byte of a reply has come, and a
+            # completion changes nothing on the server, so it is asked once more.
+            return await session.request(method, url, data=content, headers=headers, allow_redirects=False)
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._uds:
+            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(
+                self._uds, limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S
+            )
+        else:
+            context = ssl.create_default_context() if self._base.startswith("https:") else True
+            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S, ssl=context)
+        return aiohttp.ClientSession(
+            connector=connector, headers=self._headers, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+
+@contextmanager
+def translated(name: str) -> Generator[None]:
+    """Raise aiohttp's errors as `BackendError`s that name the backend."""
+    try:
+        yield
+    except TimeoutError as error:  # aiohttp's time-outs are such errors too, and some of them connection errors as well
+        message = f"Backend '{name}' did not answer in time ({type(error).__name__})."
+        raise BackendTimeout(message) from error
+    except aiohttp.ClientConnectorError as error:
+        message = f"Backend '{name}' cannot be reached ({error}). Is it running?"
+        raise BackendUnavailable(message) from error
+    except (aiohttp.ClientError, OSError) as error:
+        message = f"Backend '{name}' broke the connection ({type(error).__name__}: {error})."
+        raise BackendError(message) from error

@@ -1,0 +1,17 @@
+"""What handlers work with."""
+
+import msgspec
+
+from gateway.pipeline import Pipeline
+from gateway.router import Router
+from gateway.telemetry import Telemetry
+from storage.tiers import Tiers
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a running application is made of. One dependency, because the framework opens a task group for several."""
+
+    pipeline: Pipeline
+    router: Router
+    tiers: Tiers
+    telemetry: Telemetry
