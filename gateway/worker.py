@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
 
 
 def wired(config: Config, services: Services) -> Config:
-    """`config` with the servers that run: the tiers' addresses, and the embedded model as a further backend."""
+    """`config` as it was started: the address, the tiers' addresses, and the embedded model as a further backend."""
     backends = config.backends
     if services.llamacpp_socket and services.model_name:
         embedded = BackendConfig(
@@ -43,7 +43,11 @@ def wired(config: Config, services: Services) -> Config:
         )
         backends = (embedded, *backends)
     return msgspec.structs.replace(
-        config, backends=backends, database_url=services.database_url, redis_url=services.redis_url
+        config,
+        host=services.host,
+        backends=backends,
+        database_url=services.database_url,
+        redis_url=services.redis_url,
     )
 
 

@@ -38,6 +38,8 @@ class ServePlan(msgspec.Struct, frozen=True, kw_only=True):
 class Services(msgspec.Struct, frozen=True, kw_only=True):
     """Where the servers are: the JSON line that a worker reads on its stdin."""
 
+    host: str
+    """What the parent listens on, whatever the settings say."""
     database_url: str
     redis_url: str
     llamacpp_socket: str | None = None

@@ -41,6 +41,7 @@ class Servers:
                 served = group.create_task(self._model(stacks[2]))
         model, llamacpp_socket = served.result() or (None, None)
         return Services(
+            host=self._plan.host,
             database_url=database.result(),
             redis_url=cache.result(),
             llamacpp_socket=llamacpp_socket,

@@ -126,6 +126,17 @@ def test_several_workers_serve_one_port_and_share_what_they_know(folder: Path) -
         server.stop()
 
 
+def test_an_address_given_on_the_command_line_is_known_to_the_workers(folder: Path) -> None:
+    """On loopback only this machine's names are answered to; on all addresses every name is."""
+    for host, status in (("127.0.0.1", 403), ("0.0.0.0", 200)):
+        server = Served(folder, "--model", "bundled", "--host", host).start()
+        try:
+            elsewhere = {"host": "gateway.example"}
+            assert httpx.get(f"{server.url}/healthz", headers=elsewhere, timeout=10).status_code == status
+        finally:
+            server.stop()
+
+
 def test_without_a_hub_the_default_is_the_bundled_model_and_says_so(folder: Path) -> None:
     """An unreachable hub costs one sentence, not the start."""
     server = Served(folder, env={"ASKONCE_HF_ENDPOINT": "http://127.0.0.1:9"}).start()
