@@ -2,9 +2,10 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import msgspec
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
@@ -12,6 +13,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from gateway.access import Access, GuardedKeys
 from gateway.backends import dialect, scripted
 from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.scripted import Scripted
@@ -23,17 +25,23 @@ from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
 from gateway.routes import cache, embeddings, health, models, text
 from gateway.routes import ollama as ollama_routes
+from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
 from gateway.routes.parts import Parts
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
+from storage.changes import EVERYTHING, Changes
 from storage.errors import AskonceError
 from storage.guard import GuardedTier
+from storage.keys import KeyStore
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
 
 _LOG = logging.getLogger("askonce")
+
+_HINTS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
+"""Headers that go with a status."""
 
 Build = Callable[[BackendConfig], Backend]
 
@@ -43,13 +51,20 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
     """Everything `config` asks for, opened, and closed again: usable without HTTP."""
     telemetry = Telemetry()
     async with contextlib.AsyncExitStack() as stack:
-        tiers = await _tiers(config, telemetry)
+        database = await postgres.connect(config.database_url, config.database_connections)
+        tiers = _tiers(config, database, telemetry)
         stack.push_async_callback(tiers.aclose)
+        access = Access(
+            GuardedKeys(KeyStore(database), config.database_deadline_s),
+            local=config.host in LOOPBACK,
+            admin_key=config.admin_key,
+        )
+        stack.push_async_callback(Changes(config.database_url, _heard(access)).aclose)
         backends = {backend.served_name: BUILD[backend.kind](backend) for backend in config.backends}
         for backend in backends.values():
             stack.push_async_callback(backend.aclose)
         router = Router(backends)
-        yield Parts(Pipeline(tiers, router), router, tiers, telemetry)
+        yield Parts(Pipeline(tiers, router), router, tiers, telemetry, access)
 
 
 def create_app(config: Config) -> Litestar:
@@ -89,21 +104,25 @@ def create_app(config: Config) -> Litestar:
         request_max_body_size=config.max_body_bytes,
         # Its own would start a thread that every request of httpx wakes.
         logging_config=None,
-        middleware=[LocalOnly] if config.host in LOOPBACK else [],
+        middleware=[*([LocalOnly] if config.host in LOOPBACK else []), Authenticated],
         # The bare document: the usual pages would load scripts of others into this origin.
         openapi_config=OpenAPIConfig(title="askonce", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]),
     )
     return app
 
 
-async def _tiers(config: Config, telemetry: Telemetry) -> Tiers:
+def _heard(access: Access) -> Callable[[str], Awaitable[None]]:
+    async def heard(said: str) -> None:
+        if said in {"keys", EVERYTHING}:
+            access.changed()
+
+    return heard
+
+
+def _tiers(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Tiers:
     lower = [
         GuardedTier(redis.connect(config.redis_url, config.redis_ttl_s), config.redis_deadline_s, telemetry.fault),
-        GuardedTier(
-            await postgres.connect(config.database_url, config.database_connections),
-            config.database_deadline_s,
-            telemetry.fault,
-        ),
+        GuardedTier(postgres.PostgresTier(database), config.database_deadline_s, telemetry.fault),
     ]
     return Tiers(MemoryTier(config.memory_max_bytes), lower, telemetry.dropped)
 
@@ -172,7 +191,7 @@ BUILD: dict[str, Build] = {
 
 def _error(status: int, content: dict[str, Any], request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     request.app.state.parts.telemetry.refused(str(content["error"]["code"]))
-    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    headers = _HINTS.get(status, {})
     if request.url.path.startswith("/api/"):  # Ollama's clients expect the bare sentence
         content = {"error": content["error"]["message"]}
     return Response(content, status_code=status, media_type="application/json", headers=headers)

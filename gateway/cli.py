@@ -14,9 +14,8 @@ import click
 from gateway import config as settings
 from gateway.bench.command import command as bench
 from gateway.config import Config
+from gateway.keyring import keys, namespaces
 from storage.errors import AskonceError
-
-_RETRY_S = 5.0
 
 _config = click.option(
     "--config", "file", type=click.Path(path_type=Path), default=settings.config_file, help="A settings file (TOML)."
@@ -49,11 +48,9 @@ def main() -> None:
 @_config
 def serve(file: Path | None, **options: Any) -> None:
     """Serve until stopped: embedded Postgres, Redis and llama.cpp, unless others are configured."""
-    from gateway import supervisor  # noqa: PLC0415 -- the other commands need none of it
+    from gateway import starting, supervisor  # noqa: PLC0415 -- the other commands need none of it
 
     config = settings.load(file, options)
-    if config.host not in settings.LOOPBACK:
-        click.echo(f"Warning: there are no keys yet; whoever can reach {config.host} can ask.", err=True)
     worker = (sys.executable, "-m", "gateway.worker", *(("--config", str(file)) if file else ()))
     plan = supervisor.ServePlan(
         data_dir=config.folder(),
@@ -72,7 +69,7 @@ def serve(file: Path | None, **options: Any) -> None:
         llamacpp_threads=config.threads,
         drain_s=config.drain_s,
     )
-    sys.exit(asyncio.run(supervisor.serve(plan, prepare=_preparing())))
+    sys.exit(asyncio.run(supervisor.serve(plan, prepare=starting.Preparation(config))))
 
 
 @main.command()
@@ -89,17 +86,19 @@ def migrate(*, only_status: bool, database_url: str | None, data_dir: Path | Non
 @main.command()
 @click.argument("request", type=click.File("rb"))
 @click.option("--url", help="A running askonce (default: the configured host and port).")
+@click.option("--key", help="The key to ask with (default: the configured admin_key).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_config
-def explain(request: Any, url: str | None, *, as_json: bool, file: Path | None) -> None:
+def explain(request: Any, url: str | None, key: str | None, *, as_json: bool, file: Path | None) -> None:
     """Show REQUEST's canonical form, every part of its key, and which tier would answer."""
     import httpx  # noqa: PLC0415 -- the other commands need none of it
 
-    if url is None:
-        config = settings.load(file)
-        url = settings.local_url(config.host, config.port)
+    config = settings.load(file)
+    url = url or settings.local_url(config.host, config.port)
+    key = key or config.admin_key
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), timeout=30)
+        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), headers=headers, timeout=30)
         said = response.json()
     except (httpx.HTTPError, ValueError) as error:
         message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
@@ -144,43 +143,11 @@ def _embedded_model(config: Config) -> str | None:
     return config.model
 
 
-def _preparing() -> Callable[[str], Awaitable[None]]:
-    """The schema's preparation. A database that is down stops nothing: it is tried again until it is back."""
-    from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
-
-    trying: list[asyncio.Task[None]] = []
-
-    async def later(url: str) -> None:
-        while True:
-            await asyncio.sleep(_RETRY_S)
-            try:
-                await steps.migrate(url)
-            except steps.UnreachableError:
-                continue
-            except AskonceError as error:
-                click.echo(f"Postgres is back, but answers cannot be recorded: {error}", err=True)
-            else:
-                click.echo("Postgres is back; answers are recorded.", err=True)
-            return
-
-    async def prepare(url: str) -> None:
-        try:
-            await steps.migrate(url)
-        except steps.UnreachableError as error:
-            click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
-            trying.append(asyncio.create_task(later(url)))
-
-    return prepare
-
-
 async def _on_database(config: Config, work: Callable[[str], Awaitable[None]]) -> None:
     """Run `work` on the configured database, or on the embedded one, started for it if need be."""
     from storage.embedded import clients  # noqa: PLC0415 -- only the embedded servers' commands need it
 
-    if config.database_url:
-        await work(config.database_url)
-        return
-    async with clients.database(config.folder().expanduser().resolve()) as url:
+    async with clients.opened(config.database_url, config.folder().expanduser().resolve()) as url:
         await work(url)
 
 
@@ -240,6 +207,8 @@ def _where(said: dict[str, Any]) -> str:
 
 
 main.add_command(bench)
+main.add_command(keys)
+main.add_command(namespaces)
 
 if __name__ == "__main__":
     main(prog_name="askonce")

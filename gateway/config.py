@@ -65,6 +65,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Empty starts the embedded Postgres."""
     redis_url: str = ""
     """Empty starts the embedded Redis."""
+    admin_key: Annotated[str, Meta(pattern=r"^(.{20,})?$")] = ""
+    """A key that is good for everything, of 20 characters or more; with it, every request needs a key."""
     hf_endpoint: str = ""
     hf_token: str = ""
     memory_max_bytes: Positive = 64 * 2**20

@@ -3,6 +3,7 @@
 AskonceError
 ├── RequestError            4xx
 │   ├── InvalidRequest      400  ├── UnknownModel 404
+│   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown 503
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
     ├── BackendUnavailable  503  ├── BackendTimeout 504
@@ -35,6 +36,38 @@ class UnknownModel(RequestError):
 
     status = 404
     code = "model_not_found"
+
+
+class MissingKey(RequestError):
+    """This server wants a key: send 'Authorization: Bearer ak-…'."""
+
+    status = 401
+    code = "missing_api_key"
+    type = "authentication_error"
+
+
+class InvalidKey(RequestError):
+    """The key is not known; 'askonce keys list' shows those that are."""
+
+    status = 401
+    code = "invalid_api_key"
+    type = "authentication_error"
+
+
+class Forbidden(RequestError):
+    """The key is not good for this."""
+
+    status = 403
+    code = "forbidden"
+    type = "permission_error"
+
+
+class AccessUnknown(RequestError):
+    """The key cannot be checked until the database is back; try again soon."""
+
+    status = 503
+    code = "keys_unavailable"
+    type = "server_error"
 
 
 class BackendError(AskonceError):

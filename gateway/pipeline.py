@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from gateway import key
+from gateway.caller import Caller
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError
 from gateway.router import Backend, Router
@@ -69,25 +70,25 @@ class Pipeline:
         self._tiers = tiers
         self._router = router
 
-    async def answer(self, request: Request, scope: str, reply_id: str) -> Answer:
+    async def answer(self, request: Request, caller: Caller, reply_id: str) -> Answer:
         """The answer to `request`. Raises `UnknownModel`, `InvalidRequest` and `BackendError`."""
-        backend = self._router.backend(request.model)
+        backend = self._router.backend(request.model, caller.models)
         request = _under(backend.name, request)
-        query = await _named(request, scope, await backend.identity())
+        query = await _named(request, caller.scope, await backend.identity())
         found = await self._tiers.get(query.key)
         if found is not None:
             age_s = max(0.0, time.time() - found.entry.created_at)
             return Answer("hit", found.tier, query.key, replay(found.entry), found.entry.origin_id, age_s)
         return Answer("miss", "backend", query.key, self._ask(backend, request, query, reply_id))
 
-    async def embed(self, requests: Sequence[Request], scope: str, reply_id: str) -> Vectors:
+    async def embed(self, requests: Sequence[Request], caller: Caller, reply_id: str) -> Vectors:
         """The vector of each request; only those not kept are asked for, in one call.
 
         Raises `UnknownModel`, `InvalidRequest` and `BackendError`.
         """
-        backend = self._router.backend(requests[0].model)
+        backend = self._router.backend(requests[0].model, caller.models)
         identity = await backend.identity()
-        queries = [await _named(_under(backend.name, request), scope, identity) for request in requests]
+        queries = [await _named(_under(backend.name, request), caller.scope, identity) for request in requests]
         kept = await self._kept({query.key for query in queries})
         asked = {q.key: (request, q) for request, q in zip(requests, queries, strict=True) if q.key not in kept}
         entries = {k: found.entry for k, found in kept.items()}
@@ -103,9 +104,9 @@ class Pipeline:
             age_s=max(0.0, time.time() - oldest.created_at),
         )
 
-    async def explain(self, request: Request, scope: str) -> dict[str, Any]:
+    async def explain(self, request: Request, caller: Caller) -> dict[str, Any]:
         """What `request` is to the cache: canonical form, every part of its key, and who would answer."""
-        backend = self._router.backend(request.model)
+        backend, scope = self._router.backend(request.model, caller.models), caller.scope
         request, identity = _under(backend.name, request), await backend.identity()
         query = await _named(request, scope, identity)
         found = await self._tiers.find(query.key)

@@ -1,6 +1,6 @@
 """A model's name -> the backend that serves it."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from gateway.canonical import Identity, Request, Vector
@@ -43,15 +43,18 @@ class Router:
     def __init__(self, backends: Mapping[str, Backend]) -> None:
         self._backends = dict(backends)
 
-    def models(self) -> list[str]:
-        """The names clients may ask for."""
-        return sorted(self._backends)
+    def models(self, allowed: Collection[str] | None = None) -> list[str]:
+        """The names clients may ask for; only those `allowed`, unless that is None."""
+        return sorted(name for name in self._backends if allowed is None or name in allowed)
 
-    def backend(self, model: str) -> Backend:
-        """The backend of `model`, with or without Ollama's `:latest`. Raises `UnknownModel`, naming what exists."""
+    def backend(self, model: str, allowed: Collection[str] | None = None) -> Backend:
+        """The backend of `model`, with or without Ollama's `:latest`.
+
+        Raises `UnknownModel`, naming what exists, for a model that does not exist or is not `allowed`.
+        """
+        names = self.models(allowed)
         for name in (model, f"{model}:latest", model.removesuffix(":latest")):
-            if name in self._backends:
+            if name in names:
                 return self._backends[name]
-        known = ", ".join(self.models()) or "none"
-        message = f"The model '{model}' does not exist here; these do: {known}."
+        message = f"The model '{model}' does not exist here; these do: {', '.join(names) or 'none'}."
         raise UnknownModel(message, param="model")

@@ -1,6 +1,8 @@
 """The counters of one process, in Prometheus' terms."""
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Metric, generate_latest
 
 
 class Telemetry:
@@ -10,8 +12,8 @@ class Telemetry:
         self._registry = CollectorRegistry()
         self._replies = Counter(
             "askonce_replies",
-            "Replies by kind, model and where the answer came from.",
-            ["kind", "model", "cache", "tier"],
+            "Replies by tenant, kind, model and where the answer came from.",
+            ["tenant", "kind", "model", "cache", "tier"],
             registry=self._registry,
         )
         self._errors = Counter("askonce_errors", "Error replies by code.", ["code"], registry=self._registry)
@@ -28,9 +30,9 @@ class Telemetry:
             registry=self._registry,
         )
 
-    def replied(self, kind: str, model: str, cache: str, tier: str) -> None:
+    def replied(self, tenant: str, kind: str, model: str, cache: str, tier: str) -> None:
         """A reply was begun."""
-        self._replies.labels(kind, model, cache, tier).inc()
+        self._replies.labels(tenant, kind, model, cache, tier).inc()
 
     def refused(self, code: str) -> None:
         """An error was sent."""
@@ -45,6 +47,23 @@ class Telemetry:
         """An answer was not kept in a tier."""
         self._drops.labels(tier).inc()
 
-    def exposition(self) -> bytes:
-        """Everything, in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def exposition(self, tenant: str | None = None) -> bytes:
+        """Everything, or what is one tenant's, in Prometheus' text format."""
+        if tenant is None:
+            return generate_latest(self._registry)
+        return generate_latest(_Own(self._registry, tenant))
+
+
+class _Own:
+    """A registry's samples that belong to one tenant."""
+
+    def __init__(self, registry: CollectorRegistry, tenant: str) -> None:
+        self._registry = registry
+        self._tenant = tenant
+
+    def collect(self) -> Iterator[Metric]:
+        """Each metric that has such samples."""
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if sample.labels.get("tenant") == self._tenant]
+            if metric.samples:
+                yield metric

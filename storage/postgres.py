@@ -59,12 +59,11 @@ async def _unchanged(connection: asyncpg.Connection) -> None:
     del connection
 
 
-async def connect(url: str, max_connections: int) -> PostgresTier:
-    """A tier on the server at `url`. Connects when first used, so that a server that is down stops nothing."""
-    pool = await asyncpg.create_pool(
+async def connect(url: str, max_connections: int) -> asyncpg.Pool:
+    """Connections to the server at `url`, made when first used, so that a server that is down stops nothing."""
+    return await asyncpg.create_pool(
         url, min_size=0, max_size=max_connections, timeout=2, command_timeout=10, reset=_unchanged
     )
-    return PostgresTier(pool)
 
 
 def _row(item: Entry) -> tuple[Any, ...]:

@@ -5,18 +5,18 @@ from typing import Any
 from litestar import Request, post
 from litestar.di import NamedDependency
 
+from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import InvalidRequest
-from gateway.routes.headers import DEFAULT_SCOPE
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
 
 
-@post("/v1/cache/explain", summary="Explain a request's key", status_code=200)
-async def explain(request: Request[Any, Any, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
+@post("/v1/cache/explain", summary="Explain a request's key", status_code=200, opt={"scope": "cache"})
+async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
     """The body is any request; the reply is its canonical form, every part of its key, and which tier would answer."""
-    return await parts.pipeline.explain(await decoded(request, _question), DEFAULT_SCOPE)
+    return await parts.pipeline.explain(await decoded(request, _question), request.auth)
 
 
 def _question(data: bytes) -> Question:

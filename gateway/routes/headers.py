@@ -2,8 +2,6 @@
 
 from gateway.pipeline import Answer, Vectors
 
-DEFAULT_SCOPE = "default"
-
 
 def describing(answer: Answer) -> dict[str, str]:
     """The headers of one answer."""

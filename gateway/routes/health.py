@@ -3,20 +3,21 @@
 import asyncio
 from typing import Any
 
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
+from gateway.caller import Caller
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 
 
-@get("/healthz", summary="Alive?")
+@get("/healthz", summary="Alive?", exclude_from_auth=True)
 async def healthz() -> dict[str, str]:
     """200 as long as the process answers."""
     return {"status": "ok"}
 
 
-@get("/readyz", summary="Ready?")
+@get("/readyz", summary="Ready?", exclude_from_auth=True)
 async def readyz(parts: NamedDependency[Parts]) -> Response[dict[str, Any]]:
     """200 when some model can be asked. Tiers are reported; one that is down costs speed, not answers."""
     names = parts.router.models()
@@ -28,6 +29,7 @@ async def readyz(parts: NamedDependency[Parts]) -> Response[dict[str, Any]]:
 
 
 @get("/metrics", summary="Prometheus metrics", media_type="text/plain; version=0.0.4")
-async def metrics(parts: NamedDependency[Parts]) -> bytes:
-    """The counters of this worker."""
-    return parts.telemetry.exposition()
+async def metrics(request: Request[Any, Caller, Any], parts: NamedDependency[Parts]) -> bytes:
+    """The counters of this worker: with the scope `admin` all of them, else those of the caller's tenant."""
+    caller = request.auth
+    return parts.telemetry.exposition(None if "admin" in caller.scopes else caller.tenant)

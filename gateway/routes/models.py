@@ -3,28 +3,32 @@
 import asyncio
 from typing import Any
 
-from litestar import get
+from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from gateway.caller import Caller
 from gateway.router import Router
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 
+HttpRequest = Request[Any, Caller, Any]
+
 
 @get("/v1/models", summary="List models")
-async def models(parts: NamedDependency[Parts]) -> dict[str, Any]:
+async def models(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model by the name clients use."""
-    return {
-        "object": "list",
-        "data": await asyncio.gather(*(_shown(parts.router, name) for name in parts.router.models())),
-    }
+    names = parts.router.models(request.auth.models)
+    shown = await asyncio.gather(*(_shown(parts.router, name) for name in names))
+    return {"object": "list", "data": shown}
 
 
 @get("/v1/models/{name:path}", summary="Describe a model")
-async def model(parts: NamedDependency[Parts], name: FromPath[str]) -> dict[str, Any]:
+async def model(request: HttpRequest, parts: NamedDependency[Parts], name: FromPath[str]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
-    return await _shown(parts.router, name.removeprefix("/"))
+    found = name.removeprefix("/")
+    parts.router.backend(found, request.auth.models)
+    return await _shown(parts.router, found)
 
 
 async def _shown(router: Router, name: str) -> dict[str, Any]:

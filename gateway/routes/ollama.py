@@ -11,12 +11,13 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
+from gateway.caller import Caller
 from gateway.canonical import Identity
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError
 from gateway.pipeline import Answer
 from gateway.router import Router
-from gateway.routes.headers import DEFAULT_SCOPE, describing, describing_vectors
+from gateway.routes.headers import describing, describing_vectors
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
@@ -24,7 +25,7 @@ from gateway.routes.reading import decoded
 from gateway.wire import body, ollama, reply
 from storage.entry import Chunk, Usage
 
-HttpRequest = Request[Any, Any, Any]
+HttpRequest = Request[Any, Caller, Any]
 NDJSON = {"content-type": "application/x-ndjson"}
 
 API_VERSION = "0.33.0"
@@ -41,14 +42,14 @@ class ModelBody(msgspec.Struct):
 async def chat(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's chat, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_chat)
-    return await unless_left(request.receive, _answer(question, parts, chat=True))
+    return await unless_left(request.receive, _answer(question, request.auth, parts, chat=True))
 
 
 @post("/api/generate", summary="Answer a prompt (Ollama)", status_code=200)
 async def generate(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's generate, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_generate)
-    return await unless_left(request.receive, _answer(question, parts, chat=False))
+    return await unless_left(request.receive, _answer(question, request.auth, parts, chat=False))
 
 
 @post("/api/embed", summary="Embed texts (Ollama)", status_code=200)
@@ -58,30 +59,30 @@ async def embed(request: HttpRequest, parts: NamedDependency[Parts]) -> Response
     questions = await decoded(request, ollama.decode_embed)
     model = questions[0].model
     head = reply.head("embd-", model)
-    vectors = await unless_left(request.receive, parts.pipeline.embed(questions, DEFAULT_SCOPE, head.id))
+    vectors = await unless_left(request.receive, parts.pipeline.embed(questions, request.auth, head.id))
     headers = describing_vectors(vectors)
-    parts.telemetry.replied("embedding", model, headers["x-askonce-cache"], "")
+    parts.telemetry.replied(request.auth.tenant, "embedding", model, headers["x-askonce-cache"], "")
     content = ollama.embeddings(model, vectors.values, vectors.usage, time.monotonic_ns() - started)
     return Response(content, media_type="application/json", headers=headers)
 
 
 @get("/api/tags", summary="List models (Ollama)")
-async def tags(parts: NamedDependency[Parts]) -> dict[str, Any]:
+async def tags(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model by the name clients use."""
-    return {"models": await _tags(parts.router)}
+    return {"models": await _tags(parts.router, request.auth)}
 
 
 @get("/api/ps", summary="List loaded models (Ollama)")
-async def ps(parts: NamedDependency[Parts]) -> dict[str, Any]:
+async def ps(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model that answers now."""
-    return {"models": [model for model in await _tags(parts.router) if model["digest"]]}
+    return {"models": [model for model in await _tags(parts.router, request.auth) if model["digest"]]}
 
 
 @post("/api/show", summary="Describe a model (Ollama)", status_code=200)
 async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
     name = body.typed(body.decode(await request.body()), ModelBody).model
-    parts.router.backend(name)
+    parts.router.backend(name, request.auth.models)
     tag = await _tag(parts.router, name)
     return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
 
@@ -92,19 +93,19 @@ async def version() -> dict[str, str]:
     return {"version": API_VERSION}
 
 
-async def _answer(question: Question, parts: Parts, *, chat: bool) -> Any:
+async def _answer(question: Question, caller: Caller, parts: Parts, *, chat: bool) -> Any:
     head = reply.head("ollama-", question.model)
-    answer = await parts.pipeline.answer(question, DEFAULT_SCOPE, head.id)
+    answer = await parts.pipeline.answer(question, caller, head.id)
     headers = describing(answer)
     if question.stream:
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
-        parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+        parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
         return EventStream(NDJSON | headers, _lines(head, first, answer, chat=chat), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
-    parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+    parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
     content = ollama.whole(head, _steps(chunks), _usage(chunks), chat=chat)
     return Response(content, media_type="application/json", headers=headers, status_code=200)
 
@@ -133,8 +134,8 @@ def _usage(chunks: list[Chunk]) -> Usage:
     return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
 
 
-async def _tags(router: Router) -> list[dict[str, Any]]:
-    return await asyncio.gather(*(_tag(router, name) for name in router.models()))
+async def _tags(router: Router, caller: Caller) -> list[dict[str, Any]]:
+    return await asyncio.gather(*(_tag(router, name) for name in router.models(caller.models)))
 
 
 async def _tag(router: Router, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from gateway.access import Access
 from gateway.pipeline import Pipeline
 from gateway.router import Router
 from gateway.telemetry import Telemetry
@@ -15,3 +16,4 @@ class Parts(msgspec.Struct, frozen=True):
     router: Router
     tiers: Tiers
     telemetry: Telemetry
+    access: Access

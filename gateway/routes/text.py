@@ -9,17 +9,18 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
+from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError, envelope
 from gateway.pipeline import Answer
-from gateway.routes.headers import DEFAULT_SCOPE, describing
+from gateway.routes.headers import describing
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.wire import openai_chat, openai_completions, reply
 from storage.entry import Chunk, Usage
 
-HttpRequest = Request[Any, Any, Any]
+HttpRequest = Request[Any, Caller, Any]
 
 
 class Wire(Protocol):
@@ -66,22 +67,22 @@ async def completions(request: HttpRequest, parts: NamedDependency[Parts]) -> AS
 async def _reply(request: HttpRequest, parts: Parts, wire: Wire) -> Any:
     question = await decoded(request, wire.decode)
     head = reply.head(wire.PREFIX, question.model)
-    return await unless_left(request.receive, _answer(question, head, parts, wire))
+    return await unless_left(request.receive, _answer(question, head, request.auth, parts, wire))
 
 
-async def _answer(question: Question, head: reply.Head, parts: Parts, wire: Wire) -> Any:
-    answer = await parts.pipeline.answer(question, DEFAULT_SCOPE, head.id)
+async def _answer(question: Question, head: reply.Head, caller: Caller, parts: Parts, wire: Wire) -> Any:
+    answer = await parts.pipeline.answer(question, caller, head.id)
     headers = describing(answer)
     if question.stream:
         # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
-        parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+        parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
         return EventStream(headers, _events(question, head, wire, first, answer), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
-    parts.telemetry.replied(question.kind, question.model, answer.status, answer.tier)
+    parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
     content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), _usage(chunks))
     return Response(content, media_type="application/json", headers=headers, status_code=200)
 

@@ -46,6 +46,16 @@ async def database(root: Path) -> AsyncGenerator[str]:
         yield f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(root / 'run' / 'pg'))}"
 
 
+@asynccontextmanager
+async def opened(url: str, root: Path) -> AsyncGenerator[str]:
+    """`url`, or without one the address of a folder's database."""
+    if url:
+        yield url
+        return
+    async with database(root) as embedded:
+        yield embedded
+
+
 def _served(root: Path, name: str, socket: Path) -> None:
     if not socket.exists():
         message = f"No {name} is being served from {root}. Start it with 'askonce serve --data-dir {root}'."

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import app
+from gateway.caller import Caller
 from gateway.canonical import Identity, Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
@@ -60,7 +61,7 @@ async def ask(backend: Backend, request: Request = QUESTION) -> tuple[list[Chunk
     kept, heard, fault = Kept(), list[Chunk](), None
     pipeline = Pipeline(kept, Router({"m": backend}))
     try:
-        answer = await pipeline.answer(request, "s", "id")
+        answer = await pipeline.answer(request, Caller(tenant="s"), "id")
         async with aclosing(answer.chunks) as steps:
             async for step in steps:
                 heard.append(step)

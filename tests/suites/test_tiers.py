@@ -51,7 +51,7 @@ async def tier(request: pytest.FixtureRequest, redis_url: str, database_url: str
     elif request.param == "redis":
         made_tier = redis_tier.connect(redis_url, TTL_S)
     else:
-        made_tier = await postgres_tier.connect(database_url, 4)
+        made_tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 4))
     yield made_tier
     await made_tier.aclose()
 
@@ -156,7 +156,7 @@ async def test_a_hit_does_not_extend_the_time_to_live(redis_url: str) -> None:
 
 async def test_a_row_that_cannot_be_read_is_no_answer(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Its tier works on."""
-    tier = await postgres_tier.connect(database_url, 2)
+    tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
     await tier.put([made("a"), made("b")])
     connection = await asyncpg.connect(database_url)
     await connection.execute("update askonce.completions set steps = 'oops' where prompt_text = 'a'")
@@ -171,7 +171,7 @@ async def test_what_no_column_can_hold_does_not_stop_the_rest(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One impossible entry costs itself, not its batch, and not those that wait behind it."""
-    tier = await postgres_tier.connect(database_url, 2)
+    tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
     for bad in (made("bad", origin_id="a\x00b"), made("worse", duration_ms="long"), made("ids", origin_id="\ud800")):
         good = [made(f"one {bad.query.text}"), made(f"other {bad.query.text}")]
         await tier.put([good[0], bad, good[1]])
@@ -183,7 +183,7 @@ async def test_what_no_column_can_hold_does_not_stop_the_rest(
 
 async def test_a_row_can_be_queried(database_url: str) -> None:
     """The view shows plain text, with U+2400 where a NUL was, and the places where the stream was cut."""
-    tier = await postgres_tier.connect(database_url, 2)
+    tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
     await tier.put([SPECIAL["NUL"], SPECIAL["choices"], SPECIAL["tool call"]])
     connection = await asyncpg.connect(database_url)
     rows = {row["prompt_text"]: row for row in await connection.fetch("select * from api.completions")}
@@ -200,7 +200,7 @@ async def test_a_row_can_be_queried(database_url: str) -> None:
 async def test_a_prompt_with_nul_is_kept(database_url: str) -> None:
     """Canonical JSON escapes it; only the searchable copy shows U+2400."""
     item = made("x\x00y", "z")
-    tier = await postgres_tier.connect(database_url, 2)
+    tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
     await tier.put([item])
     found = await tier.get(item.query.key)
     assert found is not None

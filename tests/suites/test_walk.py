@@ -227,7 +227,9 @@ async def real(redis_url: str, database_url: str) -> AsyncIterator[Real]:
     lower = [
         GuardedTier(redis_tier.connect(redis_url, 100), REDIS_DEADLINE_S, lambda *f: found.faults.append(f[:2])),
         GuardedTier(
-            await postgres_tier.connect(database_url, 4), DATABASE_DEADLINE_S, lambda *f: found.faults.append(f[:2])
+            postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 4)),
+            DATABASE_DEADLINE_S,
+            lambda *f: found.faults.append(f[:2]),
         ),
     ]
     found.__init__(Tiers(memory, lower, lambda name: found.drops.append(name)), memory)
@@ -331,7 +333,9 @@ async def test_nothing_at_all_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
     lower = [
         GuardedTier(redis_tier.connect("redis://127.0.0.1:9", 9), 0.25, lambda name, *_: faults.append(name)),
         GuardedTier(
-            await postgres_tier.connect("postgresql://u@127.0.0.1:9/x", 1), 1.0, lambda name, *_: faults.append(name)
+            postgres_tier.PostgresTier(await postgres_tier.connect("postgresql://u@127.0.0.1:9/x", 1)),
+            1.0,
+            lambda name, *_: faults.append(name),
         ),
     ]
     tiers = Tiers(MemoryTier(2**20), lower, drops.append)

@@ -1,0 +1,65 @@
+"""What must be right in the database before requests are answered: its schema, and a key where others can ask."""
+
+import asyncio
+from typing import Final
+
+import asyncpg
+import click
+
+from gateway import config as settings
+from gateway.config import Config, ConfigError
+from storage import migrate
+from storage.errors import AskonceError
+from storage.keys import KeyStore
+
+_RETRY_S: Final = 5.0
+
+
+class Preparation:
+    """Brings the schema to this version. A database that is down stops nothing: it is tried again until it is back."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._later: asyncio.Task[None] | None = None
+
+    async def __call__(self, url: str) -> None:
+        """Prepare the database at `url`. Raises `MigrationError` and `ConfigError`."""
+        try:
+            await migrate.migrate(url)
+        except migrate.UnreachableError as error:
+            click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
+            self._later = asyncio.create_task(_when_back(url))
+        else:
+            await self._expect_key(url)
+
+    async def _expect_key(self, url: str) -> None:
+        config = self._config
+        if config.host in settings.LOOPBACK or config.admin_key or await _has_key(url):
+            return
+        message = (
+            f"Others can reach {config.host}, and there is no key: make one with 'askonce keys create', set admin_key"
+            " (ASKONCE_ADMIN_KEY), or listen on 127.0.0.1."
+        )
+        raise ConfigError(message)
+
+
+async def _has_key(url: str) -> bool:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return await KeyStore(connection).any()
+    finally:
+        await connection.close(timeout=5)
+
+
+async def _when_back(url: str) -> None:
+    while True:
+        await asyncio.sleep(_RETRY_S)
+        try:
+            await migrate.migrate(url)
+        except migrate.UnreachableError:
+            continue
+        except AskonceError as error:
+            click.echo(f"Postgres is back, but answers cannot be recorded: {error}", err=True)
+        else:
+            click.echo("Postgres is back; answers are recorded.", err=True)
+        return

@@ -1,0 +1,6 @@
+-- All keys, or those of one tenant, oldest first.
+select k.id, k.tenant, k.label, k.hash, k.scopes, k.models, k.created_at, k.expires_at, k.revoked_at,
+       array(select m.namespace from askonce.namespace_members m where m.tenant = k.tenant order by 1) as namespaces
+from askonce.api_keys k
+where $1::text is null or k.tenant = $1
+order by k.created_at, k.id

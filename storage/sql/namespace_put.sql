@@ -1,0 +1,2 @@
+-- A new namespace.
+insert into askonce.namespaces (name) values ($1)

@@ -1,0 +1,154 @@
+"""Two tenants and a gateway: what one was answered the other never sees, and a key is good for what it says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from storage import keys
+from storage.keys import Wanted
+from tests.acceptance.in_thread import MODEL, Gateway
+
+HI = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+CHAT = "/v1/chat/completions"
+
+
+class Served:
+    """A gateway and keys for it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.store: Any = gateway.parts.access._kept._kept
+
+    def key(self, tenant: str = "acme", scopes: tuple[str, ...] = ("ask", "cache"), **wanted: Any) -> str:
+        """A new key's text."""
+        text = self.gateway.run(self.store.create(Wanted(tenant=tenant, scopes=scopes, **wanted)))
+        self.gateway.run(_until(lambda: not self.gateway.parts.access._required))
+        return text
+
+    def ask(self, key: str | None, body: Any = HI, path: str = CHAT, **headers: str) -> httpx.Response:
+        """One request."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key is not None:
+            sent["authorization"] = f"Bearer {key}"
+        method = "POST" if body is not None else "GET"
+        return httpx.request(method, self.gateway.url + path, json=body, headers=sent, timeout=30)
+
+
+async def _until(happened: Callable[[], bool]) -> None:
+    import asyncio
+
+    async with asyncio.timeout(5):
+        while not happened():  # noqa: ASYNC110 -- a notification of the database's
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def served(gateway: Callable[..., Gateway]) -> Served:
+    """A gateway of this test's own."""
+    return Served(gateway())
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    """Status and code of a refusal."""
+    return response.status_code, response.json()["error"]["code"]
+
+
+def test_one_tenants_answers_are_never_anothers(served: Served) -> None:
+    """Not by any header or field of theirs; and each has its own."""
+    acme, rival = served.key("acme"), served.key("rival")
+    first = served.ask(acme)
+    assert (first.status_code, first.headers["x-askonce-cache"]) == (200, "miss")
+    assert served.ask(acme).headers["x-askonce-cache"] == "hit"
+    tricks: list[dict[str, str]] = [
+        {},
+        {"x_askonce_tenant": "acme"},
+        {"x_askonce_scope": "acme"},
+        {"x_askonce_key": first.headers["x-askonce-key"]},
+        {"openai_organization": "acme"},
+    ]
+    for trick in tricks:
+        second = served.ask(rival, **trick)
+        assert second.headers["x-askonce-key"] != first.headers["x-askonce-key"]
+    for field in ("cache_salt", "scope", "tenant", "user", "namespace"):
+        reply = served.ask(rival, {**HI, field: "acme"})
+        assert reply.headers["x-askonce-key"] != first.headers["x-askonce-key"]
+
+
+def test_a_request_without_a_good_key_is_refused(served: Served) -> None:
+    """401 in OpenAI's envelope, with the way to mend it; health stays open to all."""
+    key = served.key()
+    for path, body in ((CHAT, HI), ("/v1/models", None), ("/api/tags", None), ("/metrics", None), ("/schema", None)):
+        refused = served.ask(None, body, path)
+        assert refused.status_code == 401, path
+        assert refused.headers["www-authenticate"] == "Bearer"
+    assert code(served.ask(None)) == (401, "missing_api_key")
+    assert code(served.ask(key[:-1] + ("a" if key[-1] != "a" else "b"))) == (401, "invalid_api_key")
+    assert served.ask(None, None, "/healthz").status_code == 200
+    assert served.ask(None, None, "/readyz").status_code == 200
+    assert served.ask(None, HI, CHAT, x_api_key=key).status_code == 200
+
+
+def test_a_revoked_key_opens_nothing_at_once(served: Served) -> None:
+    """Also for an answer that is in memory already."""
+    key, other = served.key("acme"), served.key("acme")
+    assert served.ask(key).status_code == 200
+    served.gateway.run(served.store.revoke(keys.identify(key)))
+    served.gateway.run(_until(lambda: keys.identify(key) not in served.gateway.parts.access._known))
+    assert code(served.ask(key)) == (401, "invalid_api_key")
+    assert served.ask(other).headers["x-askonce-cache"] == "hit"
+
+
+def test_a_key_asks_its_own_models_only(served: Served) -> None:
+    """Others do not exist for it: not in lists, not by name, not in the sentence that refuses."""
+    none, all_ = served.key(models=("another",)), served.key()
+    refused = served.ask(none)
+    assert code(refused) == (404, "model_not_found")
+    assert "these do: none" in refused.json()["error"]["message"]
+    assert served.ask(none, None, "/v1/models").json()["data"] == []
+    assert served.ask(none, None, f"/v1/models/{MODEL}").status_code == 404
+    assert served.ask(none, None, "/api/tags").json()["models"] == []
+    assert served.ask(none, {"model": MODEL}, "/api/show").status_code == 404
+    assert served.ask(none, {"model": MODEL, "input": "a"}, "/v1/embeddings").status_code == 404
+    assert served.ask(none, HI, "/api/chat").status_code == 404
+    assert [model["id"] for model in served.ask(all_, None, "/v1/models").json()["data"]] == [MODEL]
+
+
+def test_a_key_without_the_scope_is_refused(served: Served) -> None:
+    """403, and which scope is missing."""
+    looks, asks = served.key(scopes=("cache",)), served.key(scopes=("ask",))
+    assert code(served.ask(looks)) == (403, "insufficient_scope")
+    assert code(served.ask(asks, HI, "/v1/cache/explain")) == (403, "insufficient_scope")
+    assert served.ask(looks, HI, "/v1/cache/explain").status_code == 200
+
+
+def test_metrics_are_a_tenants_own_or_the_operators(served: Served) -> None:
+    """Nobody counts another's requests."""
+    acme, rival, operator = served.key("acme"), served.key("rival"), served.key("ops", ("admin", "ask"))
+    served.ask(acme)
+    served.ask(rival)
+    own = served.ask(acme, None, "/metrics").text
+    assert 'tenant="acme"' in own
+    assert "rival" not in own
+    everything = served.ask(operator, None, "/metrics").text
+    assert 'tenant="acme"' in everything
+    assert 'tenant="rival"' in everything
+
+
+def test_tenants_share_answers_where_an_operator_lets_them(served: Served) -> None:
+    """Only there, only when they ask so, and not after they left."""
+    acme, rival, third = served.key("acme"), served.key("rival"), served.key("third")
+    for name in ("acme", "rival"):
+        if name == "acme":
+            served.gateway.run(served.store.create_namespace("docs"))
+        served.gateway.run(served.store.join("docs", name))
+    served.gateway.parts.access.changed()
+    assert served.ask(acme, x_askonce_namespace="docs").headers["x-askonce-cache"] == "miss"
+    assert served.ask(rival, x_askonce_namespace="docs").headers["x-askonce-cache"] == "hit"
+    assert served.ask(rival).headers["x-askonce-cache"] == "miss"
+    assert code(served.ask(third, x_askonce_namespace="docs")) == (403, "namespace_not_allowed")
+    assert code(served.ask(third, x_askonce_namespace="nope")) == (403, "namespace_not_allowed")
+    served.gateway.run(served.store.leave("docs", "rival"))
+    served.gateway.run(_until(lambda: keys.identify(rival) not in served.gateway.parts.access._known))
+    assert code(served.ask(rival, x_askonce_namespace="docs")) == (403, "namespace_not_allowed")

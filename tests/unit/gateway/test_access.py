@@ -1,0 +1,155 @@
+"""Who may ask, when the database answers, lies still, or says that something has changed."""
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.access import Access, GuardedKeys
+from gateway.caller import SCOPES, Caller
+from gateway.errors import AccessUnknown, Forbidden, InvalidKey, MissingKey
+from storage.errors import StorageError
+from storage.keys import Key
+
+TEXT = f"ak-{'a' * 10}-{'s' * 43}"
+OTHER = f"ak-{'b' * 10}-{'s' * 43}"
+ADMIN = "an operator's own long key"
+
+
+def key(**fields: object) -> Key:
+    """The key whose text is `TEXT`."""
+    values: dict[str, object] = {
+        "id": "a" * 10, "tenant": "acme", "label": "", "scopes": ("ask",), "models": ("m",), "namespaces": ("docs",),
+        "hash": hashlib.sha256(TEXT.encode()).digest(), "created_at": datetime.now(UTC), "expires_at": None,
+        "revoked_at": None,
+    }  # fmt: skip
+    return Key(**values | fields)  # type: ignore[arg-type]
+
+
+class Kept:
+    """Keys in a dictionary, and how often they were asked for."""
+
+    def __init__(self, *found: Key) -> None:
+        self.found = {one.id: one for one in found}
+        self.asked = 0
+        self.down = False
+
+    async def get(self, key_id: str) -> Key | None:
+        """As the store does."""
+        self._reached()
+        return self.found.get(key_id)
+
+    async def any(self) -> bool:
+        """As the store does."""
+        self._reached()
+        return bool(self.found)
+
+    def _reached(self) -> None:
+        self.asked += 1
+        if self.down:
+            raise StorageError("down")
+
+
+async def test_without_any_key_everybody_on_this_machine_may_ask() -> None:
+    """With whatever their client sends as a key; and nobody from elsewhere."""
+    for presented in (None, "unused", TEXT):
+        assert (await Access(Kept(), local=True).caller(presented)).scopes == SCOPES
+    with pytest.raises(MissingKey):
+        await Access(Kept(), local=False).caller(None)
+
+
+async def test_with_a_key_everybody_needs_one() -> None:
+    """What it is good for is what it was made for."""
+    access = Access(Kept(key()), local=True)
+    caller = await access.caller(TEXT)
+    assert (caller.tenant, caller.scopes, caller.models) == ("acme", {"ask"}, {"m"})
+    assert caller.scope == "acme"
+    with pytest.raises(MissingKey):
+        await access.caller(None)
+    for wrong in ("unused", OTHER, TEXT[:-1] + "t", "ak-\x00", "é" * 50):
+        with pytest.raises(InvalidKey):
+            await access.caller(wrong)
+
+
+@pytest.mark.parametrize("ended", [{"revoked_at": datetime.now(UTC)}, {"expires_at": datetime.now(UTC)}])
+async def test_a_key_that_has_ended_opens_nothing(ended: dict[str, datetime]) -> None:
+    """The reply says how it ended, and nothing of its secret."""
+    with pytest.raises(InvalidKey) as caught:
+        await Access(Kept(key(**ended)), local=True).caller(TEXT)
+    assert "revoked" in str(caught.value) or "expired" in str(caught.value)
+    assert TEXT not in str(caught.value)
+
+
+async def test_a_key_is_looked_up_once_and_ends_at_its_time_all_the_same() -> None:
+    """An expiry needs nobody to tell of it."""
+    kept = Kept(key(expires_at=datetime.now(UTC) + timedelta(seconds=0.2)))
+    access = Access(kept, local=True)
+    for _ in range(10):
+        await access.caller(TEXT)
+    assert kept.asked == 2  # for the key, and whether there is any
+    await asyncio.sleep(0.25)
+    with pytest.raises(InvalidKey, match="expired"):
+        await access.caller(TEXT)
+
+
+async def test_a_change_counts_at_once() -> None:
+    """A key that is revoked, and the first one there is."""
+    kept = Kept()
+    access = Access(kept, local=True)
+    await access.caller(None)
+    kept.found["a" * 10] = key()
+    await access.caller(None)  # nobody has said so yet
+    access.changed()
+    with pytest.raises(MissingKey):
+        await access.caller(None)
+    await access.caller(TEXT)
+    kept.found["a" * 10] = key(revoked_at=datetime.now(UTC))
+    access.changed()
+    with pytest.raises(InvalidKey):
+        await access.caller(TEXT)
+
+
+async def test_a_database_that_is_down_takes_nobodys_key_away() -> None:
+    """Those it has not told us of have to wait: 503, not 401."""
+    kept = Kept(key())
+    access = Access(kept, local=True)
+    await access.caller(TEXT)
+    kept.down = True
+    access.changed()
+    assert (await access.caller(TEXT)).tenant == "acme"
+    with pytest.raises(AccessUnknown):
+        await access.caller(OTHER)
+    with pytest.raises(MissingKey):
+        await access.caller(None)
+
+
+async def test_a_frozen_database_costs_its_deadline() -> None:
+    """And is a `StorageError`."""
+
+    class Frozen(Kept):
+        async def any(self) -> bool:
+            await asyncio.sleep(60)
+            return False
+
+    async with asyncio.timeout(5):
+        with pytest.raises(StorageError):
+            await GuardedKeys(Frozen(), 0.05).any()
+
+
+async def test_the_operators_key_is_good_for_everything() -> None:
+    """It makes keys necessary too."""
+    access = Access(Kept(), local=True, admin_key=ADMIN)
+    assert (await access.caller(ADMIN)).scopes == SCOPES
+    with pytest.raises(MissingKey):
+        await access.caller(None)
+    with pytest.raises(InvalidKey):
+        await access.caller(ADMIN + "x")
+
+
+def test_a_tenants_place_and_a_shared_one_never_meet() -> None:
+    """Whatever they are called; and a place of others is refused."""
+    caller = Caller(tenant="docs", namespaces=frozenset({"docs"}))
+    assert caller.within("docs").scope != caller.scope
+    with pytest.raises(Forbidden):
+        caller.within("other")
