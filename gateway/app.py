@@ -29,16 +29,21 @@ from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
 from gateway.routes.parts import Parts
+from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
 from storage.changes import EVERYTHING, Changes
 from storage.errors import AskonceError
 from storage.guard import GuardedTier
+from storage.invalidations import Invalidations
 from storage.keys import KeyStore
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
 
 _LOG = logging.getLogger("askonce")
+
+_SLACK_S = 24 * 3600
+"""How much longer than entries live in Redis the marks of invalidations are kept."""
 
 _HINTS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
 """Headers that go with a status."""
@@ -52,19 +57,23 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
     telemetry = Telemetry()
     async with contextlib.AsyncExitStack() as stack:
         database = await postgres.connect(config.database_url, config.database_connections)
-        tiers = _tiers(config, database, telemetry)
+        invalidations = Invalidations(database)
+        tiers = _tiers(config, database, invalidations, telemetry)
         stack.push_async_callback(tiers.aclose)
         access = Access(
             GuardedKeys(KeyStore(database), config.database_deadline_s),
             local=config.host in LOOPBACK,
             admin_key=config.admin_key,
         )
-        stack.push_async_callback(Changes(config.database_url, _heard(access)).aclose)
+        stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
+        marks_needed_s = config.redis_ttl_s + _SLACK_S
+        sweeper = Sweeper(database, invalidations, config.policies, marks_needed_s=marks_needed_s)
+        stack.push_async_callback(sweeper.aclose)
         backends = {backend.served_name: BUILD[backend.kind](backend) for backend in config.backends}
         for backend in backends.values():
             stack.push_async_callback(backend.aclose)
         router = Router(backends)
-        yield Parts(Pipeline(tiers, router), router, tiers, telemetry, access)
+        yield Parts(Pipeline(tiers, router, config.policies), router, tiers, telemetry, access, invalidations)
 
 
 def create_app(config: Config) -> Litestar:
@@ -88,6 +97,8 @@ def create_app(config: Config) -> Litestar:
             models.model,
             *OLLAMA,
             cache.explain,
+            cache.delete_one,
+            cache.delete_many,
             health.healthz,
             health.readyz,
             health.metrics,
@@ -111,20 +122,23 @@ def create_app(config: Config) -> Litestar:
     return app
 
 
-def _heard(access: Access) -> Callable[[str], Awaitable[None]]:
+def _heard(access: Access, invalidations: Invalidations) -> Callable[[str], Awaitable[None]]:
     async def heard(said: str) -> None:
         if said in {"keys", EVERYTHING}:
             access.changed()
+        if said in {"invalidations", EVERYTHING}:
+            await invalidations.refresh()
 
     return heard
 
 
-def _tiers(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Tiers:
+def _tiers(config: Config, database: asyncpg.Pool, invalidations: Invalidations, telemetry: Telemetry) -> Tiers:
     lower = [
         GuardedTier(redis.connect(config.redis_url, config.redis_ttl_s), config.redis_deadline_s, telemetry.fault),
         GuardedTier(postgres.PostgresTier(database), config.database_deadline_s, telemetry.fault),
     ]
-    return Tiers(MemoryTier(config.memory_max_bytes), lower, telemetry.dropped)
+    memory = MemoryTier(config.memory_max_bytes, config.redis_ttl_s)
+    return Tiers(memory, lower, invalidations, telemetry.dropped)
 
 
 def _server(backend: BackendConfig) -> Server:

@@ -49,6 +49,21 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return self.alias or self.model
 
 
+class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is kept of some tenants' requests to some models. The first policy that fits a request counts."""
+
+    tenant: str = "*"
+    """Whose requests; `*` and `?` stand for any text and any letter, `shared/NAME` for a namespace."""
+    model: str = "*"
+    """To which models, by the names clients use; patterns too."""
+    ttl_s: Seconds | None = None
+    """How long an answer counts; None is for ever. A hit does not extend it."""
+    keep_sampled: bool = True
+    """Whether answers are kept that would differ each time: a temperature above zero and no seed."""
+    max_answer_bytes: Positive = 16 * 2**20
+    """Larger answers are given, but not kept."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every setting and its default."""
 
@@ -61,6 +76,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What llama.cpp serves: `default`, `bundled`, `none`, a GGUF file, a Hugging Face folder or `org/repo:file`."""
     backends: tuple[BackendConfig, ...] = ()
     """Further models. With any of these and no `model` of its own, no llama.cpp is started."""
+    policies: tuple[PolicyConfig, ...] = ()
+    """What is kept, and how long; without any, everything and for ever."""
     database_url: str = ""
     """Empty starts the embedded Postgres."""
     redis_url: str = ""
@@ -141,7 +158,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             known = ", ".join(PREFIX + field.upper() for field in Config.__struct_fields__)
             message = f"{variable} is no setting; there are: {known}."
             raise ConfigError(message)
-        found[name] = _json(variable, text) if name == "backends" else text
+        found[name] = _json(variable, text) if name in {"backends", "policies"} else text
     return found
 
 

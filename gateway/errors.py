@@ -3,7 +3,8 @@
 AskonceError
 ├── RequestError            4xx
 │   ├── InvalidRequest      400  ├── UnknownModel 404
-│   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown 503
+│   ├── NotKept 504
+│   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown, StorageUnavailable 503
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
     ├── BackendUnavailable  503  ├── BackendTimeout 504
@@ -38,6 +39,13 @@ class UnknownModel(RequestError):
     code = "model_not_found"
 
 
+class NotKept(RequestError):
+    """No kept answer fits, and 'only-if-cached' forbids asking the model; leave it out to have it asked."""
+
+    status = 504
+    code = "not_cached"
+
+
 class MissingKey(RequestError):
     """This server wants a key: send 'Authorization: Bearer ak-…'."""
 
@@ -67,6 +75,14 @@ class AccessUnknown(RequestError):
 
     status = 503
     code = "keys_unavailable"
+    type = "server_error"
+
+
+class StorageUnavailable(RequestError):
+    """The database cannot be reached."""
+
+    status = 503
+    code = "storage_unavailable"
     type = "server_error"
 
 

@@ -8,15 +8,19 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from gateway import key
+from gateway import key, policy
 from gateway.caller import Caller
 from gateway.canonical import Identity, Request, Vector
-from gateway.errors import BackendError
+from gateway.config import PolicyConfig
+from gateway.errors import BackendError, NotKept
+from gateway.policy import Terms
 from gateway.router import Backend, Router
+from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
-from storage.tiers import Found
+from storage.tiers import Found, Looked
 
-Status = Literal["hit", "miss"]
+Status = Literal["hit", "miss", "bypass"]
+"""`bypass`: what is kept was not looked at, because the client or the operator wants it so."""
 
 _LARGE_BYTES = 2**18
 _LOOKUPS = 16
@@ -26,16 +30,25 @@ _LOOKUPS = 16
 class Tiers(Protocol):
     """Where answers are kept."""
 
-    async def get(self, key: bytes) -> Found | None:
-        """The nearest entry of `key`, promoted to the tiers above."""
+    @property
+    def epoch(self) -> int:
+        """What an entry must carry that is asked for from now on."""
         ...
 
-    async def find(self, key: bytes) -> Found | None:
-        """The nearest entry of `key`, left where it is."""
+    async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
+        """The nearest entry of `key` that counts, promoted to the tiers above."""
+        ...
+
+    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
+        """The nearest entry of `key` that counts, left where it is."""
         ...
 
     def put(self, entry: Entry) -> None:
         """Keep `entry`."""
+        ...
+
+    async def supersede(self, key: bytes, scope: str) -> int:
+        """What is kept under `key` counts no longer, anywhere; the number from which on entries do."""
         ...
 
 
@@ -63,25 +76,41 @@ class Vectors(msgspec.Struct, frozen=True):
     """Of the oldest of them."""
 
 
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How what a backend says is to be kept."""
+
+    terms: Terms
+    tags: tuple[str, ...]
+    reply_id: str
+    stale: bool = False
+    refresh: bool = False
+
+
 class Pipeline:
     """Answers requests from `tiers`, and asks the backends of `router` for what is not there."""
 
-    def __init__(self, tiers: Tiers, router: Router) -> None:
+    def __init__(self, tiers: Tiers, router: Router, policies: Sequence[PolicyConfig] = ()) -> None:
         self._tiers = tiers
         self._router = router
+        self._policies = policies
 
-    async def answer(self, request: Request, caller: Caller, reply_id: str) -> Answer:
-        """The answer to `request`. Raises `UnknownModel`, `InvalidRequest` and `BackendError`."""
+    async def answer(self, request: Request, caller: Caller, steering: Steering, reply_id: str) -> Answer:
+        """The answer to `request`. Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`."""
         backend = self._router.backend(request.model, caller.models)
         request = _under(backend.name, request)
         query = await _named(request, caller.scope, await backend.identity())
-        found = await self._tiers.get(query.key)
-        if found is not None:
+        terms = self._terms(request, caller, steering)
+        looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
+        if (found := looked.found) is not None:
             age_s = max(0.0, time.time() - found.entry.created_at)
             return Answer("hit", found.tier, query.key, replay(found.entry), found.entry.origin_id, age_s)
-        return Answer("miss", "backend", query.key, self._ask(backend, request, query, reply_id))
+        if steering.only_if_cached:
+            raise NotKept
+        plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, stale=looked.stale, refresh=steering.no_cache)
+        steps = self._ask(backend, request, query, plan)
+        return Answer("miss" if terms.look else "bypass", "backend", query.key, steps)
 
-    async def embed(self, requests: Sequence[Request], caller: Caller, reply_id: str) -> Vectors:
+    async def embed(self, requests: Sequence[Request], caller: Caller, steering: Steering, reply_id: str) -> Vectors:
         """The vector of each request; only those not kept are asked for, in one call.
 
         Raises `UnknownModel`, `InvalidRequest` and `BackendError`.
@@ -89,10 +118,14 @@ class Pipeline:
         backend = self._router.backend(requests[0].model, caller.models)
         identity = await backend.identity()
         queries = [await _named(_under(backend.name, request), caller.scope, identity) for request in requests]
-        kept = await self._kept({query.key for query in queries})
+        terms = self._terms(requests[0], caller, steering)
+        kept, stale = await self._kept({query.key for query in queries}, terms)
+        if steering.only_if_cached and any(query.key not in kept for query in queries):
+            raise NotKept
         asked = {q.key: (request, q) for request, q in zip(requests, queries, strict=True) if q.key not in kept}
         entries = {k: found.entry for k, found in kept.items()}
-        entries |= await self._embed(list(asked.values()), backend, reply_id)
+        plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, refresh=steering.no_cache)
+        entries |= await self._embed(list(asked.values()), backend, plan, stale)
         oldest = min(entries.values(), key=lambda entry: entry.created_at)
         return Vectors(
             values=tuple(entries[query.key].embedding for query in queries),
@@ -109,7 +142,7 @@ class Pipeline:
         backend, scope = self._router.backend(request.model, caller.models), caller.scope
         request, identity = _under(backend.name, request), await backend.identity()
         query = await _named(request, scope, identity)
-        found = await self._tiers.find(query.key)
+        found = (await self._tiers.find(query.key)).found
         parts = key.parts(request, scope, identity, query.prompt_hash, query.params.encode())
         return {
             "key": query.key.hex(),
@@ -120,9 +153,12 @@ class Pipeline:
             "parts": {name: value.hex() if name == "prompt_hash" else value.decode() for name, value in parts},
         }
 
-    async def _ask(self, backend: Backend, request: Request, query: Query, reply_id: str) -> AsyncGenerator[Chunk]:
+    def _terms(self, request: Request, caller: Caller, steering: Steering) -> Terms:
+        return policy.terms(policy.of(self._policies, caller.scope, request.model), request, steering)
+
+    async def _ask(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
-        created_at, started = time.time(), time.monotonic()
+        created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         steps: list[Chunk] = []
         async with aclosing(backend.complete(request)) as arriving:
             async for arrived in arriving:
@@ -130,47 +166,64 @@ class Pipeline:
                 steps.append(step)
                 yield step
         _complete(steps, request, backend.name)
-        self._tiers.put(
-            Entry(
-                query=query,
-                origin_id=reply_id,
-                backend=backend.name,
-                created_at=created_at,
-                duration_ms=_since_ms(started),
-                chunks=tuple(steps),
-                usage=sum((step.usage for step in steps if step.usage), Usage()),
-            )
+        entry = Entry(
+            query=query,
+            origin_id=plan.reply_id,
+            backend=backend.name,
+            created_at=created_at,
+            duration_ms=_since_ms(started),
+            chunks=tuple(steps),
+            usage=sum((step.usage for step in steps if step.usage), Usage()),
+            epoch=epoch,
+            tags=plan.tags,
+            replaces=plan.stale,
         )
+        await self._keep(entry, plan)
 
-    async def _kept(self, keys: Collection[bytes]) -> dict[bytes, Found]:
-        """The entries of those of `keys` that have one, looked up a few at a time."""
+    async def _keep(self, entry: Entry, plan: _Plan) -> None:
+        """Keep `entry`, if the terms allow it. One asked for anew takes the place of the old one everywhere."""
+        if not plan.terms.keep or entry.answer_bytes() > plan.terms.max_bytes:
+            return
+        if plan.refresh:
+            epoch = await self._tiers.supersede(entry.query.key, entry.query.scope)
+            entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
+        self._tiers.put(entry)
+
+    async def _kept(self, keys: Collection[bytes], terms: Terms) -> tuple[dict[bytes, Found], set[bytes]]:
+        """The entries of those of `keys` that have one, looked up a few at a time; and the keys of stale ones."""
         found: dict[bytes, Found] = {}
-        ordered = list(keys)
+        stale: set[bytes] = set()
+        ordered = list(keys) if terms.look else []
         for start in range(0, len(ordered), _LOOKUPS):
-            looked = await asyncio.gather(*(self._tiers.get(k) for k in ordered[start : start + _LOOKUPS]))
-            found |= {one.entry.query.key: one for one in looked if one is not None}
-        return found
+            some = ordered[start : start + _LOOKUPS]
+            looked = await asyncio.gather(*(self._tiers.get(k, terms.max_age_s) for k in some))
+            found |= {one.found.entry.query.key: one.found for one in looked if one.found is not None}
+            stale |= {k for k, one in zip(some, looked, strict=True) if one.stale}
+        return found, stale
 
     async def _embed(
-        self, missing: Sequence[tuple[Request, Query]], backend: Backend, reply_id: str
+        self, missing: Sequence[tuple[Request, Query]], backend: Backend, plan: _Plan, stale: Collection[bytes]
     ) -> dict[bytes, Entry]:
         if not missing:
             return {}
-        created_at, started = time.time(), time.monotonic()
+        created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         vectors = await backend.embed([request for request, _ in missing])
         entries: dict[bytes, Entry] = {}
         for (_, query), vector in zip(missing, vectors, strict=True):
             entries[query.key] = Entry(
                 query=query,
-                origin_id=reply_id,
+                origin_id=plan.reply_id,
                 backend=backend.name,
                 created_at=created_at,
                 duration_ms=_since_ms(started),
                 embedding=_sound(vector, backend.name),
                 usage=Usage(prompt_tokens=vector.tokens),
+                epoch=epoch,
+                tags=plan.tags,
+                replaces=query.key in stale,
             )
         for entry in entries.values():
-            self._tiers.put(entry)
+            await self._keep(entry, plan)
         return entries
 
 

@@ -83,6 +83,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     embedding: bytes = b""
     """Little-endian float32s, for the kind `embedding`."""
     usage: Usage = Usage()
+    epoch: int = 0
+    """The last invalidation known when the model was asked (`storage/invalidations.py`)."""
+    tags: tuple[str, ...] = ()
+    """Words to find or delete it by."""
+    replaces: bool = False
+    """It takes the place of an answer to the same question that no longer counts."""
 
     def first_ms(self) -> float | None:
         """Time to the first step, in milliseconds; None for an answer without steps."""
@@ -91,6 +97,11 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     def text(self, index: int = 0) -> str:
         """The visible text of one choice."""
         return "".join(chunk.content for chunk in self.chunks if chunk.index == index)
+
+    def answer_bytes(self) -> int:
+        """How large the answer itself is, in bytes: its text in every form, or its embedding."""
+        said = (step.content + step.reasoning + step.refusal + str(step.tool_calls or "") for step in self.chunks)
+        return len(self.embedding) + sum(len(text.encode(errors="replace")) for text in said)
 
     def finish_reason(self, index: int = 0) -> str | None:
         """Why one choice ended."""

@@ -1,5 +1,7 @@
 """The nearest tier: entries of one process, bounded in bytes, least recently used first out."""
 
+import math
+
 import cachetools
 
 from storage import entry
@@ -14,8 +16,8 @@ class MemoryTier:
 
     name = "memory"
 
-    def __init__(self, max_bytes: int) -> None:
-        self._entries: cachetools.LRUCache[bytes, bytes] = cachetools.LRUCache(max_bytes, _size)
+    def __init__(self, max_bytes: int, ttl_s: float = math.inf) -> None:
+        self._entries: cachetools.TTLCache[bytes, bytes] = cachetools.TTLCache(max_bytes, ttl_s, getsizeof=_size)
 
     def get(self, key: bytes) -> Entry | None:
         """The entry of `key`, if it is still here."""
@@ -24,11 +26,15 @@ class MemoryTier:
 
     def put(self, item: Entry) -> None:
         """Keep `item`, unless its key is kept already or it alone is larger than the bound."""
-        if item.query.key in self._entries:
+        if item.query.key in self._entries and not item.replaces:
             return
         data = entry.encode(item)
         if _size(data) <= self._entries.maxsize:
             self._entries[item.query.key] = data
+
+    def drop(self, key: bytes) -> None:
+        """Forget one entry."""
+        self._entries.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -97,6 +97,9 @@ def _row(item: Entry) -> tuple[Any, ...]:
         [len(chunk.content) for chunk in first],
         _seed(asked),
         item.first_ms(),
+        item.epoch,
+        list(item.tags),
+        item.replaces,
     )
 
 
@@ -123,6 +126,8 @@ def _entry(row: asyncpg.Record) -> Entry:
         chunks=entries.decode_steps(row["steps"]),
         embedding=row["embedding"],
         usage=Usage(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"]),
+        epoch=row["epoch"],
+        tags=tuple(row["tags"]),
     )
 
 

@@ -38,7 +38,7 @@ class RedisTier:
         """Keep `items`, in one round trip."""
         pipeline = self._client.pipeline(transaction=False)
         for item in items:
-            pipeline.set(PREFIX + item.query.key, entry.encode(item), ex=self._ttl_s, nx=True)
+            pipeline.set(PREFIX + item.query.key, entry.encode(item), ex=self._ttl_s, nx=not item.replaces)
         await pipeline.execute()
 
     async def ping(self) -> None:

@@ -1,6 +1,7 @@
 """Query -> Entry: the ordered walk through the tiers, nearest first, and the way back up."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 
@@ -9,11 +10,13 @@ import msgspec
 from storage.entry import Entry
 from storage.errors import StorageError
 from storage.guard import GuardedTier
+from storage.invalidations import Invalidations, Selector
 from storage.memory import MemoryTier
 from storage.writer import Writer
 
 FLUSH_S = 5.0
 MAX_WAITING = 4096
+SUPERSEDE_S = 1.0
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -23,37 +26,76 @@ class Found(msgspec.Struct, frozen=True):
     tier: str
 
 
+class Looked(msgspec.Struct, frozen=True):
+    """What came of looking."""
+
+    found: Found | None = None
+    stale: bool = False
+    """Some tier had an entry that no longer counts: what is kept now must take its place."""
+
+
 class Tiers:
     """Memory, then each lower tier. A fault below costs its deadline, never the answer."""
 
-    def __init__(self, memory: MemoryTier, lower: Sequence[GuardedTier], on_drop: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        memory: MemoryTier,
+        lower: Sequence[GuardedTier],
+        invalidations: Invalidations,
+        on_drop: Callable[[str], None],
+    ) -> None:
         self._memory = memory
         self._lower = lower
+        self._invalidations = invalidations
         self._writers = [Writer(tier, MAX_WAITING, on_drop) for tier in lower]
 
-    async def get(self, key: bytes) -> Found | None:
-        """The nearest entry of `key`; it is promoted to every tier above the one that had it."""
-        found = await self.find(key)
-        if found is not None and found.tier != self._memory.name:
-            self._memory.put(found.entry)
-            for writer in takewhile(lambda writer: writer.name != found.tier, self._writers):
-                writer.put(found.entry)
-        return found
+    @property
+    def epoch(self) -> int:
+        """The last invalidation known: what an entry must carry that is asked for from now on."""
+        return self._invalidations.epoch
 
-    async def find(self, key: bytes) -> Found | None:
-        """The nearest entry of `key`, left where it is."""
+    async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
+        """The nearest entry of `key` that counts; it is promoted to every tier above the one that had it."""
+        looked = await self.find(key, max_age_s)
+        if (found := looked.found) is not None and found.tier != self._memory.name:
+            entry = msgspec.structs.replace(found.entry, replaces=True) if looked.stale else found.entry
+            self._memory.put(entry)
+            for writer in takewhile(lambda writer: writer.name != found.tier, self._writers):
+                writer.put(entry)
+        return looked
+
+    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
+        """The nearest entry of `key` that counts, left where it is."""
+        stale = False
         if (entry := self._memory.get(key)) is not None:
-            return Found(entry, self._memory.name)
+            # What is in this process's memory was put there while it knew as much as it does now, or less.
+            if self._invalidations.allows(entry, unread=True) and _young(entry, max_age_s):
+                return Looked(Found(entry, self._memory.name))
+            stale = True
         for tier in self._lower:
-            if (entry := await tier.get(key)) is not None:
-                return Found(entry, tier.name)
-        return None
+            if (entry := await tier.get(key)) is None:
+                continue
+            if self._invalidations.allows(entry) and _young(entry, max_age_s):
+                return Looked(Found(entry, tier.name), stale)
+            stale = True
+        return Looked(None, stale)
 
     def put(self, entry: Entry) -> None:
         """Keep `entry`: in memory now, below soon."""
         self._memory.put(entry)
         for writer in self._writers:
             writer.put(entry)
+
+    async def supersede(self, key: bytes, scope: str) -> int:
+        """What is kept under `key` counts no longer, anywhere; the number from which on entries do.
+
+        While the database is down only this process and those who share its Redis learn of it.
+        """
+        try:
+            async with asyncio.timeout(SUPERSEDE_S):
+                return (await self._invalidations.add(scope, Selector("key", key.hex()))).id
+        except Exception:  # noqa: BLE001 -- whatever the database's client raises: the answer is kept all the same
+            return self.epoch
 
     async def health(self) -> dict[str, str]:
         """`ok` or what is wrong, for each lower tier."""
@@ -63,6 +105,10 @@ class Tiers:
         """Keep what is waiting, then let go of connections."""
         await asyncio.gather(*(writer.aclose(FLUSH_S) for writer in self._writers))
         await asyncio.gather(*(tier.aclose() for tier in self._lower))
+
+
+def _young(entry: Entry, max_age_s: float | None) -> bool:
+    return max_age_s is None or time.time() - entry.created_at <= max_age_s
 
 
 async def _health(tier: GuardedTier) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from typing import Any
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
 
+from gateway import steering
 from gateway.caller import Caller
 from gateway.routes.headers import describing_vectors
 from gateway.routes.leaving import unless_left
@@ -18,7 +19,9 @@ async def embeddings(request: Request[Any, Caller, Any], parts: NamedDependency[
     """OpenAI's embeddings. Inputs embedded before are not embedded again."""
     asked = await decoded(request, openai_embeddings.decode)
     head = reply.head("embd-", asked.model)
-    vectors = await unless_left(request.receive, parts.pipeline.embed(asked.items, request.auth, head.id))
+    vectors = await unless_left(
+        request.receive, parts.pipeline.embed(asked.items, request.auth, steering.read(request.headers), head.id)
+    )
     headers = describing_vectors(vectors)
     parts.telemetry.replied(request.auth.tenant, "embedding", asked.model, headers["x-askonce-cache"], "")
     content = openai_embeddings.encode(asked, vectors.values, vectors.usage)

@@ -11,6 +11,7 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
+from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Identity
 from gateway.canonical import Request as Question
@@ -42,14 +43,14 @@ class ModelBody(msgspec.Struct):
 async def chat(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's chat, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_chat)
-    return await unless_left(request.receive, _answer(question, request.auth, parts, chat=True))
+    return await unless_left(request.receive, _answer(question, request, parts, chat=True))
 
 
 @post("/api/generate", summary="Answer a prompt (Ollama)", status_code=200)
 async def generate(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's generate, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_generate)
-    return await unless_left(request.receive, _answer(question, request.auth, parts, chat=False))
+    return await unless_left(request.receive, _answer(question, request, parts, chat=False))
 
 
 @post("/api/embed", summary="Embed texts (Ollama)", status_code=200)
@@ -59,7 +60,9 @@ async def embed(request: HttpRequest, parts: NamedDependency[Parts]) -> Response
     questions = await decoded(request, ollama.decode_embed)
     model = questions[0].model
     head = reply.head("embd-", model)
-    vectors = await unless_left(request.receive, parts.pipeline.embed(questions, request.auth, head.id))
+    vectors = await unless_left(
+        request.receive, parts.pipeline.embed(questions, request.auth, steering.read(request.headers), head.id)
+    )
     headers = describing_vectors(vectors)
     parts.telemetry.replied(request.auth.tenant, "embedding", model, headers["x-askonce-cache"], "")
     content = ollama.embeddings(model, vectors.values, vectors.usage, time.monotonic_ns() - started)
@@ -93,9 +96,10 @@ async def version() -> dict[str, str]:
     return {"version": API_VERSION}
 
 
-async def _answer(question: Question, caller: Caller, parts: Parts, *, chat: bool) -> Any:
+async def _answer(question: Question, request: HttpRequest, parts: Parts, *, chat: bool) -> Any:
     head = reply.head("ollama-", question.model)
-    answer = await parts.pipeline.answer(question, caller, head.id)
+    caller = request.auth
+    answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
     headers = describing(answer)
     if question.stream:
         first = await anext(answer.chunks)

@@ -6,6 +6,7 @@ from gateway.access import Access
 from gateway.pipeline import Pipeline
 from gateway.router import Router
 from gateway.telemetry import Telemetry
+from storage.invalidations import Invalidations
 from storage.tiers import Tiers
 
 
@@ -17,3 +18,4 @@ class Parts(msgspec.Struct, frozen=True):
     tiers: Tiers
     telemetry: Telemetry
     access: Access
+    invalidations: Invalidations

@@ -9,6 +9,7 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
+from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError, envelope
@@ -67,11 +68,12 @@ async def completions(request: HttpRequest, parts: NamedDependency[Parts]) -> AS
 async def _reply(request: HttpRequest, parts: Parts, wire: Wire) -> Any:
     question = await decoded(request, wire.decode)
     head = reply.head(wire.PREFIX, question.model)
-    return await unless_left(request.receive, _answer(question, head, request.auth, parts, wire))
+    return await unless_left(request.receive, _answer(question, head, request, parts, wire))
 
 
-async def _answer(question: Question, head: reply.Head, caller: Caller, parts: Parts, wire: Wire) -> Any:
-    answer = await parts.pipeline.answer(question, caller, head.id)
+async def _answer(question: Question, head: reply.Head, request: HttpRequest, parts: Parts, wire: Wire) -> Any:
+    caller = request.auth
+    answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
     headers = describing(answer)
     if question.stream:
         # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.

@@ -59,6 +59,8 @@ ENTRIES = st.builds(
     chunks=st.lists(CHUNKS, max_size=5).map(tuple),
     embedding=st.binary(max_size=40),
     usage=USAGES,
+    epoch=st.integers(0, 2**62),
+    tags=st.lists(st.from_regex(r"\A[\w.:/-]{1,64}\Z", alphabet=st.characters(codec="ascii")), max_size=3).map(tuple),
 )
 
 

@@ -16,7 +16,9 @@ from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
+from gateway.steering import Steering
 from storage.entry import Chunk, Entry
+from storage.tiers import Looked
 from tests.engines.child import free_port
 from tests.suites.faulty import Peer, faulty
 
@@ -34,9 +36,12 @@ class Kept:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
 
-    async def get(self, key: bytes) -> None:
+    epoch = 0
+
+    async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """Nothing is there."""
-        del key
+        del key, max_age_s
+        return Looked()
 
     def put(self, entry: Entry) -> None:
         """Write it down."""
@@ -61,7 +66,7 @@ async def ask(backend: Backend, request: Request = QUESTION) -> tuple[list[Chunk
     kept, heard, fault = Kept(), list[Chunk](), None
     pipeline = Pipeline(kept, Router({"m": backend}))
     try:
-        answer = await pipeline.answer(request, Caller(tenant="s"), "id")
+        answer = await pipeline.answer(request, Caller(tenant="s"), Steering(), "id")
         async with aclosing(answer.chunks) as steps:
             async for step in steps:
                 heard.append(step)

@@ -23,6 +23,7 @@ from storage.memory import MemoryTier
 from storage.tiers import Tiers
 from tests.conftest import Servers
 from tests.suites.entries import made
+from tests.suites.marks import nothing_invalidated
 
 REDIS_DEADLINE_S = 0.25
 DATABASE_DEADLINE_S = 1.0
@@ -81,13 +82,13 @@ class Walk(RuleBasedStateMachine):
     async def _open(self) -> None:
         self.memory = MemoryTier(4_000)
         guarded = [GuardedTier(store, 0.005, lambda *_: None, Breaker(1, 1, lambda: self.now)) for store in self.stores]
-        self.tiers = Tiers(self.memory, guarded, self.drops.append)
+        self.tiers = Tiers(self.memory, guarded, nothing_invalidated(), self.drops.append)
 
     @rule(name=NAMES, text=st.sampled_from(["x", "y" * 500, "z" * 9_000]))
     def put(self, name: str, text: str) -> None:
         """Keep an answer, as the pipeline does after a miss."""
         item = made(name, text)
-        if self.runner.run(self.tiers.get(item.query.key)) is None and item.query.key not in self.first:
+        if self.runner.run(self.tiers.get(item.query.key)).found is None and item.query.key not in self.first:
             self.first[item.query.key] = item
             self.runner.run(self._put(item))
 
@@ -99,7 +100,7 @@ class Walk(RuleBasedStateMachine):
     def get(self, name: str) -> None:
         """What is found is what was put, whichever tier had it."""
         key = made(name).query.key
-        found = self.runner.run(self.tiers.get(key))
+        found = self.runner.run(self.tiers.get(key)).found
         if found is not None:
             assert found.entry == self.first[key]
             assert found.tier in {"memory", "redis", "postgres"}
@@ -131,7 +132,7 @@ class Walk(RuleBasedStateMachine):
         self.memory.clear()
         self.stores[0].kept.clear()
         for key, item in self.first.items():
-            found = self.runner.run(self.tiers.get(key))
+            found = self.runner.run(self.tiers.get(key)).found
             assert found is not None
             assert found.entry == item
 
@@ -232,7 +233,7 @@ async def real(redis_url: str, database_url: str) -> AsyncIterator[Real]:
             lambda *f: found.faults.append(f[:2]),
         ),
     ]
-    found.__init__(Tiers(memory, lower, lambda name: found.drops.append(name)), memory)
+    found.__init__(Tiers(memory, lower, nothing_invalidated(), lambda name: found.drops.append(name)), memory)
     yield found
     await found.tiers.aclose()
 
@@ -243,7 +244,7 @@ async def test_a_lower_hit_is_promoted(real: Real) -> None:
     real.tiers.put(item)
     await real.written()
     for tier in ("memory", "redis"):
-        found = await real.tiers.get(item.query.key)
+        found = (await real.tiers.get(item.query.key)).found
         assert found is not None
         assert (found.entry, found.tier) == (item, tier)
         real.memory.clear()
@@ -258,7 +259,7 @@ async def test_postgres_alone_brings_an_answer_back_to_redis(real: Real, redis_u
     tier = redis_tier.connect(redis_url, 100)
     await tier._client.flushall()
     real.memory.clear()
-    found = await real.tiers.get(item.query.key)
+    found = (await real.tiers.get(item.query.key)).found
     assert found is not None
     assert (found.entry, found.tier) == (item, "postgres")
     await real.written()
@@ -279,13 +280,13 @@ async def test_a_frozen_redis_costs_one_deadline(real: Real, servers: Servers) -
         assert (await real.tiers.health())["redis"] != "ok"
         late = made("late", "x")
         real.tiers.put(late)
-        found = await real.tiers.get(late.query.key)
+        found = (await real.tiers.get(late.query.key)).found
         assert found is not None
     await until_ok(real, "redis")
     await real.written()
     real.memory.clear()
     for item in [*items, late]:
-        found = await real.tiers.get(item.query.key)
+        found = (await real.tiers.get(item.query.key)).found
         assert found is not None
         assert found.entry == item
         assert found.tier in {"redis", "memory"}
@@ -302,7 +303,7 @@ async def test_a_frozen_redis_under_load_costs_one_deadline(real: Real, servers:
     real.memory.clear()
     with frozen(servers.redis_process):
         started = time.monotonic()
-        found = await asyncio.gather(*(real.tiers.get(item.query.key) for item in items))
+        found = [one.found for one in await asyncio.gather(*(real.tiers.get(item.query.key) for item in items))]
         assert time.monotonic() - started < len(items) * REDIS_DEADLINE_S / 5
         assert [each.entry if each else None for each in found] == items
     await until_ok(real, "redis")
@@ -317,7 +318,7 @@ async def test_a_frozen_postgres_costs_one_deadline(real: Real, servers: Servers
         items = [made(f"new {number}", "x") for number in range(200)]
         for item in items:
             real.tiers.put(item)
-        found = await real.tiers.get(items[0].query.key)
+        found = (await real.tiers.get(items[0].query.key)).found
         assert found is not None
         await asyncio.sleep(0.2)
     await until_ok(real, "postgres")
@@ -338,10 +339,10 @@ async def test_nothing_at_all_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
             lambda name, *_: faults.append(name),
         ),
     ]
-    tiers = Tiers(MemoryTier(2**20), lower, drops.append)
-    assert await tiers.get(made("a").query.key) is None
+    tiers = Tiers(MemoryTier(2**20), lower, nothing_invalidated(), drops.append)
+    assert (await tiers.get(made("a").query.key)).found is None
     tiers.put(made("a"))
-    found = await tiers.get(made("a").query.key)
+    found = (await tiers.get(made("a").query.key)).found
     assert found is not None
     assert found.tier == "memory"
     health = await tiers.health()

@@ -12,10 +12,12 @@ from gateway.canonical import Request, Vector
 from gateway.errors import BackendError, UnknownModel
 from gateway.pipeline import Answer, Pipeline
 from gateway.router import Router
+from gateway.steering import Steering
 from storage.entry import Chunk, Entry
-from storage.tiers import Found
+from storage.tiers import Found, Looked
 
 CALLER = Caller(tenant="s")
+PLAIN = Steering()
 
 
 class Shelf:
@@ -24,11 +26,14 @@ class Shelf:
     def __init__(self) -> None:
         self.kept: dict[bytes, Entry] = {}
 
-    async def get(self, key: bytes) -> Found | None:
-        """What is there."""
-        return Found(self.kept[key], "shelf") if key in self.kept else None
+    epoch = 0
 
-    async def find(self, key: bytes) -> Found | None:
+    async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
+        """What is there, if it is young enough; the tests make none old."""
+        assert max_age_s is None
+        return Looked(Found(self.kept[key], "shelf") if key in self.kept else None)
+
+    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """What is there."""
         return await self.get(key)
 
@@ -36,6 +41,11 @@ class Shelf:
         """Keep."""
         assert entry.query.key not in self.kept
         self.kept[entry.query.key] = entry
+
+    async def supersede(self, key: bytes, scope: str) -> int:
+        """Make room."""
+        self.kept.pop(key, None)
+        return 1
 
 
 class Counting(Scripted):
@@ -76,9 +86,9 @@ async def test_a_miss_is_asked_and_kept_and_a_hit_is_the_same(shelf: Shelf) -> N
     """Step by step; the second time nobody is asked."""
     backend = Scripted("m")
     pipeline = Pipeline(shelf, Router({"m": backend}))
-    first = await pipeline.answer(asking(), CALLER, "id-1")
+    first = await pipeline.answer(asking(), CALLER, PLAIN, "id-1")
     steps = await heard(first)
-    second = await pipeline.answer(asking(), CALLER, "id-2")
+    second = await pipeline.answer(asking(), CALLER, PLAIN, "id-2")
     assert (first.status, second.status, second.tier) == ("miss", "hit", "shelf")
     assert second.origin_id == "id-1"
     assert await heard(second) == steps
@@ -92,7 +102,7 @@ async def test_a_miss_is_asked_and_kept_and_a_hit_is_the_same(shelf: Shelf) -> N
 async def test_what_is_not_heard_to_its_end_is_not_kept(shelf: Shelf, count: int) -> None:
     """Wherever the listener stops."""
     pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(line=(Line(reply="a b c d e"),)))}))
-    answer = await pipeline.answer(asking(), CALLER, "id")
+    answer = await pipeline.answer(asking(), CALLER, PLAIN, "id")
     async with aclosing(answer.chunks) as steps:
         for _ in range(count):
             await anext(steps)
@@ -110,7 +120,7 @@ async def test_an_answer_without_an_end_is_an_error(shelf: Shelf, said: list[Chu
 
     pipeline = Pipeline(shelf, Router({"m": Cut("m")}))
     with pytest.raises(BackendError, match="before the answer did"):
-        await heard(await pipeline.answer(asking(n=2 if said and said[0].index else 1), CALLER, "id"))
+        await heard(await pipeline.answer(asking(n=2 if said and said[0].index else 1), CALLER, PLAIN, "id"))
     assert shelf.kept == {}
 
 
@@ -119,7 +129,7 @@ async def test_other_weights_are_asked_anew(shelf: Shelf) -> None:
     for version in ("1", "2"):
         pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(version=version))}))
         for tenant in ("s", "t"):
-            answer = await pipeline.answer(asking(), Caller(tenant=tenant), "id")
+            answer = await pipeline.answer(asking(), Caller(tenant=tenant), PLAIN, "id")
             assert answer.status == "miss"
             await heard(answer)
     assert len(shelf.kept) == 4
@@ -129,13 +139,13 @@ async def test_only_missing_texts_are_embedded(shelf: Shelf) -> None:
     """Once each, in one call, and given back in the order of the question."""
     backend = Counting("m")
     pipeline = Pipeline(shelf, Router({"m": backend}))
-    first = await pipeline.embed(embedding("a", "b", "a"), CALLER, "id")
+    first = await pipeline.embed(embedding("a", "b", "a"), CALLER, PLAIN, "id")
     assert (backend.calls, backend.inputs, first.hits) == (1, 2, 0)
     assert first.values[0] == first.values[2] != first.values[1]
-    second = await pipeline.embed(embedding("c", "b", "a"), CALLER, "id")
+    second = await pipeline.embed(embedding("c", "b", "a"), CALLER, PLAIN, "id")
     assert (backend.calls, backend.inputs, second.hits) == (2, 3, 2)
     assert second.values[1:] == (first.values[1], first.values[0])
-    third = await pipeline.embed(embedding("a", "b", "c"), CALLER, "id")
+    third = await pipeline.embed(embedding("a", "b", "c"), CALLER, PLAIN, "id")
     assert (backend.calls, third.hits) == (2, 3)
     assert third.usage.prompt_tokens == 3
 
@@ -148,7 +158,7 @@ async def test_an_empty_vector_is_not_kept(shelf: Shelf) -> None:
             return [Vector(b"\x00" * 4, 1), Vector(b"", 1)]
 
     with pytest.raises(BackendError, match="empty embedding"):
-        await Pipeline(shelf, Router({"m": Empty("m")})).embed(embedding("a", "b"), CALLER, "id")
+        await Pipeline(shelf, Router({"m": Empty("m")})).embed(embedding("a", "b"), CALLER, PLAIN, "id")
     assert shelf.kept == {}
 
 
@@ -156,8 +166,8 @@ async def test_an_unknown_model_is_named_with_those_that_exist(shelf: Shelf) -> 
     """For every kind of question."""
     pipeline = Pipeline(shelf, Router({"b": Scripted("b"), "a": Scripted("a")}))
     for call in (
-        pipeline.answer(asking(), CALLER, "id"),
-        pipeline.embed(embedding("a"), CALLER, "id"),
+        pipeline.answer(asking(), CALLER, PLAIN, "id"),
+        pipeline.embed(embedding("a"), CALLER, PLAIN, "id"),
         pipeline.explain(asking(), CALLER),
     ):
         with pytest.raises(UnknownModel, match=r"'m' does not exist here; these do: a, b\."):
@@ -169,7 +179,7 @@ async def test_explaining_asks_nobody_and_keeps_nothing(shelf: Shelf) -> None:
     backend = Scripted("m")
     pipeline = Pipeline(shelf, Router({"m": backend}))
     assert (await pipeline.explain(asking(), CALLER))["tier"] == "backend"
-    answer = await pipeline.answer(asking(), CALLER, "id")
+    answer = await pipeline.answer(asking(), CALLER, PLAIN, "id")
     await heard(answer)
     explained = await pipeline.explain(asking(), CALLER)
     assert (explained["tier"], explained["key"]) == ("shelf", answer.key.hex())

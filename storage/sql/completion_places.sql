@@ -1,0 +1,2 @@
+-- Whose answers, of which models, there are.
+select distinct scope, model from askonce.completions

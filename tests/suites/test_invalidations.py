@@ -1,0 +1,193 @@
+"""Invalidations on a real Postgres: what was taken back stays away, from every tier and every gateway."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+import msgspec
+import pytest
+
+from storage import postgres as postgres_tier
+from storage import redis as redis_tier
+from storage.changes import Changes
+from storage.guard import GuardedTier
+from storage.invalidations import Invalidations, Kind, Selector
+from storage.memory import MemoryTier
+from storage.tiers import Tiers
+from tests.suites.entries import made
+
+
+class Gateway:
+    """One process's tiers on shared servers."""
+
+    def __init__(self, tiers: Tiers, marks: Invalidations, memory: MemoryTier) -> None:
+        self.tiers = tiers
+        self.marks = marks
+        self.memory = memory
+
+    async def has(self, name: str) -> str | None:
+        """The tier that still has this entry."""
+        found = (await self.tiers.get(made(name).query.key)).found
+        return found.tier if found else None
+
+    async def flushed(self) -> None:
+        """Everything is written."""
+        for writer in self.tiers._writers:
+            assert await writer.flush(5)
+
+
+@contextlib.asynccontextmanager
+async def opened(database_url: str, redis_url: str) -> AsyncIterator[Gateway]:
+    """A gateway that listens for what others invalidate."""
+    pool = await postgres_tier.connect(database_url, 4)
+    marks, memory = Invalidations(pool), MemoryTier(2**20)
+    lower = [
+        GuardedTier(redis_tier.connect(redis_url, 60), 1, lambda *_: None),
+        GuardedTier(postgres_tier.PostgresTier(pool), 2, lambda *_: None),
+    ]
+    tiers = Tiers(memory, lower, marks, lambda _: None)
+
+    async def heard(_: str) -> None:
+        await marks.refresh()
+
+    changes = Changes(database_url, heard)
+    try:
+        await until(lambda: marks.known)
+        yield Gateway(tiers, marks, memory)
+    finally:
+        await changes.aclose()
+        await tiers.aclose()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for a notification to arrive."""
+    async with asyncio.timeout(5):
+        while not happened():  # noqa: ASYNC110 -- the database tells it to another task
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def gateways(database_url: str, redis_url: str) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """Two of them."""
+    async with opened(database_url, redis_url) as one, opened(database_url, redis_url) as other:
+        yield one, other
+
+
+SELECTORS: list[tuple[Kind, Callable[[str], str]]] = [
+    ("key", lambda name: made(name).query.key.hex()),
+    ("prompt", lambda name: made(name).query.prompt_hash.hex()),
+    ("model", lambda name: f"model of {name}"),
+    ("tag", lambda name: f"tag-{name}"),
+    ("all", lambda _: ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), SELECTORS, ids=[kind for kind, _ in SELECTORS])
+async def test_what_is_taken_back_is_gone_everywhere_and_the_rest_stays(
+    gateways: tuple[Gateway, Gateway], kind: Kind, value: Callable[[str], str]
+) -> None:
+    """From memory, Redis and Postgres, on the gateway that was told and on the other."""
+    one, other = gateways
+    for name in ("a", "b"):
+        item = made(name, "text", tags=(f"tag-{name}",))
+        query = msgspec.structs.replace(item.query, model=f"model of {name}")
+        one.tiers.put(msgspec.structs.replace(item, query=query))
+    await one.flushed()
+    assert await other.has("a") == "redis"
+    assert await other.has("a") == "memory"
+    assert await one.marks.add("another", Selector(kind, value("a")))
+    assert await one.has("a") == "memory"
+    done = await one.marks.add("default", Selector(kind, value("a")))
+    assert done.rows == (2 if kind == "all" else 1)
+    assert await one.has("a") is None
+    await until(lambda: other.marks.epoch == done.id)
+    assert await other.has("a") is None
+    assert (await other.has("b") is None) == (kind == "all")
+
+
+async def test_a_new_answer_takes_the_place_of_the_old_one(
+    gateways: tuple[Gateway, Gateway], database_url: str, redis_url: str
+) -> None:
+    """In every tier, and for a gateway that is started later."""
+    one, other = gateways
+    one.tiers.put(made("a", "old"))
+    await one.flushed()
+    assert await other.has("a")
+    done = await one.marks.add("default", Selector("all"))
+    late = made("a", "written late", epoch=0)  # asked before the invalidation, kept after it
+    one.tiers.put(msgspec.structs.replace(late, created_at=late.created_at + 1, replaces=True))
+    assert await one.has("a") is None
+    looked = await one.tiers.get(late.query.key)
+    assert looked.stale
+    one.tiers.put(
+        msgspec.structs.replace(made("a", "new", epoch=done.id), created_at=late.created_at + 2, replaces=True)
+    )
+    await one.flushed()
+    await until(lambda: other.marks.epoch == done.id)
+    async with opened(database_url, redis_url) as third:
+        for gateway in (one, other, third):
+            found = (await gateway.tiers.get(late.query.key)).found
+            assert found is not None
+            assert found.entry.text() == "new"
+
+
+async def test_a_restart_forgets_no_invalidation(database_url: str, redis_url: str) -> None:
+    """Redis still has the bytes; nobody gives them."""
+    async with opened(database_url, redis_url) as gateway:
+        gateway.tiers.put(made("a", "text"))
+        await gateway.flushed()
+        await gateway.marks.add("default", Selector("model", "m"))
+    async with opened(database_url, redis_url) as gateway:
+        assert await gateway.has("a") is None
+
+
+async def test_until_the_list_is_read_no_lower_tier_is_trusted(database_url: str, redis_url: str) -> None:
+    """What this process was answered itself may be given again."""
+    async with opened(database_url, redis_url) as gateway:
+        gateway.tiers.put(made("a", "text"))
+        await gateway.flushed()
+        gateway.marks.known = False
+        assert await gateway.has("a") == "memory"
+        gateway.memory.clear()
+        assert await gateway.has("a") is None
+
+
+async def test_ids_are_seen_in_order(database_url: str) -> None:
+    """A gateway that knows one invalidation knows every earlier one, however many are made at once."""
+    pool = await asyncpg.create_pool(database_url, min_size=0, max_size=8)
+    reader, writers = Invalidations(pool), [Invalidations(pool) for _ in range(8)]
+    seen = 0
+
+    async def read() -> None:
+        nonlocal seen
+        while seen < 80:
+            await reader.refresh()
+            assert len(reader._closed) == reader.epoch
+            seen = reader.epoch
+
+    async def write(marks: Invalidations, name: int) -> None:
+        for count in range(10):
+            await marks.add("s", Selector("tag", f"{name}-{count}"))
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(read())
+        for name, marks in enumerate(writers):
+            group.create_task(write(marks, name))
+    await pool.close()
+
+
+async def test_old_marks_are_taken_away_and_the_number_goes_on(database_url: str) -> None:
+    """The last one stays, or a gateway started later would count from zero."""
+    pool = await asyncpg.create_pool(database_url, min_size=0, max_size=1)
+    marks = Invalidations(pool)
+    for count in range(3):
+        await marks.add("s", Selector("tag", str(count)))
+    await marks.prune(3600)
+    assert await pool.fetchval("select count(*) from askonce.invalidations") == 3
+    await marks.prune(0)
+    assert await pool.fetchval("select count(*) from askonce.invalidations") == 1
+    fresh = Invalidations(pool)
+    await fresh.refresh()
+    assert fresh.epoch == marks.epoch == 3
+    await pool.close()
