@@ -5,10 +5,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
+import asyncpg
 import pytest
+import redis.asyncio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -17,7 +19,7 @@ from storage import postgres as postgres_tier
 from storage import redis as redis_tier
 from storage import writer as writing
 from storage.breaker import Breaker
-from storage.entry import Entry
+from storage.entry import Encoded, Entry
 from storage.guard import GuardedTier
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
@@ -29,7 +31,7 @@ DATABASE_DEADLINE_S = 1.0
 
 
 class Store:
-    """A lower tier whose content outlives its connection, and that can be up, down or stuck."""
+    """A lower tier whose content outlives its connection, and that can be up, down, stuck, or read but not written."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,11 +43,13 @@ class Store:
         await self.ping()
         return self.kept.get(key)
 
-    async def put(self, items: Sequence[Entry]) -> None:
+    async def put(self, items: Sequence[Encoded]) -> None:
         """Keep, fail or hang."""
         await self.ping()
+        if self.state == "reads only":
+            raise OSError("full")
         for item in items:
-            self.kept.setdefault(item.query.key, item)
+            self.kept.setdefault(item.key, item.entry())
 
     async def ping(self) -> None:
         """Fail or hang."""
@@ -80,8 +84,11 @@ class Walk(RuleBasedStateMachine):
 
     async def _open(self) -> None:
         self.memory = MemoryTier(4_000)
-        guarded = [GuardedTier(store, 0.005, lambda *_: None, Breaker(1, 1, lambda: self.now)) for store in self.stores]
+        guarded = [GuardedTier(store, 0.005, lambda *_: None, self._breaker) for store in self.stores]
         self.tiers = Tiers(self.memory, guarded, self.drops.append)
+
+    def _breaker(self) -> Breaker:
+        return Breaker(1, 1, lambda: self.now)
 
     @rule(name=NAMES, text=st.sampled_from(["x", "y" * 500, "z" * 9_000]))
     def put(self, name: str, text: str) -> None:
@@ -104,7 +111,7 @@ class Walk(RuleBasedStateMachine):
             assert found.entry == self.first[key]
             assert found.tier in {"memory", "redis", "postgres"}
 
-    @rule(place=st.integers(0, 1), state=st.sampled_from(["up", "down", "stuck"]))
+    @rule(place=st.integers(0, 1), state=st.sampled_from(["up", "down", "stuck", "reads only"]))
     def change(self, place: int, state: str) -> None:
         """A server stops, freezes or comes back."""
         self.stores[place].state = state
@@ -134,6 +141,29 @@ class Walk(RuleBasedStateMachine):
             found = self.runner.run(self.tiers.get(key))
             assert found is not None
             assert found.entry == item
+
+    @rule(item=st.builds(made, st.uuids().map(str), st.just("new")))
+    def read_while_nothing_can_be_written(self, item: Entry) -> None:
+        """All that the stores have is found, and what is asked for meanwhile is kept once they take it."""
+        self._mend()
+        for store in self.stores:
+            store.state = "reads only"
+        self.first[item.query.key] = item
+        self.runner.run(self._put(item))
+        for writer in self.tiers._writers:
+            assert not self.runner.run(writer.flush(0.05))
+        for key in self.stores[1].kept:
+            self.memory.clear()
+            assert any(self._found(key) for _ in range(50))
+        self._mend()
+        assert item.query.key in self.stores[1].kept
+
+    def _found(self, key: bytes) -> bool:
+        """Whether it is found; a busy machine may have opened a breaker."""
+        found = self.runner.run(self.tiers.get(key))
+        if found is None:
+            self.now += 2
+        return found is not None
 
     @rule()
     def restart(self) -> None:
@@ -323,6 +353,106 @@ async def test_a_frozen_postgres_costs_one_deadline(real: Real, servers: Servers
     assert real.drops == []
 
 
+async def statement(url: str, *statements: str) -> None:
+    """Run them, each by itself."""
+    connection = await asyncpg.connect(url)
+    for each in statements:
+        await connection.execute(each)
+    await connection.close()
+
+
+@pytest.fixture
+async def full_redis(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client to fill the Redis with, emptied after the test."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        before = await client.config_get("maxmemory*")
+        yield client
+        for name in ("maxmemory", "maxmemory-policy"):
+            await client.config_set(name, before[name])
+
+
+async def test_a_full_redis_is_still_read(real: Real, full_redis: redis.asyncio.Redis) -> None:
+    """What it has is given; what it cannot take waits until it can."""
+    items = [made(str(number), "x") for number in range(5)]
+    for item in items:
+        real.tiers.put(item)
+    await real.written()
+    await full_redis.config_set("maxmemory-policy", "noeviction")
+    await full_redis.config_set("maxmemory", 1)
+    late = [made(f"late {number}", "x") for number in range(3)]
+    for item in late:
+        real.tiers.put(item)
+    await until(lambda: ("redis", "put") in real.faults)
+    for item in items:
+        real.memory.clear()
+        found = await real.tiers.get(item.query.key)
+        assert found is not None
+        assert found.tier == "redis"
+    assert "takes no writes (OutOfMemoryError: " in (await real.tiers.health())["redis"]
+    await full_redis.config_set("maxmemory", 0)
+    await real.written()
+    assert await real.tiers.health() == {"redis": "ok", "postgres": "ok"}
+    assert await full_redis.exists(*(redis_tier.PREFIX + item.query.key for item in late)) == 3
+    assert real.drops == []
+    assert set(real.faults) == {("redis", "put")}
+
+
+async def test_a_read_only_postgres_is_still_read(real: Real, database_url: str, redis_url: str) -> None:
+    """As after a failover to a standby; what could not be written is written when it can be."""
+    kept, late = made("kept", "x"), made("late", "x")
+    tier = await postgres_tier.connect(database_url, 1)
+    await tier.put([Encoded.of(kept)])
+    await tier.aclose()
+    name = database_url.split("?")[0].rpartition("/")[2]
+    await statement(database_url, f"alter database {name} set default_transaction_read_only = on")
+    real.tiers.put(late)
+    await until(lambda: ("postgres", "put") in real.faults)
+    found = await real.tiers.get(kept.query.key)
+    assert found is not None
+    assert found.tier == "postgres"
+    assert "takes no writes (ReadOnlySQLTransactionError: " in (await real.tiers.health())["postgres"]
+    assert real.drops == []
+    await statement(
+        database_url,
+        "set default_transaction_read_only = off",
+        f"alter database {name} reset default_transaction_read_only",
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    await real.written()
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.flushall()
+    real.memory.clear()
+    async with asyncio.timeout(20):
+        while (found := await real.tiers.get(late.query.key)) is None:  # noqa: ASYNC110 -- its breaker tells nobody
+            await asyncio.sleep(0.1)
+    assert found.tier == "postgres"
+    assert real.drops == []
+
+
+async def test_a_row_that_postgres_refuses_stops_nothing(
+    real: Real, database_url: str, redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is dropped and counted; what was kept is read, what comes with it and after it is written."""
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
+    await statement(database_url, "alter table askonce.completions add constraint nobad check (prompt_text <> 'bad')")
+    good = [made(f"good {number}", "x") for number in range(20)]
+    for item in [*good[:10], made("bad", "my secret answer"), *good[10:]]:
+        real.tiers.put(item)
+    await real.written()
+    assert real.drops == ["postgres"]
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.flushall()
+    for item in good:
+        real.memory.clear()
+        found = await real.tiers.get(item.query.key)
+        assert found is not None
+        assert found.tier == "postgres"
+    assert await real.tiers.health() == {"redis": "ok", "postgres": "ok"}
+    assert f"The postgres tier refuses the answer {made('bad').query.key.hex()}" in caplog.text
+    assert 'violates check constraint "nobad"' in caplog.text
+
+
 async def test_nothing_at_all_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server anywhere: memory serves, faults are counted, and closing counts what could not be kept."""
     monkeypatch.setattr("storage.tiers.FLUSH_S", 0.2)
@@ -346,6 +476,13 @@ async def test_nothing_at_all_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
     await tiers.aclose()
     assert set(faults) == {"redis", "postgres"}
     assert sorted(drops) == ["postgres", "redis"]
+
+
+async def until(done: Callable[[], bool]) -> None:
+    """Wait for what the writers do in the background."""
+    async with asyncio.timeout(20):
+        while not done():  # noqa: ASYNC110 -- faults are only counted
+            await asyncio.sleep(0.01)
 
 
 async def until_ok(real: Real, tier: str) -> None:
