@@ -50,6 +50,8 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "cluster_name": "askonce",
+    # Without DETAIL, which quotes rows: prompts and answers do not belong in a log.
+    "log_error_verbosity": "terse",
 }
 
 

@@ -7,8 +7,10 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 import redis.asyncio
 from hypothesis import settings
@@ -19,7 +21,7 @@ from storage import postgres as postgres_tier
 from storage import redis as redis_tier
 from storage import writer as writing
 from storage.breaker import Breaker
-from storage.entry import Encoded, Entry
+from storage.entry import Encoded, Entry, Usage
 from storage.guard import GuardedTier
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
@@ -353,6 +355,11 @@ async def test_a_frozen_postgres_costs_one_deadline(real: Real, servers: Servers
     assert real.drops == []
 
 
+def asked(item: Entry, **fields: Any) -> Entry:
+    """The same answer to another query."""
+    return msgspec.structs.replace(item, query=msgspec.structs.replace(item.query, **fields))
+
+
 async def statement(url: str, *statements: str) -> None:
     """Run them, each by itself."""
     connection = await asyncpg.connect(url)
@@ -451,6 +458,31 @@ async def test_a_row_that_postgres_refuses_stops_nothing(
     assert await real.tiers.health() == {"redis": "ok", "postgres": "ok"}
     assert f"The postgres tier refuses the answer {made('bad').query.key.hex()}" in caplog.text
     assert 'violates check constraint "nobad"' in caplog.text
+
+
+async def test_no_prompt_and_no_answer_is_logged(
+    real: Real,
+    database_url: str,
+    full_redis: redis.asyncio.Redis,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Postgres' DETAIL has the row, the client's errors have the value, and Redis' the command."""
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
+    caplog.set_level("DEBUG", logger="askonce")
+    await statement(database_url, "alter table askonce.completions add constraint never check (false)")
+    await full_redis.config_set("maxmemory-policy", "noeviction")
+    await full_redis.config_set("maxmemory", 1)
+    secret = asked(made("secret prompt", "secret answer", origin_id="secret"), prompt='["secret prompt"]')
+    for item in (secret, msgspec.structs.replace(secret, usage=Usage(2**40)), asked(secret, key=b"secret")):
+        real.tiers.put(item)
+    await until(lambda: "postgres" in real.drops and ("redis", "put") in real.faults)
+    said = [caplog.text, *(await real.tiers.health()).values()]
+    assert "CheckViolationError: new row for relation" in caplog.text
+    assert "OutOfMemoryError: command not allowed" in caplog.text
+    assert not [line for text in said for line in text.splitlines() if "secret" in line or "\\x" in line]
+    await full_redis.config_set("maxmemory", 0)
+    await real.written()
 
 
 async def test_nothing_at_all_is_below(monkeypatch: pytest.MonkeyPatch) -> None:
