@@ -62,6 +62,7 @@ def serve(file: Path | None, **options: Any) -> None:
         port=config.port,
         workers=config.workers,
         database_url=config.database_url or None,
+        database_connections=config.database_connections,
         redis_url=config.redis_url or None,
         redis_max_bytes=config.redis_max_bytes,
         model=_embedded_model(config),

@@ -1,19 +1,20 @@
 """Query -> Entry: the ordered walk through the tiers, nearest first, and the way back up."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
 import msgspec
 
-from storage.entry import Entry
+from storage.entry import Encoded, Entry
 from storage.errors import StorageError
 from storage.guard import GuardedTier
 from storage.memory import MemoryTier
 from storage.writer import Writer
 
 FLUSH_S = 5.0
-MAX_WAITING = 4096
+MAX_WAITING_BYTES = 64 * 2**20
+"""What may wait for each tier: minutes of answers for a tier that is away, and a bound a worker can afford."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -29,15 +30,13 @@ class Tiers:
     def __init__(self, memory: MemoryTier, lower: Sequence[GuardedTier], on_drop: Callable[[str], None]) -> None:
         self._memory = memory
         self._lower = lower
-        self._writers = [Writer(tier, MAX_WAITING, on_drop) for tier in lower]
+        self._writers = [Writer(tier, MAX_WAITING_BYTES, on_drop) for tier in lower]
 
     async def get(self, key: bytes) -> Found | None:
         """The nearest entry of `key`; it is promoted to every tier above the one that had it."""
         found = await self.find(key)
         if found is not None and found.tier != self._memory.name:
-            self._memory.put(found.entry)
-            for writer in takewhile(lambda writer: writer.name != found.tier, self._writers):
-                writer.put(found.entry)
+            self._keep(found.entry, takewhile(lambda writer: writer.name != found.tier, self._writers))
         return found
 
     async def find(self, key: bytes) -> Found | None:
@@ -51,9 +50,13 @@ class Tiers:
 
     def put(self, entry: Entry) -> None:
         """Keep `entry`: in memory now, below soon."""
-        self._memory.put(entry)
-        for writer in self._writers:
-            writer.put(entry)
+        self._keep(entry, self._writers)
+
+    def _keep(self, entry: Entry, writers: Iterable[Writer]) -> None:
+        item = Encoded.of(entry)
+        self._memory.put(item)
+        for writer in writers:
+            writer.put(item)
 
     async def health(self) -> dict[str, str]:
         """`ok` or what is wrong, for each lower tier."""

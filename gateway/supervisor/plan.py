@@ -24,6 +24,7 @@ class ServePlan(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080  # 0: any free port, named in the summary
     workers: int = 1
     database_url: str | None = None
+    database_connections: int = 8  # of each worker
     redis_url: str | None = None
     redis_max_bytes: int = 256 * 2**20
     model: str | None = "default"

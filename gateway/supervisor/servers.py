@@ -51,7 +51,9 @@ class Servers:
 
     async def _database(self, stack: AsyncExitStack) -> str:
         if (url := self._plan.database_url) is None:
-            server = await stack.enter_async_context(postgres(self._folder, notify=self._progress.notice))
+            connections = self._plan.workers * self._plan.database_connections
+            running = postgres(self._folder, connections=connections, notify=self._progress.notice)
+            server = await stack.enter_async_context(running)
             url = server.dsn
             self._progress.step("postgres", f"ready on {server.socket_dir}")
         await self._prepare(url)

@@ -103,9 +103,18 @@ def test_a_refusal_is_shown(gateway: FakeGateway) -> None:
     assert (done.exit_code, done.output) == (1, "Error: A request has 'messages'.\n")
 
 
-@pytest.mark.parametrize("threads", [None, 3])
-def test_threads_reach_the_plan(monkeypatch: pytest.MonkeyPatch, threads: int | None) -> None:
-    """The setting is that of the embedded llama.cpp."""
+@pytest.mark.parametrize(
+    ("setting", "field", "default"),
+    [
+        ("THREADS", "llamacpp_threads", None),
+        ("WORKERS", "workers", 1),
+        ("DATABASE_CONNECTIONS", "database_connections", 8),
+    ],
+)
+def test_settings_reach_the_plan(
+    monkeypatch: pytest.MonkeyPatch, setting: str, field: str, default: int | None
+) -> None:
+    """Those of the embedded servers."""
     plans: list[ServePlan] = []
 
     async def serve(plan: ServePlan, **_: Any) -> int:
@@ -113,7 +122,7 @@ def test_threads_reach_the_plan(monkeypatch: pytest.MonkeyPatch, threads: int | 
         return 0
 
     monkeypatch.setattr(supervisor, "serve", serve)
-    if threads:
-        monkeypatch.setenv("ASKONCE_THREADS", str(threads))
     assert run("serve").exit_code == 0
-    assert [plan.llamacpp_threads for plan in plans] == [threads]
+    monkeypatch.setenv(f"ASKONCE_{setting}", "3")
+    assert run("serve").exit_code == 0
+    assert [getattr(plan, field) for plan in plans] == [default, 3]
