@@ -54,24 +54,7 @@ def serve(file: Path | None, **options: Any) -> None:
     config = settings.load(file, options)
     if config.host not in settings.LOOPBACK:
         click.echo(f"Warning: there are no keys yet; whoever can reach {config.host} can ask.", err=True)
-    worker = (sys.executable, "-m", "gateway.worker", *(("--config", str(file)) if file else ()))
-    plan = supervisor.ServePlan(
-        data_dir=config.folder(),
-        worker_argv=worker,
-        host=config.host,
-        port=config.port,
-        workers=config.workers,
-        database_url=config.database_url or None,
-        redis_url=config.redis_url or None,
-        redis_max_bytes=config.redis_max_bytes,
-        model=_embedded_model(config),
-        hub_endpoint=config.hf_endpoint or None,
-        hub_token=config.hf_token or None,
-        llamacpp_slots=config.slots,
-        llamacpp_context_tokens=config.context_tokens,
-        llamacpp_threads=config.threads,
-        drain_s=config.drain_s,
-    )
+    plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"))
     sys.exit(asyncio.run(supervisor.serve(plan, prepare=_preparing())))
 
 
@@ -135,13 +118,6 @@ def redis_cli(data_dir: Path | None, file: Path | None, arguments: tuple[str, ..
 def _become(argv: list[str]) -> None:
     sys.stdout.flush()
     os.execv(argv[0], argv)  # noqa: S606 -- the program is ours, the words the user's own
-
-
-def _embedded_model(config: Config) -> str | None:
-    """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
-    if config.model == "none" or (config.model == "default" and config.backends):
-        return None
-    return config.model
 
 
 def _preparing() -> Callable[[str], Awaitable[None]]:

@@ -16,7 +16,7 @@ FILE = "askonce.toml"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Positive = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # infinity could not be sent to the workers
 
 
 class ConfigError(AskonceError):
@@ -84,6 +84,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How long open requests may take to finish when the server stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    def embedded_model(self) -> str | None:
+        """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
+        if self.model == "none" or (self.model == "default" and self.backends):
+            return None
+        return self.model
+
     def folder(self) -> Path:
         """The data folder. As root, a system one: another user's program must be able to reach into it."""
         return self.data_dir or Path(platformdirs.user_state_dir("askonce", appauthor=False, use_site_for_root=True))
@@ -107,10 +113,25 @@ def load(
     values |= _from_environ(environ)
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return msgspec.convert(values, Config, strict=False, dec_hook=_path)
+        config = msgspec.convert(values, Config, strict=False, dec_hook=_path)
+        encoded(config)
     except msgspec.ValidationError as error:
-        message = f"The settings are not valid: {error}"
+        message = f"The settings are not valid: {error}."
         raise ConfigError(message) from error
+    except UnicodeEncodeError as error:
+        message = f"A setting is not UTF-8: {error.object!r}."
+        raise ConfigError(message) from error
+    return config
+
+
+def encoded(config: Config) -> bytes:
+    """`config` as one line of JSON, for another process."""
+    return msgspec.json.encode(config, enc_hook=str)
+
+
+def decoded(line: bytes | str) -> Config:
+    """What `encoded` was given. Raises `msgspec.DecodeError`."""
+    return msgspec.json.decode(line, type=Config, dec_hook=_path)
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:
@@ -140,7 +161,17 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             message = f"{variable} is no setting; there are: {known}."
             raise ConfigError(message)
         found[name] = _json(variable, text) if name == "backends" else text
+        _check_variable(variable, name, found[name])
     return found
+
+
+def _check_variable(variable: str, name: str, value: Any) -> None:
+    """Each by itself, like the file: an option that overrides a wrong value must not hide it."""
+    try:
+        msgspec.convert({name: value}, Config, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        message = f"{variable} is not valid: {error}."
+        raise ConfigError(message) from error
 
 
 def _path(kind: type, value: Any) -> Any:

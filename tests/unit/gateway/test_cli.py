@@ -103,6 +103,14 @@ def test_a_refusal_is_shown(gateway: FakeGateway) -> None:
     assert (done.exit_code, done.output) == (1, "Error: A request has 'messages'.\n")
 
 
+def test_a_wrong_variable_is_one_sentence_whatever_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option would win, but the workers' environment is the same."""
+    monkeypatch.setenv("ASKONCE_PORT", "abc")
+    done = run("serve", "--port", "18090")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert done.output.startswith("Error: ASKONCE_PORT is not valid: ")
+
+
 @pytest.mark.parametrize("threads", [None, 3])
 def test_threads_reach_the_plan(monkeypatch: pytest.MonkeyPatch, threads: int | None) -> None:
     """The setting is that of the embedded llama.cpp."""
@@ -116,4 +124,4 @@ def test_threads_reach_the_plan(monkeypatch: pytest.MonkeyPatch, threads: int | 
     if threads:
         monkeypatch.setenv("ASKONCE_THREADS", str(threads))
     assert run("serve").exit_code == 0
-    assert [plan.llamacpp_threads for plan in plans] == [threads]
+    assert [plan.config.threads for plan in plans] == [threads]

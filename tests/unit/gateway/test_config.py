@@ -36,6 +36,28 @@ def test_backends_come_from_a_file_or_as_json() -> None:
     assert backend.served_name == "n"
 
 
+def test_a_wrong_variable_is_named_also_when_an_option_overrides_it() -> None:
+    """Whatever reads the environment next must not find it there."""
+    with pytest.raises(ConfigError, match="ASKONCE_PORT is not valid"):
+        config.load(overrides={"port": 18090}, environ={"ASKONCE_PORT": "abc"})
+
+
+def test_settings_reach_another_process_unchanged() -> None:
+    """As one line."""
+    script = BackendConfig(kind="scripted", model="s", script=Path("s.toml"))
+    server = BackendConfig(kind="vllm", model="m", url="http://x", api_key="k")
+    sent = Config(port=0, data_dir=Path("d"), backends=(script, server), drain_s=0.5, threads=3)
+    line = config.encoded(sent)
+    assert b"\n" not in line
+    assert config.decoded(line) == sent
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """They could not be sent to another process."""
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.load(environ={"ASKONCE_DATA_DIR": "/tmp/\udcff"})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -45,6 +67,8 @@ def test_backends_come_from_a_file_or_as_json() -> None:
         ('port = "many"', "port"),
         ("workers = 0", "workers"),
         ("redis_deadline_s = 0", "redis_deadline_s"),
+        ("drain_s = inf", "drain_s"),
+        ("drain_s = nan", "drain_s"),
         ('[[backends]]\nkind = "vlm"\nmodel = "m"', "vlm"),
         ('[[backends]]\nkind = "vllm"', "model"),
         ('[[backends]]\nkind = "vllm"\nmodel = "m"\nport = 1', "port"),
