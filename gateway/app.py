@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-import msgspec
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -17,7 +16,7 @@ from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
-from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
+from gateway.config import LOOPBACK, BackendConfig, Config
 from gateway.errors import BackendError, RequestError, envelope
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
@@ -144,11 +143,7 @@ def _ollama(backend: BackendConfig) -> Backend:
 
 
 def _scripted(backend: BackendConfig) -> Backend:
-    try:
-        return Scripted(backend.served_name, scripted.read(backend.script))
-    except (OSError, msgspec.DecodeError) as error:
-        message = f"The script {backend.script} cannot be used: {error}"
-        raise ConfigError(message) from error
+    return Scripted(backend.served_name, scripted.read(backend.script))
 
 
 OLLAMA = (

@@ -84,6 +84,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How long open requests may take to finish when the server stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for addresses that nothing can be reached at."""
+        _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
+        _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
+
     def embedded_model(self) -> str | None:
         """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
         if self.model == "none" or (self.model == "default" and self.backends):
@@ -175,10 +180,21 @@ def _check_variable(variable: str, name: str, value: Any) -> None:
 
 
 def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str | Path):
+    if kind is not Path or not isinstance(value, str | Path):
+        message = f"Expected a path, got {value!r}"
+        raise TypeError(message)
+    try:
         return Path(value).expanduser()
-    message = f"Expected a path, got {value!r}"
-    raise TypeError(message)
+    except RuntimeError as error:
+        message = f"`{value}` is in the home of a user who does not exist"
+        raise ValueError(message) from error
+
+
+def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless `url` is empty or begins with one of `schemes`. It may hold a password: not shown."""
+    if url and not url.startswith(schemes):
+        message = f"`{name}` must begin with {' or '.join(schemes)}"
+        raise ValueError(message)
 
 
 def _json(variable: str, text: str) -> Any:

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from storage import sql
-from storage.errors import MigrationError, StorageError
+from storage.errors import AddressError, MigrationError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ async def migrate(url: str) -> list[Step]:
     """Apply what is missing, then the views. Returns the steps that were applied now.
 
     Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, a step
-    fails, or another askonce does not get done with its own, and `UnreachableError`.
+    fails, or another askonce does not get done with its own; `AddressError` and `UnreachableError`.
     """
     connection = await _connected(url)
     try:
@@ -69,7 +69,7 @@ async def migrate(url: str) -> list[Step]:
 
 
 async def status(url: str) -> list[Status]:
-    """Every migration this version knows, and when it was applied. Changes nothing. Raises `UnreachableError`."""
+    """Every migration this version knows, and when it was applied. Changes nothing. Raises as `migrate` does."""
     connection = await _connected(url)
     try:
         applied = await _applied(connection)
@@ -82,7 +82,10 @@ async def status(url: str) -> list[Status]:
 async def _connected(url: str) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(url, timeout=_CONNECT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except ValueError as error:  # asyncpg's own errors about addresses are such too
+        message = f"The database's address (`database_url`) is not valid: {error}."
+        raise AddressError(message) from error
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         message = f"Postgres cannot be reached ({type(error).__name__}: {error})."
         raise UnreachableError(message) from error
 

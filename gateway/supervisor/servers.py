@@ -12,6 +12,7 @@ from gateway.models.source import resolve
 from gateway.supervisor.plan import Prepare, Services
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.workers import first_error
+from storage import redis as redis_tier
 from storage.embedded.folder import DataFolder
 from storage.embedded.postgres import postgres
 from storage.embedded.redis import redis
@@ -54,8 +55,10 @@ class Servers:
         return url
 
     async def _cache(self, stack: AsyncExitStack) -> str:
-        if self._config.redis_url:
-            return self._config.redis_url
+        if url := self._config.redis_url:
+            # Nothing is connected: an address that the workers could not use is named here, once.
+            await redis_tier.connect(url, self._config.redis_ttl_s).aclose()
+            return url
         server = redis(self._folder, max_bytes=self._config.redis_max_bytes, notify=self._progress.notice)
         url = await stack.enter_async_context(server)
         self._progress.step("redis", f"ready on {url}")

@@ -8,7 +8,8 @@ import signal
 import socket
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 
-from gateway.config import encoded
+from gateway.backends import scripted
+from gateway.config import Config, encoded
 from gateway.supervisor.plan import Prepare, ServePlan
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.workers import WorkerCommand, Workers, end_leftovers, running_workers
@@ -58,6 +59,7 @@ class _Serving:
     async def run(self) -> None:
         """Start, serve, and stop in the reverse order."""
         config = self._plan.config
+        _check_scripts(config)
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(claimed(config.folder()))
             self._progress.step("folder", str(folder.root))
@@ -90,6 +92,13 @@ class _Serving:
             drain_s=self._plan.config.drain_s,
         )
         return running_workers(command, self._plan.config.workers, notify=self._progress.notice, forced=self._forced)
+
+
+def _check_scripts(config: Config) -> None:
+    """Raise `ConfigError` for a script that the workers could not use."""
+    for backend in config.backends:
+        if backend.kind == "scripted":
+            scripted.read(backend.script)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -105,6 +105,29 @@ def test_an_unknown_setting_is_refused_with_those_that_exist(folder: Path) -> No
     assert "ASKONCE_PORT" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("ASKONCE_REDIS_URL", "nonsense", "redis_url"),
+        ("ASKONCE_REDIS_URL", "redis://127.0.0.1:1/0?socket_timeout=soon", "redis_url"),
+        ("ASKONCE_DATABASE_URL", "nonsense", "database_url"),
+        ("ASKONCE_DATABASE_URL", "postgresql://127.0.0.1:1/x?sslmode=maybe", "database_url"),
+        ("ASKONCE_BACKENDS", '[{"kind": "scripted", "model": "s", "script": "missing.toml"}]', "script"),
+        ("ASKONCE_DATA_DIR", "~nosuch/x", "data_dir"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_one_sentence(folder: Path, variable: str, value: str, named: str) -> None:
+    """Before anything serves, with the setting's name."""
+    env = {**os.environ, "ASKONCE_DATA_DIR": str(folder), "ASKONCE_MODEL": "none", variable: value}
+    words = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0"]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(sentences) == 1
+    assert named in sentences[0]
+
+
 def test_several_workers_serve_one_port_and_share_what_they_know(folder: Path) -> None:
     """Two processes answer; one that is killed is replaced."""
     server = Served(folder, "--model", "bundled", "--workers", "2").start()

@@ -90,6 +90,9 @@ def test_a_wrong_file_is_named_with_its_field(text: str, words: str) -> None:
         ("ASKONCE_BACKENDS", "{oops", "ASKONCE_BACKENDS is not valid JSON"),
         ("ASKONCE_BACKENDS", "{}", "backends"),
         ("ASKONCE_LOG_LEVEL", "loud", "loud"),
+        ("ASKONCE_REDIS_URL", "nonsense", "`redis_url` must begin with redis:// or rediss:// or unix://"),
+        ("ASKONCE_DATABASE_URL", "nonsense", "`database_url` must begin with postgresql:// or postgres://"),
+        ("ASKONCE_DATA_DIR", "~nosuch/x", "`~nosuch/x` is in the home of a user who does not exist"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str, words: str) -> None:
