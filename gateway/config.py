@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -27,10 +28,10 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """One model on one server, under the name clients ask for."""
 
     kind: Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
-    model: str
+    model: Annotated[str, Meta(min_length=1)]
     """The server's name for the model."""
     url: str = ""
-    """`http://host:port`, without `/v1`; `unix:/path` for a server on a socket."""
+    """`http://host:port`, a `/v1` at its end is left out; `unix:/path` for a server on a socket."""
     alias: str = ""
     """The name clients use; the same as `model` when empty."""
     api_key: str = ""
@@ -42,6 +43,15 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     connect_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 300.0
     """Longest silence before the first token and between tokens."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where `kind` lacks what it needs."""
+        if self.kind == "scripted":
+            if self.script is None:
+                message = "a backend of kind 'scripted' needs `script`, a TOML file with its lines"
+                raise ValueError(message)
+        else:
+            msgspec.structs.force_setattr(self, "url", _server_url(self.kind, self.url))
 
     @property
     def served_name(self) -> str:
@@ -85,9 +95,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for addresses that nothing can be reached at."""
+        """Raise `ValueError` for addresses that nothing can be reached at, and models that hide each other."""
         _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
         _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
+        names = [backend.served_name for backend in self.backends]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            message = f"two of `backends` are served as '{twice[0]}': give one of them another `alias`"
+            raise ValueError(message)
 
     def embedded_model(self) -> str | None:
         """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
@@ -188,6 +202,25 @@ def _path(kind: type, value: Any) -> Any:
     except RuntimeError as error:
         message = f"`{value}` is in the home of a user who does not exist"
         raise ValueError(message) from error
+
+
+def _server_url(kind: str, url: str) -> str:
+    """`url` without the `/v1` that other programs want at its end. Raises `ValueError` for what is no address."""
+    example = "http://127.0.0.1:8000"
+    if not url:
+        message = f"a backend of kind '{kind}' needs `url`, such as {example}"
+        raise ValueError(message)
+    if url.startswith("unix:/") and kind != "ollama":  # its client knows of no sockets
+        return url
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or "?" in url or "#" in url:
+        message = f"`url` must be that of a server, such as {example}"  # not shown: it may hold a password
+        raise ValueError(message)
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:

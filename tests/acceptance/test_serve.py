@@ -114,11 +114,16 @@ def test_an_unknown_setting_is_refused_with_those_that_exist(folder: Path) -> No
         ("ASKONCE_DATABASE_URL", "postgresql://127.0.0.1:1/x?sslmode=maybe", "database_url"),
         ("ASKONCE_BACKENDS", '[{"kind": "scripted", "model": "s", "script": "missing.toml"}]', "script"),
         ("ASKONCE_DATA_DIR", "~nosuch/x", "data_dir"),
+        (
+            "ASKONCE_BACKENDS",
+            f'[{{"kind": "vllm", "model": "m", "alias": "{MODEL}", "url": "http://127.0.0.1:1"}}]',
+            f"'{MODEL}', the name of the embedded model",
+        ),
     ],
 )
 def test_a_setting_that_cannot_work_is_one_sentence(folder: Path, variable: str, value: str, named: str) -> None:
     """Before anything serves, with the setting's name."""
-    env = {**os.environ, "ASKONCE_DATA_DIR": str(folder), "ASKONCE_MODEL": "none", variable: value}
+    env = {**os.environ, "ASKONCE_DATA_DIR": str(folder), "ASKONCE_MODEL": "bundled", variable: value}
     words = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0"]
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

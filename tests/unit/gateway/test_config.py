@@ -52,6 +52,22 @@ def test_settings_reach_another_process_unchanged() -> None:
     assert config.decoded(line) == sent
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://x:8000", "http://x:8000"),
+        ("http://x:8000/", "http://x:8000"),
+        ("http://x:8000/v1", "http://x:8000"),
+        ("https://x/openai/v1/", "https://x/openai"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000"),
+        ("unix:/run/x.sock", "unix:/run/x.sock"),
+    ],
+)
+def test_a_server_may_be_written_as_other_programs_want_it(given: str, used: str) -> None:
+    """With `/v1` or without, the same paths are asked."""
+    assert BackendConfig(kind="openai", model="m", url=given).url == used
+
+
 def test_bytes_that_are_no_text_are_refused() -> None:
     """They could not be sent to another process."""
     with pytest.raises(ConfigError, match="not UTF-8"):
@@ -72,6 +88,19 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         ('[[backends]]\nkind = "vlm"\nmodel = "m"', "vlm"),
         ('[[backends]]\nkind = "vllm"', "model"),
         ('[[backends]]\nkind = "vllm"\nmodel = "m"\nport = 1', "port"),
+        ('[[backends]]\nkind = "vllm"\nmodel = ""\nurl = "http://x"', "model"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"', "kind 'vllm' needs `url`"),
+        ('[[backends]]\nkind = "openai"\nmodel = "m"', "kind 'openai' needs `url`"),
+        ('[[backends]]\nkind = "ollama"\nmodel = "m"', "kind 'ollama' needs `url`"),
+        ('[[backends]]\nkind = "llamacpp"\nmodel = "m"', "kind 'llamacpp' needs `url`"),
+        ('[[backends]]\nkind = "scripted"\nmodel = "m"', "needs `script`"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "127.0.0.1:8000"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "ftp://x"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x:y"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x?y=1"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "ollama"\nmodel = "m"\nurl = "unix:/x"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x"\n' * 2, "served as 'm'"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(text: str, words: str) -> None:
