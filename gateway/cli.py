@@ -82,7 +82,8 @@ def explain(request: Any, url: str | None, *, as_json: bool, file: Path | None) 
         config = settings.load(file)
         url = settings.local_url(config.host, config.port)
     try:
-        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), timeout=30)
+        # Not through a proxy of the environment: it would look for 127.0.0.1 on its own machine.
+        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), timeout=30, trust_env=False)
         said = response.json()
     except (httpx.HTTPError, ValueError) as error:
         message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
@@ -120,7 +121,7 @@ def _become(argv: list[str]) -> None:
     os.execv(argv[0], argv)  # noqa: S606 -- the program is ours, the words the user's own
 
 
-def _preparing() -> Callable[[str], Awaitable[None]]:
+def _preparing() -> Callable[[str], Awaitable[bool]]:
     """The schema's preparation. A database that is down stops nothing: it is tried again until it is back."""
     from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
 
@@ -139,12 +140,14 @@ def _preparing() -> Callable[[str], Awaitable[None]]:
                 click.echo("Postgres is back; answers are recorded.", err=True)
             return
 
-    async def prepare(url: str) -> None:
+    async def prepare(url: str) -> bool:
         try:
             await steps.migrate(url)
         except steps.UnreachableError as error:
             click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
             trying.append(asyncio.create_task(later(url)))
+            return False
+        return True
 
     return prepare
 

@@ -19,7 +19,7 @@ Use:
 
     status = await serve(ServePlan(config=…, worker_argv=(sys.executable, "-m", "gateway.worker")), prepare=migrate)
 
-where `async def migrate(database_url: str) -> None` runs as soon as Postgres answers, while the model still loads.
+where `async def migrate(database_url: str) -> bool` runs as soon as Postgres answers, while the model still loads.
 `serve` must run in the main thread (signal handlers; children end with the thread that started them).
 """
 

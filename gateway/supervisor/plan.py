@@ -8,8 +8,8 @@ import msgspec
 
 from gateway.config import BackendConfig, Config
 
-Prepare = Callable[[str], Awaitable[None]]
-"""Given the database's URL, makes its schema fit."""
+Prepare = Callable[[str], Awaitable[bool]]
+"""Given the database's URL, makes its schema fit; False when that is left for later, since it cannot be reached."""
 
 
 class ServePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,7 +45,7 @@ class Progress:
         url = local_url(plan.config.host, port)
         lines = {
             "API": f"{url}/v1",
-            "Model": services.llamacpp.served_name if services.llamacpp else "as configured",
+            "Models": ", ".join(backend.served_name for backend in services.wired(plan.config).backends) or "none",
             # Configured addresses may hold passwords; the embedded ones have none.
             "Postgres": "as configured" if plan.config.database_url else services.database_url,
             "Redis": "as configured" if plan.config.redis_url else services.redis_url,

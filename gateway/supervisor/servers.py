@@ -50,8 +50,8 @@ class Servers:
             server = await stack.enter_async_context(postgres(self._folder, notify=self._progress.notice))
             url = server.dsn
             self._progress.step("postgres", f"ready on {server.socket_dir}")
-        await self._prepare(url)
-        self._progress.step("schema", "ready")
+        prepared = await self._prepare(url)
+        self._progress.step("schema", "ready" if prepared else "not prepared: it will be once Postgres is back")
         return url
 
     async def _cache(self, stack: AsyncExitStack) -> str:

@@ -82,6 +82,8 @@ class _Serving:
             try:
                 await workers.serve(encoded(services.wired(config)) + b"\n", ready)
             finally:
+                # Or new connections would wait in its queue for workers that accept no more.
+                listener.close()
                 self._progress.step("stopping", "open requests may finish; Ctrl-C again ends them")
 
     def _workers(self, folder: DataFolder, listener: socket.socket) -> AbstractAsyncContextManager[Workers]:

@@ -30,6 +30,7 @@ SERVE = textwrap.dedent("""
 
     async def prepare(url):
         assert "host=" in url
+        return True
 
     data_dir, worker, port, count = sys.argv[1:]
     config = Config(data_dir=Path(data_dir), port=int(port), workers=int(count), model="none", drain_s=3)

@@ -1,7 +1,10 @@
 """The command line: what it takes from the settings, and what it says when another server answers."""
 
+import http.server
+import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,33 @@ def test_explain_asks_what_is_configured(gateway: FakeGateway, monkeypatch: pyte
     assert gateway.asked == "http://127.0.0.1:9000/v1/cache/explain"
     assert run("explain", "-", "--url", "http://other:1").exit_code == 0
     assert gateway.asked == "http://other:1/v1/cache/explain"
+
+
+def test_explain_does_not_go_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the environment names knows nothing of this machine's servers."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = json.dumps(EXPLAINED).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.timeout = 10
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        done = run("explain", "-", "--url", f"http://127.0.0.1:{server.server_port}")
+        thread.join()
+    assert "kept in memory" in done.output
 
 
 @pytest.mark.parametrize(
