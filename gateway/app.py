@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Literal
 
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
@@ -80,7 +80,7 @@ def create_app(config: Config) -> Litestar:
         dependencies={"parts": Provide(parts, sync_to_thread=False)},
         exception_handlers={
             RequestError: _named,
-            BackendError: _named,
+            BackendError: _failed,
             ClientLeft: _left,
             HTTPException: _http,
             Exception: _unexpected,
@@ -165,16 +165,23 @@ BUILD: dict[str, Build] = {
 }
 
 
-def _error(status: int, content: dict[str, Any], request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+def _error(
+    status: int, content: dict[str, Any], request: Request[Any, Any, Any], cache: Literal["bypass", "miss"] = "bypass"
+) -> Response[dict[str, Any]]:
     request.app.state.parts.telemetry.refused(str(content["error"]["code"]))
-    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    headers = {"x-askonce-cache": cache} | ({"retry-after": "1"} if status in (429, 503) else {})
     if request.url.path.startswith("/api/"):  # Ollama's clients expect the bare sentence
         content = {"error": content["error"]["message"]}
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
-def _named(request: Request[Any, Any, Any], error: Any) -> Response[dict[str, Any]]:
+def _named(request: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, Any]]:
     return _error(error.status, envelope(error), request)
+
+
+def _failed(request: Request[Any, Any, Any], error: BackendError) -> Response[dict[str, Any]]:
+    """No kept answer helped: a miss, whose backend had none either."""
+    return _error(error.status, envelope(error), request, "miss")
 
 
 def _left(request: Request[Any, Any, Any], error: ClientLeft) -> Response[dict[str, Any]]:
