@@ -3,9 +3,8 @@
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Literal
 
-import msgspec
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -17,7 +16,7 @@ from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
-from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
+from gateway.config import LOOPBACK, BackendConfig, Config
 from gateway.errors import BackendError, RequestError, envelope
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
@@ -81,7 +80,7 @@ def create_app(config: Config) -> Litestar:
         dependencies={"parts": Provide(parts, sync_to_thread=False)},
         exception_handlers={
             RequestError: _named,
-            BackendError: _named,
+            BackendError: _failed,
             ClientLeft: _left,
             HTTPException: _http,
             Exception: _unexpected,
@@ -144,11 +143,7 @@ def _ollama(backend: BackendConfig) -> Backend:
 
 
 def _scripted(backend: BackendConfig) -> Backend:
-    try:
-        return Scripted(backend.served_name, scripted.read(backend.script))
-    except (OSError, msgspec.DecodeError) as error:
-        message = f"The script {backend.script} cannot be used: {error}"
-        raise ConfigError(message) from error
+    return Scripted(backend.served_name, scripted.read(backend.script))
 
 
 OLLAMA = (
@@ -170,16 +165,23 @@ BUILD: dict[str, Build] = {
 }
 
 
-def _error(status: int, content: dict[str, Any], request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+def _error(
+    status: int, content: dict[str, Any], request: Request[Any, Any, Any], cache: Literal["bypass", "miss"] = "bypass"
+) -> Response[dict[str, Any]]:
     request.app.state.parts.telemetry.refused(str(content["error"]["code"]))
-    headers = {"retry-after": "1"} if status in (429, 503) else {}
+    headers = {"x-askonce-cache": cache} | ({"retry-after": "1"} if status in (429, 503) else {})
     if request.url.path.startswith("/api/"):  # Ollama's clients expect the bare sentence
         content = {"error": content["error"]["message"]}
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
-def _named(request: Request[Any, Any, Any], error: Any) -> Response[dict[str, Any]]:
+def _named(request: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, Any]]:
     return _error(error.status, envelope(error), request)
+
+
+def _failed(request: Request[Any, Any, Any], error: BackendError) -> Response[dict[str, Any]]:
+    """No kept answer helped: a miss, whose backend had none either."""
+    return _error(error.status, envelope(error), request, "miss")
 
 
 def _left(request: Request[Any, Any, Any], error: ClientLeft) -> Response[dict[str, Any]]:

@@ -54,25 +54,7 @@ def serve(file: Path | None, **options: Any) -> None:
     config = settings.load(file, options)
     if config.host not in settings.LOOPBACK:
         click.echo(f"Warning: there are no keys yet; whoever can reach {config.host} can ask.", err=True)
-    worker = (sys.executable, "-m", "gateway.worker", *(("--config", str(file)) if file else ()))
-    plan = supervisor.ServePlan(
-        data_dir=config.folder(),
-        worker_argv=worker,
-        host=config.host,
-        port=config.port,
-        workers=config.workers,
-        database_url=config.database_url or None,
-        database_connections=config.database_connections,
-        redis_url=config.redis_url or None,
-        redis_max_bytes=config.redis_max_bytes,
-        model=_embedded_model(config),
-        hub_endpoint=config.hf_endpoint or None,
-        hub_token=config.hf_token or None,
-        llamacpp_slots=config.slots,
-        llamacpp_context_tokens=config.context_tokens,
-        llamacpp_threads=config.threads,
-        drain_s=config.drain_s,
-    )
+    plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"))
     sys.exit(asyncio.run(supervisor.serve(plan, prepare=_preparing())))
 
 
@@ -100,7 +82,8 @@ def explain(request: Any, url: str | None, *, as_json: bool, file: Path | None) 
         config = settings.load(file)
         url = settings.local_url(config.host, config.port)
     try:
-        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), timeout=30)
+        # Not through a proxy of the environment: it would look for 127.0.0.1 on its own machine.
+        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), timeout=30, trust_env=False)
         said = response.json()
     except (httpx.HTTPError, ValueError) as error:
         message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
@@ -138,14 +121,7 @@ def _become(argv: list[str]) -> None:
     os.execv(argv[0], argv)  # noqa: S606 -- the program is ours, the words the user's own
 
 
-def _embedded_model(config: Config) -> str | None:
-    """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
-    if config.model == "none" or (config.model == "default" and config.backends):
-        return None
-    return config.model
-
-
-def _preparing() -> Callable[[str], Awaitable[None]]:
+def _preparing() -> Callable[[str], Awaitable[bool]]:
     """The schema's preparation. A database that is down stops nothing: it is tried again until it is back."""
     from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
 
@@ -164,12 +140,14 @@ def _preparing() -> Callable[[str], Awaitable[None]]:
                 click.echo("Postgres is back; answers are recorded.", err=True)
             return
 
-    async def prepare(url: str) -> None:
+    async def prepare(url: str) -> bool:
         try:
             await steps.migrate(url)
         except steps.UnreachableError as error:
             click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
             trying.append(asyncio.create_task(later(url)))
+            return False
+        return True
 
     return prepare
 

@@ -26,6 +26,10 @@ class MigrationError(StorageError):
     """The database's schema cannot be brought to this version."""
 
 
+class AddressError(StorageError):
+    """A server's address is not valid."""
+
+
 class EmbeddedError(AskonceError):
     """An embedded server could not be started."""
 

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from storage import sql
-from storage.errors import MigrationError, StorageError, brief
+from storage.errors import AddressError, MigrationError, StorageError, brief
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -61,7 +61,7 @@ async def migrate(url: str) -> list[Step]:
     """Apply what is missing, then the views. Returns the steps that were applied now.
 
     Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, a step
-    fails, or another askonce does not get done with its own, and `UnreachableError`.
+    fails, or another askonce does not get done with its own; `AddressError` and `UnreachableError`.
     """
     async with _opened(url) as connection:
         await _lock(connection)
@@ -69,10 +69,7 @@ async def migrate(url: str) -> list[Step]:
 
 
 async def status(url: str) -> list[Status]:
-    """Every migration this version knows, and when it was applied. Changes nothing.
-
-    Raises `MigrationError` when that may not be read, and `UnreachableError`.
-    """
+    """Every migration this version knows, and when it was applied. Changes nothing. Raises as `migrate` does."""
     async with _opened(url) as connection:
         applied = await _applied(connection)
     when = {row["number"]: row["applied_at"].isoformat() for row in applied}
@@ -102,7 +99,10 @@ async def _opened(url: str) -> "AsyncGenerator[asyncpg.Connection]":
 async def _connected(url: str) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(url, timeout=_CONNECT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except ValueError as error:  # asyncpg's own errors about addresses are such too
+        message = f"The database's address (`database_url`) is not valid: {error}."
+        raise AddressError(message) from error
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         message = f"Postgres cannot be reached ({brief(error)})."
         raise UnreachableError(message) from error
 

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from storage import entry
 from storage.entry import Encoded, Entry
-from storage.errors import RefusedError, StorageError, brief
+from storage.errors import AddressError, RefusedError, StorageError, brief
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -62,8 +62,16 @@ class RedisTier:
 
 
 def connect(url: str, ttl_s: int) -> RedisTier:
-    """A tier on the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used."""
-    return RedisTier(redis.asyncio.Redis.from_url(url, socket_connect_timeout=2), ttl_s)
+    """A tier on the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used.
+
+    Raises `AddressError`.
+    """
+    try:
+        client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2)
+    except ValueError as error:
+        message = f"The address of Redis (`redis_url`) is not valid: {error}."
+        raise AddressError(message) from error
+    return RedisTier(client, ttl_s)
 
 
 def _refusal(reply: ResponseError) -> StorageError:

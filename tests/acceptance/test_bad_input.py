@@ -218,6 +218,7 @@ def test_a_bad_request_is_refused_in_words_that_help(
     before = parrot.backend.calls
     reply = httpx.post(parrot.url + path, content=body, timeout=20)
     assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-askonce-cache"] == "bypass"
     refusal = msgspec.json.decode(reply.content, type=Reply).error
     assert (reply.status_code, refusal.code, refusal.param) == (status, code, param), refusal.message
     assert words in refusal.message
@@ -254,6 +255,25 @@ def test_a_wrong_address_is_named(parrot: Gateway, method: str, path: str, statu
     refusal = msgspec.json.decode(reply.content, type=Reply).error
     assert (reply.status_code, refusal.code) == (status, code)
     assert words in refusal.message
+    assert reply.headers["x-askonce-cache"] == "bypass"
+
+
+def test_a_page_of_another_site_is_refused_before_a_look(parrot: Gateway) -> None:
+    """The cache is not asked for it either."""
+    reply = httpx.get(parrot.url + "/healthz", headers={"host": "gateway.example"})
+    assert (reply.status_code, reply.headers["x-askonce-cache"]) == (403, "bypass")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("line", "status"), [("break_after = 0", 502), ("refuse_status = 400", 400), ("refuse_status = 429", 429)]
+)
+def test_a_question_whose_backend_failed_was_a_miss(
+    gateway: Callable[..., Gateway], line: str, status: int, *, stream: bool
+) -> None:
+    """Whole or streamed: it was looked for, and not there."""
+    reply = httpx.post(gateway(f"[[line]]\n{line}\n").url + CHAT, content=chat(stream=stream), timeout=20)
+    assert (reply.status_code, reply.headers["x-askonce-cache"]) == (status, "miss")
 
 
 def raw_request(parrot: Gateway, head: str, pieces: Iterator[bytes]) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config import Config
 from gateway.supervisor import ServePlan, servers
 from gateway.supervisor.progress import Progress
 from storage.embedded.folder import claimed
@@ -23,13 +24,12 @@ async def test_postgres_takes_the_connections_of_all_workers(tmp_path: Path, mon
         asked.append(connections)
         yield EmbeddedPostgres(dsn="postgresql://", socket_dir=tmp_path, pid=1)
 
-    async def prepare(url: str) -> None:
-        assert url == "postgresql://"
+    async def prepare(url: str) -> bool:
+        return url == "postgresql://"
 
     monkeypatch.setattr(servers, "postgres", postgres)
-    plan = ServePlan(
-        data_dir=tmp_path, worker_argv=(), workers=13, database_connections=20, redis_url="redis://", model=None
-    )
+    config = Config(data_dir=tmp_path, workers=13, database_connections=20, redis_url="redis://", model="none")
+    plan = ServePlan(config=config, worker_argv=())
     with claimed(tmp_path / "data") as folder:
         async with AsyncExitStack() as stack:
             await servers.Servers(plan, folder, prepare, Progress()).start(stack)
