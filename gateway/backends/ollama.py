@@ -1,5 +1,6 @@
 """Ollama's native API through its own client: Request -> stream of Chunk."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, cast
@@ -8,7 +9,7 @@ import httpx
 import msgspec
 import ollama
 
-from gateway.backends import probabilities, upstream
+from gateway.backends import probabilities, shapes, upstream
 from gateway.backends.known import KnownIdentity
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidRequest
@@ -90,7 +91,7 @@ class Ollama:
                     usage += step.usage or Usage()
                     if step.usage is None:
                         yield step
-        yield Chunk(usage=usage.shared(request.choices))
+        yield Chunk(usage=shapes.usage(self.name, usage.shared(request.choices)))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
@@ -101,7 +102,8 @@ class Ollama:
         if len(reply.embeddings) != len(requests):
             message = f"Backend '{self.name}' returned {len(reply.embeddings)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
-        return upstream.vectors(list(reply.embeddings), reply.prompt_eval_count or 0)
+        counted = shapes.usage(self.name, Usage(reply.prompt_eval_count or 0))
+        return upstream.vectors(self.name, list(reply.embeddings), counted.prompt_tokens)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -121,7 +123,9 @@ class Ollama:
                     yield _step(part, index, request)
                     if part.done:
                         ended = True
-                        yield Chunk(usage=Usage(part.prompt_eval_count or 0, part.eval_count or 0))
+                        yield Chunk(
+                            usage=shapes.usage(self.name, Usage(part.prompt_eval_count or 0, part.eval_count or 0))
+                        )
         if not ended:
             message = f"Backend '{self.name}' ended its stream before the answer did."
             raise BackendError(message)
@@ -226,12 +230,13 @@ def _text(value: Any) -> str:
 
 
 def _step(part: Any, index: int, request: Request) -> Chunk:
+    """One line as a step. Raises `ValueError` for what could not be encoded again; the client lets it through."""
     message = getattr(part, "message", None)
     calls = (message.tool_calls or ()) if message else ()
     return Chunk(
         index=index,
-        content=(message.content if message else part.response) or "",
-        reasoning=(message.thinking if message else part.thinking) or "",
+        content=_whole((message.content if message else part.response) or ""),
+        reasoning=_whole((message.thinking if message else part.thinking) or ""),
         tool_calls=tuple(_called(place, call) for place, call in enumerate(calls)),
         logprobs=_logprobs(part, request),
         finish_reason=_finish(part, called=bool(calls)),
@@ -239,8 +244,8 @@ def _step(part: Any, index: int, request: Request) -> Chunk:
 
 
 def _called(place: int, call: Any) -> dict[str, Any]:
-    arguments = msgspec.json.encode(dict(call.function.arguments)).decode()
-    function = {"name": call.function.name, "arguments": arguments}
+    arguments = json.dumps(dict(call.function.arguments), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    function = {"name": _whole(call.function.name), "arguments": _whole(arguments)}
     return {"index": place, "id": f"call_{place}", "type": "function", "function": function}
 
 
@@ -263,4 +268,10 @@ def _logprobs(part: Any, request: Request) -> dict[str, Any] | None:
 
 
 def _logprob(entry: Any) -> dict[str, Any]:
-    return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.token.encode())}
+    return {"token": entry.token, "logprob": shapes.finite(entry.logprob), "bytes": list(entry.token.encode())}
+
+
+def _whole(text: str) -> str:
+    """The text itself. Raises `ValueError` for half a character, which Python's JSON reads from an escape."""
+    text.encode()
+    return text

@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from gateway.backends import dialect as accents
-from gateway.backends import probabilities, upstream
+from gateway.backends import probabilities, shapes, upstream
 from gateway.backends.dialect import Dialect
 from gateway.backends.known import KnownIdentity
+from gateway.backends.shapes import Count
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError
 from storage.entry import Chunk, Usage
@@ -32,22 +33,22 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    index: int = 0
+    index: Count = 0
     delta: _Delta = msgspec.field(default_factory=_Delta)
     text: str | None = None
     logprobs: dict[str, Any] | None = None
     finish_reason: str | None = None
-    token_ids: tuple[int, ...] | None = None
-    prompt_token_ids: tuple[int, ...] | None = None
+    token_ids: tuple[Count, ...] | None = None
+    prompt_token_ids: tuple[Count, ...] | None = None
 
 
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count | None = 0
     prompt_tokens_details: _Details | None = None
 
     def counts(self) -> Usage:
@@ -59,7 +60,7 @@ class _Event(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: Any = None
-    prompt_token_ids: tuple[int, ...] | None = None
+    prompt_token_ids: tuple[Count, ...] | None = None
 
 
 class _Embedding(msgspec.Struct):
@@ -146,7 +147,8 @@ class OpenAICompatible:
                 for choice in event.choices:
                     if (step := self._step(choice, event, request)) is not None:
                         yield step
-        yield Chunk(usage=usage.shared(request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1))
+        prompts = request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1
+        yield Chunk(usage=shapes.usage(self.name, usage.shared(prompts)))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
@@ -159,7 +161,8 @@ class OpenAICompatible:
         if sorted(item.index for item in reply.data) != list(range(len(requests))):
             message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
-        return upstream.vectors([item.embedding for item in sorted(reply.data, key=_index)], reply.usage.prompt_tokens)
+        rows = [item.embedding for item in sorted(reply.data, key=_index)]
+        return upstream.vectors(self.name, rows, reply.usage.prompt_tokens)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -173,8 +176,8 @@ class OpenAICompatible:
             content=choice.text or delta.content or "",
             reasoning=delta.reasoning_content or delta.reasoning or "",
             refusal=delta.refusal or "",
-            tool_calls=tuple(delta.tool_calls or ()),
-            logprobs=_probabilities(choice.logprobs, request),
+            tool_calls=shapes.tool_calls(self.name, delta.tool_calls or ()),
+            logprobs=self._probabilities(choice.logprobs, request),
             finish_reason=choice.finish_reason,
             token_ids=choice.token_ids if self._dialect.gives_token_ids else None,
             prompt_token_ids=choice.prompt_token_ids or event.prompt_token_ids,
@@ -185,6 +188,15 @@ class OpenAICompatible:
             # vLLM's first event has the prompt's tokens and none of its own.
             return msgspec.structs.replace(step, token_ids=())
         return step
+
+    def _probabilities(self, logprobs: dict[str, Any] | None, request: Request) -> dict[str, Any] | None:
+        """In OpenAI's form. llama.cpp uses that of a chat for completions too."""
+        if logprobs is None or probabilities.wanted(request) is None:
+            return None
+        shapes.logprobs(self.name, logprobs)
+        if "content" not in logprobs:
+            return logprobs
+        return probabilities.shown(logprobs["content"] or (), request)
 
     async def _ask_identity(self) -> Identity:
         return Identity(self._dialect.engine, await self._version(), await self._weights())
@@ -240,15 +252,6 @@ def _decode(data: bytes) -> _Event:
 
 def _speaks(step: Chunk) -> bool:
     return bool(step.content or step.reasoning or step.refusal or step.tool_calls)
-
-
-def _probabilities(logprobs: dict[str, Any] | None, request: Request) -> dict[str, Any] | None:
-    """In OpenAI's form. llama.cpp uses that of a chat for completions too."""
-    if logprobs is None or probabilities.wanted(request) is None:
-        return None
-    if "content" not in logprobs:
-        return logprobs
-    return probabilities.shown(logprobs["content"] or (), request)
 
 
 def _index(item: _Embedding) -> int:

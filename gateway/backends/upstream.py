@@ -75,7 +75,14 @@ def decoded(name: str, content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise BackendError(message) from error
 
 
-def vectors(rows: Sequence[Sequence[float]], prompt_tokens: int) -> list[Vector]:
-    """Rows of numbers as vectors; the backend counts tokens for all of them together, so each gets its share."""
+def vectors(name: str, rows: Sequence[Sequence[float]], prompt_tokens: int) -> list[Vector]:
+    """Rows of numbers as vectors; the backend counts tokens for all of them together, so each gets its share.
+
+    Raises `BackendError` for numbers that 32 bits cannot hold.
+    """
     share, rest = divmod(prompt_tokens, len(rows))
-    return [Vector(packed(row), share + (i < rest)) for i, row in enumerate(rows)]
+    try:
+        return [Vector(packed(row), share + (i < rest)) for i, row in enumerate(rows)]
+    except ValueError as error:
+        message = f"Backend '{name}' returned an embedding with values that are no numbers of 32 bits."
+        raise BackendError(message) from error
