@@ -22,8 +22,8 @@ _SIGNS = {
 }
 """Words by which engines say that the request is at fault; llama.cpp gives some of them a 500."""
 
-_ASKS_NOTHING = ("auto", "none")
-"""Values of `tool_choice` that an engine which ignores it honours all the same."""
+_ASKS_NOTHING = (None, "", "auto", "none")
+"""Values that an engine which ignores the field honours all the same. The last two are of `tool_choice`."""
 
 PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
@@ -32,8 +32,8 @@ PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
     """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
     for field in sorted(lacks):
-        value = request.params.get(field) or request.prompt.get(field)
-        if value and value not in _ASKS_NOTHING:
+        value = request.params.get(field, request.prompt.get(field))
+        if value not in _ASKS_NOTHING:
             message = f"Backend '{name}' cannot do '{field}'; leave it out, or ask a model of another engine."
             raise BackendRefused(message, status=400, code="unsupported_parameter", param=field)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import app
-from gateway.canonical import Identity, Request
+from gateway.canonical import Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
 from gateway.pipeline import Pipeline
@@ -45,14 +45,7 @@ class Kept:
 def build(kind: str, url: str) -> Backend:
     """A backend as the composition root makes it, whose identity nobody has to be asked for."""
     config: dict[str, Any] = {"kind": kind, "model": "m", "url": url, "model_version": "w"}
-    backend = app.BUILD[kind](BackendConfig(**config, read_timeout_s=SILENCE_S, connect_timeout_s=SILENCE_S))
-    if kind == "ollama":
-
-        async def identity() -> Identity:
-            return Identity("ollama", "1", "w")
-
-        backend.identity = identity  # type: ignore[method-assign]
-    return backend
+    return app.BUILD[kind](BackendConfig(**config, read_timeout_s=SILENCE_S, connect_timeout_s=SILENCE_S))
 
 
 async def ask(backend: Backend, request: Request = QUESTION) -> tuple[list[Chunk], BackendError | None, list[Entry]]:

@@ -8,14 +8,13 @@ from typing import Any
 
 import aiohttp
 import httpx
-import ollama
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import app
 from gateway.backends import dialect
-from gateway.backends.ollama import Ollama
+from gateway.backends.ollama import Client, Ollama
 from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.server import translated
 from gateway.backends.unbroken import UnbrokenLines
@@ -89,7 +88,7 @@ def openai_over(body: bytes | Sequence[bytes], accent: Any = dialect.OPENAI) -> 
 def ollama_over(pieces: Sequence[bytes]) -> Ollama:
     """An Ollama backend whose server always says `pieces`."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Pieces(pieces)))
-    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(transport))
+    client = Client("http://server", transport=UnbrokenLines(transport))
     return Ollama("there", client, Said(pieces), "m")
 
 
@@ -260,7 +259,7 @@ async def _meet(fault: Exception) -> None:
         with translated("there"):
             raise fault
 
-    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(httpx.MockTransport(fail)))
+    client = Client("http://server", transport=UnbrokenLines(httpx.MockTransport(fail)))
     await steps(Ollama("there", client, Said([]), "m"))
 
 
