@@ -157,6 +157,7 @@ OLLAMA = (
     ollama_routes.chat,
     ollama_routes.generate,
     ollama_routes.embed,
+    ollama_routes.embeddings,
     ollama_routes.tags,
     ollama_routes.ps,
     ollama_routes.show,

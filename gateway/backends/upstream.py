@@ -25,6 +25,8 @@ _SIGNS = {
 _ASKS_NOTHING = (None, "", "auto", "none")
 """Values that an engine which ignores the field honours all the same. The last two are of `tool_choice`."""
 
+_UNAUTHORIZED = (401, 403)
+
 PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
 
@@ -40,6 +42,9 @@ def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
 
 def refuse(name: str, status: int, content: bytes) -> None:
     """Raise what a failed reply means for the client: its own mistake, an overload, or our trouble."""
+    if status in _UNAUTHORIZED:  # its words may quote the key
+        message = f"Backend '{name}' refused the gateway's credentials ({status}); its api_key has to be set right."
+        raise BackendError(message)
     try:
         said = msgspec.json.decode(content)
     except MISREAD:

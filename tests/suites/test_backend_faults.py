@@ -549,6 +549,24 @@ async def test_a_refusal_is_passed_on(kind: str) -> None:
     assert kept == []
 
 
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+async def test_refused_credentials_are_the_gateways_own_affair(kind: str, status: str) -> None:
+    """Servers like to quote the key they refuse, and clients must not see it."""
+
+    async def refuse(peer: Peer, kind: str) -> None:
+        await peer.head(status, "application/json")
+        error = "Incorrect API key provided: sk-secret, maximum context length"
+        await peer.say(json.dumps({"error": error if kind == "ollama" else {"message": error}}))
+
+    async with serving(refuse, kind) as server:
+        _, fault, kept = await ask(build(kind, server.url))
+    assert isinstance(fault, BackendError)
+    assert fault.status == 502
+    assert "refused the gateway's credentials" in str(fault)
+    assert "sk-secret" not in str(fault)
+    assert kept == []
+
+
 async def test_an_overload_is_unavailable(kind: str) -> None:
     """503 stays 503: try again later."""
 
