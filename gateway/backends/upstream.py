@@ -34,7 +34,7 @@ PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
     """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
     for field in sorted(lacks):
-        value = request.params.get(field, request.prompt.get(field))
+        value = (request.extra | request.prompt | request.params).get(field)
         if value not in _ASKS_NOTHING:
             message = f"Backend '{name}' cannot do '{field}'; leave it out, or ask a model of another engine."
             raise BackendRefused(message, status=400, code="unsupported_parameter", param=field)

@@ -432,6 +432,18 @@ async def test_an_embeddings_tokens_are_a_count(kind: str, tokens: int) -> None:
     assert caught.value.status == 502
 
 
+@pytest.mark.parametrize("field", ["n_cmpl", "n_probs", "post_sampling_probs", "response_fields", "t_max_predict_ms"])
+async def test_llamacpps_other_shapes_are_refused(field: str) -> None:
+    """`n_cmpl` is `n` by another name: three choices would come where one was asked for."""
+    question = Request("chat", "m", QUESTION.prompt, {"n": 1}, {field: 3})
+    async with serving(works, "llamacpp") as server:
+        _, fault, kept = await ask(build("llamacpp", server.url), question)
+        assert server.asked == 0
+    assert isinstance(fault, BackendRefused)
+    assert (fault.status, fault.code, fault.param) == (400, "unsupported_parameter", field)
+    assert kept == []
+
+
 async def test_a_choice_that_never_ends_is_not_kept() -> None:
     """Of two choices one is complete: that is no answer."""
     question = Request("chat", "m", QUESTION.prompt, {"n": 2}, {})

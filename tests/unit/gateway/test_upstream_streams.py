@@ -203,7 +203,7 @@ async def test_garbage_lines_are_a_backend_error(said: bytes) -> None:
         (404, b'{"error": "model not found"}', BackendRefused, 404, "model not found"),
         (422, b'{"detail": "no"}', BackendRefused, 422, "no"),
         (429, b"slow down", BackendRefused, 429, "slow down"),
-        (401, b'{"error": "Unauthorized"}', BackendError, 502, "Unauthorized"),
+        (401, b'{"error": "Unauthorized"}', BackendError, 502, "refused the gateway's credentials"),
         (500, b"", BackendError, 502, "500"),
         (502, b"<html>bad gateway \xff</html>", BackendError, 502, "bad gateway"),
         (503, b'{"error": {"message": "busy"}}', BackendUnavailable, 503, "busy"),

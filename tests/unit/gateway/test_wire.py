@@ -4,6 +4,7 @@ import json
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -253,3 +254,32 @@ def test_how_many_choices_an_answer_has() -> None:
     for prompt, count in prompts:
         body = {"model": "m", "prompt": prompt, "n": 2}
         assert openai_completions.decode(json.dumps(body).encode()).choices == 2 * count
+
+
+TOOLS = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "left_out"),
+    [
+        ({"tools": []}, {}),
+        ({"parallel_tool_calls": True}, {}),
+        ({"tool_choice": "none"}, {}),
+        ({"tool_choice": "none", "tools": []}, {}),
+        (TOOLS | {"tool_choice": "auto", "parallel_tool_calls": True}, TOOLS),
+    ],
+)
+def test_defaults_of_tools_said_out_loud_are_left_out(said: dict[str, Any], left_out: dict[str, Any]) -> None:
+    """As OpenAI documents them."""
+    plain: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    one, other = (openai_chat.decode(msgspec.json.encode(plain | fields)) for fields in (said, left_out))
+    assert one.prompt == other.prompt
+
+
+@pytest.mark.parametrize(
+    "said", [TOOLS | {"tool_choice": "none"}, {"tool_choice": "auto"}, TOOLS | {"parallel_tool_calls": False}]
+)
+def test_other_choices_of_tools_count(said: dict[str, Any]) -> None:
+    """They are no defaults there."""
+    plain: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    assert openai_chat.decode(msgspec.json.encode(plain | said)).prompt.keys() > said.keys() - {"x"}
