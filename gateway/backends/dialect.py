@@ -47,6 +47,8 @@ class Dialect(msgspec.Struct, frozen=True):
     seed_limit: int = 2**63
     lacks: frozenset[str] = frozenset()
     """What the engine would ignore without a word, or do in a way that nobody could read: refused."""
+    props_path: str | None = None
+    """Where the server tells what its chat template can do."""
     counts_prompt_per_choice: bool = False
     """Each choice has a usage of its own, with the prompt in it."""
     counts_top_logprobs_from: int = 0
@@ -71,6 +73,7 @@ LLAMACPP = Dialect(
     # 2^32 - 1 means "random".
     seed_limit=2**32 - 1,
     lacks=frozenset({"best_of", "dimensions", "echo", "suffix", "tool_choice"}) | _OTHER_SHAPES,
+    props_path="/props",
     counts_prompt_per_choice=True,
     counts_top_logprobs_from=1,
 )

@@ -189,13 +189,13 @@ def _translated(name: str) -> Generator[None]:
     try:
         yield
     except (ConnectionError, httpx.ConnectError) as error:
-        message = f"Backend '{name}' cannot be reached ({error}). Is it running?"
+        message = f"Backend '{name}' cannot be reached. Is it running?"
         raise BackendUnavailable(message) from error
     except httpx.TimeoutException as error:
-        message = f"Backend '{name}' did not answer in time ({type(error).__name__})."
+        message = f"Backend '{name}' did not answer in time."
         raise BackendTimeout(message) from error
     except httpx.HTTPError as error:
-        message = f"Backend '{name}' broke the connection ({type(error).__name__}: {error})."
+        message = f"Backend '{name}' broke the connection."
         raise BackendError(message) from error
     except ollama.ResponseError as error:
         if error.status_code < 400:  # an error line in the middle of a stream
@@ -203,7 +203,7 @@ def _translated(name: str) -> Generator[None]:
             raise BackendError(message) from error
         upstream.refuse(name, error.status_code, msgspec.json.encode({"error": error.error}))
     except (ValueError, TypeError, AttributeError) as error:  # the client's ways of saying: not JSON, not an object
-        message = f"Backend '{name}' sent something else than the documented reply: {error}"
+        message = f"Backend '{name}' sent something else than the documented reply."
         raise BackendError(message) from error
 
 

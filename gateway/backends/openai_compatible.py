@@ -82,6 +82,11 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
+class _Props(msgspec.Struct):
+    chat_template: str = ""
+    chat_template_caps: dict[str, Any] = {}
+
+
 class _Version(msgspec.Struct):
     version: str
 
@@ -118,6 +123,7 @@ class OpenAICompatible:
         self._server = server
         self._model = model
         self._dialect = accent
+        self._tools: bool | None = None
         self._identity = KnownIdentity(self._ask_identity, given=identity)
 
     async def identity(self) -> Identity:
@@ -131,6 +137,8 @@ class OpenAICompatible:
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
         upstream.expect(self.name, request, self._dialect.lacks)
+        if request.prompt.get("tools") and not await self._reads_tools():
+            upstream.expect(self.name, request, frozenset({"tools"}))
         body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect))
         usage = Usage()
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
@@ -198,7 +206,18 @@ class OpenAICompatible:
             return logprobs
         return probabilities.shown(logprobs["content"] or (), request)
 
+    async def _reads_tools(self) -> bool:
+        """Whether the chat template shows tools to the model; the engine says nothing when it does not."""
+        if self._dialect.props_path is None:
+            return True
+        if self._tools is None:
+            props = await self._read(self._dialect.props_path, msgspec.json.Decoder(_Props))
+            said = props.chat_template_caps.get("supports_tools")
+            self._tools = "tools" in props.chat_template if said is None else bool(said)
+        return self._tools
+
     async def _ask_identity(self) -> Identity:
+        self._tools = None  # another model may have come
         return Identity(self._dialect.engine, await self._version(), await self._weights())
 
     async def _version(self) -> str:

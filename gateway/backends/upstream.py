@@ -76,7 +76,7 @@ def decoded(name: str, content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(content)
     except MISREAD as error:
-        message = f"Backend '{name}' sent something else than the documented reply: {error}"
+        message = f"Backend '{name}' sent something else than the documented reply."
         raise BackendError(message) from error
 
 

@@ -432,6 +432,40 @@ async def test_an_embeddings_tokens_are_a_count(kind: str, tokens: int) -> None:
     assert caught.value.status == 502
 
 
+@pytest.mark.parametrize(
+    ("props", "reads"),
+    [
+        ({"chat_template": "{{ messages }}", "chat_template_caps": {"supports_tools": False}}, False),
+        ({"chat_template": "{{ messages }}", "chat_template_caps": {"supports_tools": True}}, True),
+        ({"chat_template": "{{ messages }}"}, False),
+        ({"chat_template": "{% if tools %}{{ tools }}{% endif %}"}, True),
+    ],
+)
+async def test_tools_need_a_template_that_shows_them(props: dict[str, Any], *, reads: bool) -> None:
+    """llama.cpp would answer without them, and say nothing; its properties tell, and are asked for once."""
+    paths: list[str] = []
+
+    async def serve(peer: Peer, kind: str) -> None:
+        paths.append(peer.path)
+        await (peer.head() if peer.path != "/props" else peer.head(kind="application/json"))
+        await peer.say(json.dumps(props) if peer.path == "/props" else piece(kind, "a") + ending(kind))
+
+    question = Request("chat", "m", QUESTION.prompt | {"tools": [{"type": "function"}]}, {"n": 1}, {})
+    async with serving(serve, "llamacpp") as server:
+        backend = build("llamacpp", server.url)
+        async with closing(backend):
+            for _ in range(2):
+                if reads:
+                    assert [step async for step in backend.complete(question)]
+                    continue
+                with pytest.raises(BackendRefused) as refused:
+                    _ = [step async for step in backend.complete(question)]
+                assert (refused.value.status, refused.value.param) == (400, "tools")
+                assert refused.value.code == "unsupported_parameter"
+    assert paths.count("/props") == 1
+    assert paths.count("/v1/chat/completions") == (2 if reads else 0)
+
+
 @pytest.mark.parametrize("field", ["n_cmpl", "n_probs", "post_sampling_probs", "response_fields", "t_max_predict_ms"])
 async def test_llamacpps_other_shapes_are_refused(field: str) -> None:
     """`n_cmpl` is `n` by another name: three choices would come where one was asked for."""
@@ -460,7 +494,7 @@ async def test_a_server_that_is_down_is_unavailable(kind: str) -> None:
     started = time.monotonic()
     _, fault, kept = await ask(build(kind, f"http://127.0.0.1:{free_port()}"))
     assert type(fault) is BackendUnavailable
-    assert "cannot be reached" in str(fault)
+    assert str(fault) == "Backend 'm' cannot be reached. Is it running?"
     assert kept == []
     assert time.monotonic() - started < 2
 
