@@ -158,7 +158,8 @@ def _must(what: str) -> str:
         return f"must be {_SIGNS[limit[1]]} {limit[2]}"
     if wrong := _WRONG.match(what):
         wanted = [_KINDS.get(kind, kind) for kind in wrong[1].split(" | ") if kind != "null"]
-        return f"must be {' or '.join(wanted)}, not {_KINDS.get(wrong[2], wrong[2]) if wrong[2] != 'float' else 'a fraction'}"
+        got = "a fraction" if wrong[2] == "float" else _KINDS.get(wrong[2], wrong[2])
+        return f"must be {' or '.join(wanted)}, not {got}"
     if value := _VALUE.match(what):
         return f"has the unknown value {value[1]}"
     return "is out of range" if "out of range" in what else "has a value that does not fit"
