@@ -119,27 +119,29 @@ def _server(backend: BackendConfig) -> Server:
 
 def _openai(accent: dialect.Dialect) -> Build:
     def build(backend: BackendConfig) -> Backend:
-        identity = None
-        if backend.model_version:
-            identity = Identity(accent.engine, backend.engine_version, backend.model_version)
+        identity = _given(backend, accent.engine)
         return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity)
 
     return build
 
 
+def _given(backend: BackendConfig, engine: str) -> Identity | None:
+    """Who answers, where the settings say so."""
+    return Identity(engine, backend.engine_version, backend.model_version) if backend.model_version else None
+
+
 def _ollama(backend: BackendConfig) -> Backend:
     # Its client brings pydantic and httpx: a third of a second and many megabytes that only its users should pay.
     import httpx  # noqa: PLC0415 -- see above
-    import ollama  # noqa: PLC0415 -- see above
 
-    from gateway.backends.ollama import Ollama  # noqa: PLC0415 -- see above
+    from gateway.backends.ollama import Client, Ollama  # noqa: PLC0415 -- see above
     from gateway.backends.unbroken import UnbrokenLines  # noqa: PLC0415 -- it is httpx's
 
     timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
     transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
-    client = ollama.AsyncClient(backend.url, timeout=timeout, transport=transport)
-    return Ollama(backend.served_name, client, _server(backend), backend.model)
+    client = Client(backend.url, api_key=backend.api_key, timeout=timeout, transport=transport)
+    return Ollama(backend.served_name, client, _server(backend), backend.model, _given(backend, "ollama"))
 
 
 def _scripted(backend: BackendConfig) -> Backend:
@@ -150,6 +152,7 @@ OLLAMA = (
     ollama_routes.chat,
     ollama_routes.generate,
     ollama_routes.embed,
+    ollama_routes.embeddings,
     ollama_routes.tags,
     ollama_routes.ps,
     ollama_routes.show,
