@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config import Config
-from gateway.supervisor import ServePlan, servers
+from gateway.supervisor import servers
 from gateway.supervisor.progress import Progress
 from storage.embedded.folder import claimed
 from storage.embedded.postgres import EmbeddedPostgres
@@ -29,8 +29,7 @@ async def test_postgres_takes_the_connections_of_all_workers(tmp_path: Path, mon
 
     monkeypatch.setattr(servers, "postgres", postgres)
     config = Config(data_dir=tmp_path, workers=13, database_connections=20, redis_url="redis://", model="none")
-    plan = ServePlan(config=config, worker_argv=())
     with claimed(tmp_path / "data") as folder:
         async with AsyncExitStack() as stack:
-            await servers.Servers(plan, folder, prepare, Progress()).start(stack)
+            await servers.Servers(config, folder, prepare, Progress()).start(stack)
     assert asked == [260]
