@@ -29,6 +29,6 @@ ENV PATH=/app/.venv/bin:$PATH \
     ASKONCE_DATA_DIR=/data
 
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8080/readyz', timeout=4)"]
 ENTRYPOINT ["askonce"]
 CMD ["serve"]

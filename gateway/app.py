@@ -3,10 +3,9 @@
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
-import msgspec
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -19,7 +18,7 @@ from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
-from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
+from gateway.config import LOOPBACK, BackendConfig, Config
 from gateway.errors import BackendError, RequestError, envelope
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
@@ -107,7 +106,7 @@ def create_app(config: Config) -> Litestar:
         dependencies={"parts": Provide(parts, sync_to_thread=False)},
         exception_handlers={
             RequestError: _named,
-            BackendError: _named,
+            BackendError: _failed,
             ClientLeft: _left,
             HTTPException: _http,
             Exception: _unexpected,
@@ -153,41 +152,40 @@ def _server(backend: BackendConfig) -> Server:
 
 def _openai(accent: dialect.Dialect) -> Build:
     def build(backend: BackendConfig) -> Backend:
-        identity = None
-        if backend.model_version:
-            identity = Identity(accent.engine, backend.engine_version, backend.model_version)
+        identity = _given(backend, accent.engine)
         return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity)
 
     return build
 
 
+def _given(backend: BackendConfig, engine: str) -> Identity | None:
+    """Who answers, where the settings say so."""
+    return Identity(engine, backend.engine_version, backend.model_version) if backend.model_version else None
+
+
 def _ollama(backend: BackendConfig) -> Backend:
     # Its client brings pydantic and httpx: a third of a second and many megabytes that only its users should pay.
     import httpx  # noqa: PLC0415 -- see above
-    import ollama  # noqa: PLC0415 -- see above
 
-    from gateway.backends.ollama import Ollama  # noqa: PLC0415 -- see above
+    from gateway.backends.ollama import Client, Ollama  # noqa: PLC0415 -- see above
     from gateway.backends.unbroken import UnbrokenLines  # noqa: PLC0415 -- it is httpx's
 
     timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
     transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
-    client = ollama.AsyncClient(backend.url, timeout=timeout, transport=transport)
-    return Ollama(backend.served_name, client, _server(backend), backend.model)
+    client = Client(backend.url, api_key=backend.api_key, timeout=timeout, transport=transport)
+    return Ollama(backend.served_name, client, _server(backend), backend.model, _given(backend, "ollama"))
 
 
 def _scripted(backend: BackendConfig) -> Backend:
-    try:
-        return Scripted(backend.served_name, scripted.read(backend.script))
-    except (OSError, msgspec.DecodeError) as error:
-        message = f"The script {backend.script} cannot be used: {error}"
-        raise ConfigError(message) from error
+    return Scripted(backend.served_name, scripted.read(backend.script))
 
 
 OLLAMA = (
     ollama_routes.chat,
     ollama_routes.generate,
     ollama_routes.embed,
+    ollama_routes.embeddings,
     ollama_routes.tags,
     ollama_routes.ps,
     ollama_routes.show,
@@ -203,16 +201,23 @@ BUILD: dict[str, Build] = {
 }
 
 
-def _error(status: int, content: dict[str, Any], request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+def _error(
+    status: int, content: dict[str, Any], request: Request[Any, Any, Any], cache: Literal["bypass", "miss"] = "bypass"
+) -> Response[dict[str, Any]]:
     request.app.state.parts.telemetry.refused(str(content["error"]["code"]))
-    headers = _HINTS.get(status, {})
+    headers = {"x-askonce-cache": cache} | _HINTS.get(status, {})
     if request.url.path.startswith("/api/"):  # Ollama's clients expect the bare sentence
         content = {"error": content["error"]["message"]}
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
 
-def _named(request: Request[Any, Any, Any], error: Any) -> Response[dict[str, Any]]:
+def _named(request: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, Any]]:
     return _error(error.status, envelope(error), request)
+
+
+def _failed(request: Request[Any, Any, Any], error: BackendError) -> Response[dict[str, Any]]:
+    """No kept answer helped: a miss, whose backend had none either."""
+    return _error(error.status, envelope(error), request, "miss")
 
 
 def _left(request: Request[Any, Any, Any], error: ClientLeft) -> Response[dict[str, Any]]:

@@ -51,24 +51,7 @@ def serve(file: Path | None, **options: Any) -> None:
     from gateway import starting, supervisor  # noqa: PLC0415 -- the other commands need none of it
 
     config = settings.load(file, options)
-    worker = (sys.executable, "-m", "gateway.worker", *(("--config", str(file)) if file else ()))
-    plan = supervisor.ServePlan(
-        data_dir=config.folder(),
-        worker_argv=worker,
-        host=config.host,
-        port=config.port,
-        workers=config.workers,
-        database_url=config.database_url or None,
-        redis_url=config.redis_url or None,
-        redis_max_bytes=config.redis_max_bytes,
-        model=_embedded_model(config),
-        hub_endpoint=config.hf_endpoint or None,
-        hub_token=config.hf_token or None,
-        llamacpp_slots=config.slots,
-        llamacpp_context_tokens=config.context_tokens,
-        llamacpp_threads=config.threads,
-        drain_s=config.drain_s,
-    )
+    plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"))
     sys.exit(asyncio.run(supervisor.serve(plan, prepare=starting.Preparation(config))))
 
 
@@ -98,7 +81,9 @@ def explain(request: Any, url: str | None, key: str | None, *, as_json: bool, fi
     key = key or config.admin_key
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        response = httpx.post(f"{url}/v1/cache/explain", content=request.read(), headers=headers, timeout=30)
+        # Not through a proxy of the environment: it would look for 127.0.0.1 on its own machine.
+        address = f"{url}/v1/cache/explain"
+        response = httpx.post(address, content=request.read(), headers=headers, timeout=30, trust_env=False)
         said = response.json()
     except (httpx.HTTPError, ValueError) as error:
         message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
@@ -134,13 +119,6 @@ def redis_cli(data_dir: Path | None, file: Path | None, arguments: tuple[str, ..
 def _become(argv: list[str]) -> None:
     sys.stdout.flush()
     os.execv(argv[0], argv)  # noqa: S606 -- the program is ours, the words the user's own
-
-
-def _embedded_model(config: Config) -> str | None:
-    """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
-    if config.model == "none" or (config.model == "default" and config.backends):
-        return None
-    return config.model
 
 
 async def _on_database(config: Config, work: Callable[[str], Awaitable[None]]) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -16,7 +17,7 @@ FILE = "askonce.toml"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Positive = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # infinity could not be sent to the workers
 
 
 class ConfigError(AskonceError):
@@ -27,10 +28,10 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """One model on one server, under the name clients ask for."""
 
     kind: Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
-    model: str
+    model: Annotated[str, Meta(min_length=1)]
     """The server's name for the model."""
     url: str = ""
-    """`http://host:port`, without `/v1`; `unix:/path` for a server on a socket."""
+    """`http://host:port`, a `/v1` at its end is left out; `unix:/path` for a server on a socket."""
     alias: str = ""
     """The name clients use; the same as `model` when empty."""
     api_key: str = ""
@@ -42,6 +43,15 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     connect_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 300.0
     """Longest silence before the first token and between tokens."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where `kind` lacks what it needs."""
+        if self.kind == "scripted":
+            if self.script is None:
+                message = "a backend of kind 'scripted' needs `script`, a TOML file with its lines"
+                raise ValueError(message)
+        else:
+            msgspec.structs.force_setattr(self, "url", _server_url(self.kind, self.url))
 
     @property
     def served_name(self) -> str:
@@ -103,6 +113,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How long open requests may take to finish when the server stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for addresses that nothing can be reached at, and models that hide each other."""
+        _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
+        _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
+        names = [backend.served_name for backend in self.backends]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            message = f"two of `backends` are served as '{twice[0]}': give one of them another `alias`"
+            raise ValueError(message)
+
+    def embedded_model(self) -> str | None:
+        """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
+        if self.model == "none" or (self.model == "default" and self.backends):
+            return None
+        return self.model
+
     def folder(self) -> Path:
         """The data folder. As root, a system one: another user's program must be able to reach into it."""
         return self.data_dir or Path(platformdirs.user_state_dir("askonce", appauthor=False, use_site_for_root=True))
@@ -126,10 +151,25 @@ def load(
     values |= _from_environ(environ)
     values |= {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return msgspec.convert(values, Config, strict=False, dec_hook=_path)
+        config = msgspec.convert(values, Config, strict=False, dec_hook=_path)
+        encoded(config)
     except msgspec.ValidationError as error:
-        message = f"The settings are not valid: {error}"
+        message = f"The settings are not valid: {error}."
         raise ConfigError(message) from error
+    except UnicodeEncodeError as error:
+        message = f"A setting is not UTF-8: {error.object!r}."
+        raise ConfigError(message) from error
+    return config
+
+
+def encoded(config: Config) -> bytes:
+    """`config` as one line of JSON, for another process."""
+    return msgspec.json.encode(config, enc_hook=str)
+
+
+def decoded(line: bytes | str) -> Config:
+    """What `encoded` was given. Raises `msgspec.DecodeError`."""
+    return msgspec.json.decode(line, type=Config, dec_hook=_path)
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:
@@ -159,14 +199,54 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             message = f"{variable} is no setting; there are: {known}."
             raise ConfigError(message)
         found[name] = _json(variable, text) if name in {"backends", "policies"} else text
+        _check_variable(variable, name, found[name])
     return found
 
 
+def _check_variable(variable: str, name: str, value: Any) -> None:
+    """Each by itself, like the file: an option that overrides a wrong value must not hide it."""
+    try:
+        msgspec.convert({name: value}, Config, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        message = f"{variable} is not valid: {error}."
+        raise ConfigError(message) from error
+
+
 def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str | Path):
+    if kind is not Path or not isinstance(value, str | Path):
+        message = f"Expected a path, got {value!r}"
+        raise TypeError(message)
+    try:
         return Path(value).expanduser()
-    message = f"Expected a path, got {value!r}"
-    raise TypeError(message)
+    except RuntimeError as error:
+        message = f"`{value}` is in the home of a user who does not exist"
+        raise ValueError(message) from error
+
+
+def _server_url(kind: str, url: str) -> str:
+    """`url` without the `/v1` that other programs want at its end. Raises `ValueError` for what is no address."""
+    example = "http://127.0.0.1:8000"
+    if not url:
+        message = f"a backend of kind '{kind}' needs `url`, such as {example}"
+        raise ValueError(message)
+    if url.startswith("unix:/") and kind != "ollama":  # its client knows of no sockets
+        return url
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or "?" in url or "#" in url:
+        message = f"`url` must be that of a server, such as {example}"  # not shown: it may hold a password
+        raise ValueError(message)
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless `url` is empty or begins with one of `schemes`. It may hold a password: not shown."""
+    if url and not url.startswith(schemes):
+        message = f"`{name}` must begin with {' or '.join(schemes)}"
+        raise ValueError(message)
 
 
 def _json(variable: str, text: str) -> Any:

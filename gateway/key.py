@@ -28,6 +28,7 @@ NEUTRAL = frozenset(
         "prompt_cache_key",
         "prompt_cache_retention",
         "encoding_format",
+        "keep_alive",
     }
 )
 """Fields that say who asks or how the reply travels, and so cannot change the answer."""

@@ -162,6 +162,7 @@ class Pipeline:
         steps: list[Chunk] = []
         async with aclosing(backend.complete(request)) as arriving:
             async for arrived in arriving:
+                _expected(arrived, request, backend.name)
                 step = msgspec.structs.replace(arrived, after_ms=_since_ms(started))
                 steps.append(step)
                 yield step
@@ -245,10 +246,17 @@ async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
         yield step
 
 
+def _expected(step: Chunk, request: Request, backend: str) -> None:
+    """Raise for a step of a choice that nobody asked for."""
+    if step.index not in range(request.choices):
+        message = f"Backend '{backend}' sent a choice that was not asked for."
+        raise BackendError(message)
+
+
 def _complete(steps: Iterable[Chunk], request: Request, backend: str) -> None:
     """Raise unless every choice has ended."""
     ended = {step.index for step in steps if step.finish_reason}
-    if len(ended) < request.choices:
+    if ended != set(range(request.choices)):
         message = f"Backend '{backend}' ended its stream before the answer did."
         raise BackendError(message)
 

@@ -22,15 +22,19 @@ class Preparation:
         self._config = config
         self._later: asyncio.Task[None] | None = None
 
-    async def __call__(self, url: str) -> None:
-        """Prepare the database at `url`. Raises `MigrationError` and `ConfigError`."""
+    async def __call__(self, url: str) -> bool:
+        """Prepare the database at `url`; False when that is left for later, since it cannot be reached.
+
+        Raises `MigrationError`, `AddressError` and `ConfigError`.
+        """
         try:
             await migrate.migrate(url)
         except migrate.UnreachableError as error:
             click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
             self._later = asyncio.create_task(_when_back(url))
-        else:
-            await self._expect_key(url)
+            return False
+        await self._expect_key(url)
+        return True
 
     async def _expect_key(self, url: str) -> None:
         config = self._config

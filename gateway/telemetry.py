@@ -25,7 +25,7 @@ class Telemetry:
         )
         self._drops = Counter(
             "askonce_tier_drops",
-            "Answers a tier could not be given because it was down for too long.",
+            "Answers a tier was not given: it was down for too long, or refused them.",
             ["tier"],
             registry=self._registry,
         )

@@ -1,4 +1,4 @@
-"""One worker of `askonce serve`: the listening socket and a line with the servers' addresses in, served requests out.
+"""One worker of `askonce serve`: the listening socket and a line with the settings in, served requests out.
 
 How it talks to its parent is said in `gateway/supervisor/__init__.py`.
 """
@@ -6,18 +6,13 @@ How it talks to its parent is said in `gateway/supervisor/__init__.py`.
 import logging
 import socket
 import sys
-from importlib import metadata
-from pathlib import Path
 
 import click
-import msgspec
 import uvicorn
 import uvloop
 
 from gateway import config as settings
 from gateway.app import create_app
-from gateway.config import BackendConfig, Config
-from gateway.supervisor import Services
 
 
 class _Server(uvicorn.Server):
@@ -30,37 +25,14 @@ class _Server(uvicorn.Server):
             sys.stdout.flush()
 
 
-def wired(config: Config, services: Services) -> Config:
-    """`config` as it was started: the address, the tiers' addresses, and the embedded model as a further backend."""
-    backends = config.backends
-    if services.llamacpp_socket and services.model_name:
-        embedded = BackendConfig(
-            kind="llamacpp",
-            model=services.model_name,
-            url=f"unix:{services.llamacpp_socket}",
-            engine_version=metadata.version("xllamacpp"),
-            model_version=services.model_digest or "",
-        )
-        backends = (embedded, *backends)
-    return msgspec.structs.replace(
-        config,
-        host=services.host,
-        backends=backends,
-        database_url=services.database_url,
-        redis_url=services.redis_url,
-    )
-
-
 @click.command()
 @click.option("--fd", type=int, required=True)
-@click.option("--config", "file", type=click.Path(path_type=Path))
-def main(fd: int, file: Path | None) -> None:
-    """Serve on the socket `fd` once the parent has said where the servers are."""
-    config = settings.load(file)
+def main(fd: int) -> None:
+    """Serve on the socket `fd` once the parent has said with which settings."""
     line = sys.stdin.readline()
     if not line:
         return
-    config = wired(config, msgspec.json.decode(line, type=Services))
+    config = settings.decoded(line)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every request
     server = _Server(

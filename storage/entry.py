@@ -7,6 +7,9 @@ import msgspec
 T = TypeVar("T")
 Kind = Literal["chat", "completion", "embedding"]
 
+OVERHEAD_BYTES = 200
+"""What a key and its place in a map cost beside an encoded entry, measured with `tracemalloc` on CPython 3.11."""
+
 
 class Query(msgspec.Struct, frozen=True):
     """A request's name: its key, and the parts of it people will want to query by."""
@@ -113,6 +116,29 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         if any(step.token_ids is None for step in steps) or not steps:
             return None
         return [token for step in steps for token in step.token_ids or ()]
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """An entry as bytes: made once, shared by everything that keeps it or has it waiting to be kept."""
+
+    key: bytes
+    data: bytes
+    replaces: bool = False
+    """As the entry says."""
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Encoded":
+        """Encode `entry`."""
+        return cls(entry.query.key, encode(entry), entry.replaces)
+
+    @property
+    def size(self) -> int:
+        """What it holds of memory, in bytes; the entry's own objects would be many times that."""
+        return len(self.data) + OVERHEAD_BYTES
+
+    def entry(self) -> Entry:
+        """The entry again."""
+        return decode(self.data)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -5,10 +5,7 @@ import math
 import cachetools
 
 from storage import entry
-from storage.entry import Entry
-
-_OVERHEAD_BYTES = 200
-"""What a key and its place in the map cost beside the entry, measured with `tracemalloc` on CPython 3.11."""
+from storage.entry import OVERHEAD_BYTES, Encoded, Entry
 
 
 class MemoryTier:
@@ -24,13 +21,11 @@ class MemoryTier:
         data = self._entries.get(key)
         return entry.decode(data) if data is not None else None
 
-    def put(self, item: Entry) -> None:
+    def put(self, item: Encoded) -> None:
         """Keep `item`, unless its key is kept already or it alone is larger than the bound."""
-        if item.query.key in self._entries and not item.replaces:
-            return
-        data = entry.encode(item)
-        if _size(data) <= self._entries.maxsize:
-            self._entries[item.query.key] = data
+        kept = item.key in self._entries and not item.replaces
+        if not kept and item.size <= self._entries.maxsize:
+            self._entries[item.key] = item.data
 
     def drop(self, key: bytes) -> None:
         """Forget one entry."""
@@ -42,4 +37,4 @@ class MemoryTier:
 
 
 def _size(data: bytes) -> int:
-    return len(data) + _OVERHEAD_BYTES
+    return len(data) + OVERHEAD_BYTES

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,10 @@ import asyncpg
 import msgspec
 
 from storage import sql
-from storage.errors import MigrationError, StorageError
+from storage.errors import AddressError, MigrationError, StorageError, brief
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
     from importlib.resources.abc import Traversable
 
 LOCK = 0x61736B6F6E6365
@@ -20,6 +21,8 @@ LOCK = 0x61736B6F6E6365
 
 _CONNECT_S = 10
 _LOCK_WAIT = "60s"
+_LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+_RIGHTS = "run 'askonce migrate' as a user who owns the schema askonce, and grant this one its use."
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -58,32 +61,49 @@ async def migrate(url: str) -> list[Step]:
     """Apply what is missing, then the views. Returns the steps that were applied now.
 
     Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, a step
-    fails, or another askonce does not get done with its own, and `UnreachableError`.
+    fails, or another askonce does not get done with its own; `AddressError` and `UnreachableError`.
     """
-    connection = await _connected(url)
-    try:
+    async with _opened(url) as connection:
         await _lock(connection)
         return await _apply(connection)
-    finally:
-        await connection.close(timeout=5)
 
 
 async def status(url: str) -> list[Status]:
-    """Every migration this version knows, and when it was applied. Changes nothing. Raises `UnreachableError`."""
-    connection = await _connected(url)
-    try:
+    """Every migration this version knows, and when it was applied. Changes nothing. Raises as `migrate` does."""
+    async with _opened(url) as connection:
         applied = await _applied(connection)
-    finally:
-        await connection.close(timeout=5)
     when = {row["number"]: row["applied_at"].isoformat() for row in applied}
     return [Status(step.number, step.name, when.get(step.number)) for step in steps()]
+
+
+@asynccontextmanager
+async def _opened(url: str) -> "AsyncGenerator[asyncpg.Connection]":
+    """A connection for the block. What the block does not name itself becomes one sentence, as is said at `migrate`."""
+    connection = await _connected(url)
+    try:
+        yield connection
+    except _LOST as error:
+        message = f"The connection to Postgres was lost while the schema was looked at ({brief(error)})."
+        raise UnreachableError(message) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        message = f"The database's user may not bring the schema to this version ({brief(error)}): {_RIGHTS}"
+        raise MigrationError(message) from error
+    except asyncpg.PostgresError as error:
+        message = f"The database's schema cannot be brought to this version ({brief(error)})."
+        raise MigrationError(message) from error
+    finally:
+        with suppress(*_LOST):
+            await connection.close(timeout=5)
 
 
 async def _connected(url: str) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(url, timeout=_CONNECT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        message = f"Postgres cannot be reached ({type(error).__name__}: {error})."
+    except ValueError as error:  # asyncpg's own errors about addresses are such too
+        message = f"The database's address (`database_url`) is not valid: {error}."
+        raise AddressError(message) from error
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        message = f"Postgres cannot be reached ({brief(error)})."
         raise UnreachableError(message) from error
 
 
@@ -120,8 +140,13 @@ async def _apply(connection: asyncpg.Connection) -> list[Step]:
 async def _execute(connection: asyncpg.Connection, name: str, text: str) -> None:
     try:
         await connection.execute(text)
+    except _LOST:
+        raise
+    except asyncpg.InsufficientPrivilegeError as error:
+        message = f"{name} cannot be applied ({brief(error)}): {_RIGHTS}"
+        raise MigrationError(message) from error
     except asyncpg.PostgresError as error:
-        message = f"{name} cannot be applied: {error}."
+        message = f"{name} cannot be applied ({brief(error)})."
         raise MigrationError(message) from error
 
 

@@ -10,11 +10,17 @@ import msgspec
 
 from storage import entry as entries
 from storage import sql
-from storage.entry import Chunk, Entry, Query, Usage
+from storage.entry import Chunk, Encoded, Entry, Query, Usage
+from storage.errors import RefusedError, brief
 
 _LOG = logging.getLogger("askonce")
-_UNSTORABLE = (asyncpg.DataError, ValueError)
-"""What the server says of a value it cannot hold, and what the client says before it sends one."""
+_REFUSALS = (
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.PLPGSQLError,  # a trigger's
+    asyncpg.WithCheckOptionViolationError,
+)
+"""What the server says of a row that it would not take later either. A full disk or a standby is none of these."""
 
 
 class PostgresTier:
@@ -31,19 +37,23 @@ class PostgresTier:
         try:
             return _entry(row) if row else None
         except msgspec.DecodeError as error:
-            _LOG.warning("The row of %s cannot be read: %s", key.hex(), error)
+            _LOG.warning("The row of %s cannot be read: %s", key.hex(), brief(error))
             return None
 
-    async def put(self, items: Sequence[Entry]) -> None:
-        """Keep `items`, all or none; one that no column can hold is left out, or it would hold up the others."""
+    async def put(self, items: Sequence[Encoded]) -> None:
+        """Keep `items`, all or none.
+
+        Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
+        """
         try:
-            await self._pool.executemany(sql.query("completion_put"), [_row(item) for item in items])
-        except _UNSTORABLE as error:
-            if len(items) == 1:
-                _LOG.warning("Postgres cannot hold the answer %s: %s", items[0].query.key.hex(), error)
-                return
-            for item in items:
-                await self.put([item])
+            await self._pool.executemany(sql.query("completion_put"), [_row(item.entry()) for item in items])
+        except (asyncpg.DataError, ValueError) as error:
+            kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
+            raise RefusedError(f"{kind}: {said}") from error
+        except _REFUSALS as error:
+            raise RefusedError(brief(error)) from error
+        except asyncpg.QueryCanceledError as error:
+            raise TimeoutError(brief(error)) from error  # the server's own statement_timeout
 
     async def ping(self) -> None:
         """Raise when the server does not answer."""

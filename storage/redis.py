@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import redis.asyncio
+from redis.exceptions import ResponseError
 
 from storage import entry
-from storage.entry import Entry
+from storage.entry import Encoded, Entry
+from storage.errors import AddressError, RefusedError, StorageError, brief
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -34,12 +36,21 @@ class RedisTier:
             return None
         return found if found and found.query.key == key else None
 
-    async def put(self, items: Sequence[Entry]) -> None:
-        """Keep `items`, in one round trip."""
+    async def put(self, items: Sequence[Encoded]) -> None:
+        """Keep `items`, in one round trip; each alone, so that some may be kept when this raises.
+
+        Raises `RefusedError` for an item that will never be taken, and `StorageError` while none is: the server is
+        full, or read-only, or cannot write its file.
+        """
         pipeline = self._client.pipeline(transaction=False)
         for item in items:
-            pipeline.set(PREFIX + item.query.key, entry.encode(item), ex=self._ttl_s, nx=not item.replaces)
-        await pipeline.execute()
+            pipeline.set(PREFIX + item.key, item.data, ex=self._ttl_s, nx=not item.replaces)
+        # Not the client's own error: it quotes the command, and so the prompt.
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        refusals = [_refusal(reply) for reply in replies if isinstance(reply, ResponseError)]
+        if refusals:
+            # What concerns the whole server comes first: nothing is to be dropped for it.
+            raise min(refusals, key=lambda refusal: isinstance(refusal, RefusedError))
 
     async def ping(self) -> None:
         """Raise when the server does not answer."""
@@ -51,5 +62,20 @@ class RedisTier:
 
 
 def connect(url: str, ttl_s: int) -> RedisTier:
-    """A tier on the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used."""
-    return RedisTier(redis.asyncio.Redis.from_url(url, socket_connect_timeout=2), ttl_s)
+    """A tier on the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used.
+
+    Raises `AddressError`.
+    """
+    try:
+        client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2)
+    except ValueError as error:
+        message = f"The address of Redis (`redis_url`) is not valid: {error}."
+        raise AddressError(message) from error
+    return RedisTier(client, ttl_s)
+
+
+def _refusal(reply: ResponseError) -> StorageError:
+    """What a refusal means. `ERR` is Redis' word for a wrong command; its other codes are about the server's state."""
+    said = brief(reply).partition(", with args")[0]  # which would be the entry
+    wrong = type(reply) is ResponseError and str(reply).startswith("ERR ")
+    return RefusedError(said) if wrong else StorageError(said)

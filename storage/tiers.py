@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
 import msgspec
 
-from storage.entry import Entry
+from storage.entry import Encoded, Entry
 from storage.errors import StorageError
 from storage.guard import GuardedTier
 from storage.invalidations import Invalidations, Selector
@@ -15,7 +15,8 @@ from storage.memory import MemoryTier
 from storage.writer import Writer
 
 FLUSH_S = 5.0
-MAX_WAITING = 4096
+MAX_WAITING_BYTES = 64 * 2**20
+"""What may wait for each tier: minutes of answers for a tier that is away, and a bound a worker can afford."""
 SUPERSEDE_S = 1.0
 
 
@@ -47,7 +48,7 @@ class Tiers:
         self._memory = memory
         self._lower = lower
         self._invalidations = invalidations
-        self._writers = [Writer(tier, MAX_WAITING, on_drop) for tier in lower]
+        self._writers = [Writer(tier, MAX_WAITING_BYTES, on_drop) for tier in lower]
 
     @property
     def epoch(self) -> int:
@@ -59,9 +60,7 @@ class Tiers:
         looked = await self.find(key, max_age_s)
         if (found := looked.found) is not None and found.tier != self._memory.name:
             entry = msgspec.structs.replace(found.entry, replaces=True) if looked.stale else found.entry
-            self._memory.put(entry)
-            for writer in takewhile(lambda writer: writer.name != found.tier, self._writers):
-                writer.put(entry)
+            self._keep(entry, takewhile(lambda writer: writer.name != found.tier, self._writers))
         return looked
 
     async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
@@ -82,9 +81,13 @@ class Tiers:
 
     def put(self, entry: Entry) -> None:
         """Keep `entry`: in memory now, below soon."""
-        self._memory.put(entry)
-        for writer in self._writers:
-            writer.put(entry)
+        self._keep(entry, self._writers)
+
+    def _keep(self, entry: Entry, writers: Iterable[Writer]) -> None:
+        item = Encoded.of(entry)
+        self._memory.put(item)
+        for writer in writers:
+            writer.put(item)
 
     async def supersede(self, key: bytes, scope: str) -> int:
         """What is kept under `key` counts no longer, anywhere; the number from which on entries do.

@@ -22,8 +22,16 @@ HELD_BACK = frozenset(
         "return_tokens_as_token_ids",
         "prompt_logprobs",
         "data_parallel_rank",
+        # They add events that are no part of an answer.
+        "return_progress",
+        "timings_per_token",
+        "sse_ping_interval",
     }
 )
+
+
+_OTHER_SHAPES = frozenset({"n_cmpl", "n_probs", "post_sampling_probs", "response_fields", "t_max_predict_ms"})
+"""llama.cpp's own fields that change how many choices there are or what is in them, or end an answer by the clock."""
 
 
 class Dialect(msgspec.Struct, frozen=True):
@@ -38,7 +46,9 @@ class Dialect(msgspec.Struct, frozen=True):
     keeps_connections: bool = True
     seed_limit: int = 2**63
     lacks: frozenset[str] = frozenset()
-    """What the engine would ignore without a word."""
+    """What the engine would ignore without a word, or do in a way that nobody could read: refused."""
+    props_path: str | None = None
+    """Where the server tells what its chat template can do."""
     counts_prompt_per_choice: bool = False
     """Each choice has a usage of its own, with the prompt in it."""
     counts_top_logprobs_from: int = 0
@@ -62,7 +72,8 @@ LLAMACPP = Dialect(
     keeps_connections=False,
     # 2^32 - 1 means "random".
     seed_limit=2**32 - 1,
-    lacks=frozenset({"best_of", "dimensions", "echo", "suffix", "tool_choice"}),
+    lacks=frozenset({"best_of", "dimensions", "echo", "suffix", "tool_choice"}) | _OTHER_SHAPES,
+    props_path="/props",
     counts_prompt_per_choice=True,
     counts_top_logprobs_from=1,
 )

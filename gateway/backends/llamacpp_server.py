@@ -9,10 +9,15 @@ import signal
 import struct
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 _CONTEXT_MAX_TOKENS = 8192
 _PROMPT_CACHE_MIB = 512  # of evicted prompts; the library would take 8 GiB
+# An input is embedded in one batch. llama.cpp also computes the logits of each of its tokens, in two copies, and keeps
+# the memory: 2 MiB a token with the vocabulary of Gemma. So a batch is as long as a slot, unless that is too much.
+_BATCH_TOKENS = 512
+_LOGIT_BYTES = 2 * 4
+_LOGITS_SHARE = 8  # of the machine's memory
 _STRING, _ARRAY = 8, 9
 # GGUF value types by number -> struct format; strings and arrays are read apart.
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -26,12 +31,12 @@ def main() -> None:
     os.umask(0o077)
     options.socket.unlink(missing_ok=True)
     try:
-        trained_tokens = trained_context_tokens(options.model)
+        header = read_header(options.model)
     except (OSError, ValueError) as unreadable:
         sys.exit(f"The model {options.model} cannot be read: {unreadable}")
-    slot_tokens = options.context or min(_CONTEXT_MAX_TOKENS, trained_tokens or _CONTEXT_MAX_TOKENS)
+    slot_tokens = options.context or min(_CONTEXT_MAX_TOKENS, header.context_tokens or _CONTEXT_MAX_TOKENS)
     try:
-        server = _serve(options, slot_tokens)
+        server = _serve(options, slot_tokens, embedded_tokens(slot_tokens, header.vocabulary, _memory_bytes()))
     except RuntimeError:  # It says no more than that it failed.
         sys.exit(
             f"llama.cpp cannot load {options.model}: the file is damaged or of an unknown kind, or memory is short"
@@ -54,7 +59,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _serve(options: argparse.Namespace, slot_tokens: int) -> object:
+def _serve(options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> object:
     # Loading takes a moment: arguments are checked before. Any: it is compiled, without stubs.
     xllamacpp: Any = importlib.import_module("xllamacpp")
     params = xllamacpp.CommonParams()
@@ -73,12 +78,30 @@ def _serve(options: argparse.Namespace, slot_tokens: int) -> object:
     params.verbosity = 0
     if options.embeddings:
         params.embedding = True
+        params.n_batch = params.n_ubatch = batch_tokens
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     return xllamacpp.Server(params)
 
 
-def trained_context_tokens(path: Path) -> int | None:
-    """The context length in the header of a GGUF file, or None when it names none.
+class Header(NamedTuple):
+    """What the header of a GGUF file says of its model; None where it says nothing."""
+
+    context_tokens: int | None
+    vocabulary: int | None
+
+
+def embedded_tokens(slot_tokens: int, vocabulary: int | None, memory_bytes: int) -> int:
+    """The longest input to embed: a slot's context, as far as an eighth of the memory holds its logits."""
+    affordable = memory_bytes // _LOGITS_SHARE // (_LOGIT_BYTES * vocabulary) if vocabulary else _BATCH_TOKENS
+    return max(_BATCH_TOKENS, min(slot_tokens, affordable))
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_header(path: Path) -> Header:
+    """The context length and the size of the vocabulary in the header of a GGUF file.
 
     Raises:
         OSError: it cannot be read.
@@ -89,12 +112,26 @@ def trained_context_tokens(path: Path) -> int | None:
         if magic != b"GGUF" or version not in {2, 3}:
             raise ValueError("it is not a GGUF file")
         _number(file, "<Q")  # how many tensors
-        for _ in range(_number(file, "<Q")):
-            name = _string(file)
-            value = _value(file, _number(file, "<I"))
-            if name.endswith(b".context_length") and isinstance(value, int):
-                return value
-    return None
+        return _header(file, _number(file, "<Q"))
+
+
+def _header(file: BinaryIO, entries: int) -> Header:
+    context = vocabulary = None
+    for _ in range(entries):
+        name, kind = _string(file), _number(file, "<I")
+        if name == b"tokenizer.ggml.tokens" and kind == _ARRAY:
+            inner, vocabulary = _number(file, "<I"), _number(file, "<Q")
+            if context is not None:
+                break  # Reading the words of a large vocabulary takes a second.
+            for _ in range(vocabulary):
+                _value(file, inner)
+            continue
+        value = _value(file, kind)
+        if name.endswith(b".context_length") and isinstance(value, int):
+            context = value
+            if vocabulary is not None:
+                break
+    return Header(context, vocabulary)
 
 
 def _value(file: BinaryIO, kind: int) -> object:

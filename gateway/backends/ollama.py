@@ -1,5 +1,6 @@
 """Ollama's native API through its own client: Request -> stream of Chunk."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, cast
@@ -8,29 +9,26 @@ import httpx
 import msgspec
 import ollama
 
-from gateway.backends import probabilities, upstream
+from gateway.backends import probabilities, shapes, upstream
+from gateway.backends.dialect import HELD_BACK
 from gateway.backends.known import KnownIdentity
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidRequest
 from storage.entry import Chunk, Usage
 
-OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_tokens": "num_predict",
-    "stop": "stop",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "repeat_penalty": "repeat_penalty",
-    "repetition_penalty": "repeat_penalty",
-    "num_ctx": "num_ctx",
-}
-LACKS = frozenset({"logit_bias", "echo", "best_of", "tool_choice"})
+_NAMES = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
+"""Where Ollama's name for an option is another one."""
+_NO_OPTIONS = frozenset({"n", "seed", "logprobs", "top_logprobs", "dimensions"})
+"""Parameters that are said in another place."""
+_BESIDE = frozenset({"think", "keep_alive", "truncate", "shift"})
+"""Fields that Ollama takes beside its options. All others travel as options, which Ollama checks itself."""
+_EFFORTS = {"none": False, "low": "low", "medium": "medium", "high": "high"}
+LACKS = frozenset({"logit_bias", "echo", "best_of", "tool_choice", "parallel_tool_calls"})
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 """Said always: Ollama's own defaults (40, 0.05, 1.1) would change the distribution a client asked for."""
+_RESHAPED = frozenset({"role", "content", "tool_calls", "tool_call_id", "reasoning_content", "reasoning"})
+"""Fields of a message that Ollama writes in another way."""
 
 
 class Server(Protocol):
@@ -45,15 +43,44 @@ class Server(Protocol):
         ...
 
 
-class Ollama:
-    """One model of one Ollama server."""
+class Client(ollama.AsyncClient):
+    """Ollama's client, for bodies that are ready.
 
-    def __init__(self, name: str, client: ollama.AsyncClient, server: Server, model: str) -> None:
+    Its own methods would rebuild them from the fields they know, and read images from the disk where a path fits.
+    """
+
+    def __init__(self, url: str, *, api_key: str = "", **settings: Any) -> None:
+        super().__init__(url, headers={"authorization": f"Bearer {api_key}"} if api_key else {}, **settings)
+        if not api_key:  # It would send the key in OLLAMA_API_KEY to every server.
+            self._client.headers.pop("authorization", None)
+
+    def said(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Any]:
+        """The lines of the answer to `body`."""
+        return cast("AsyncGenerator[Any]", self._said(path, body))
+
+    async def vectors(self, body: dict[str, Any]) -> ollama.EmbedResponse:
+        """The embeddings for `body`."""
+        content = msgspec.json.encode(body)
+        return await self._request(ollama.EmbedResponse, "POST", "/api/embed", content=content)
+
+    async def _said(self, path: str, body: dict[str, Any]) -> AsyncIterator[Any]:
+        shape: Any = ollama.ChatResponse if path == "/api/chat" else ollama.GenerateResponse
+        content = msgspec.json.encode(body)
+        parts: Any = await self._request(shape, "POST", path, content=content, stream=True)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+
+
+class Ollama:
+    """One model of one Ollama server, which is asked who it is unless `identity` says so."""
+
+    def __init__(self, name: str, client: Client, server: Server, model: str, identity: Identity | None = None) -> None:
         self.name = name
         self._client = client
         self._server = server
         self._model = model
-        self._identity = KnownIdentity(self._ask_identity)
+        self._identity = KnownIdentity(self._ask_identity, given=identity)
 
     async def identity(self) -> Identity:
         """The server's version and the model's manifest digest, which covers weights, template and parameters.
@@ -90,18 +117,25 @@ class Ollama:
                     usage += step.usage or Usage()
                     if step.usage is None:
                         yield step
-        yield Chunk(usage=usage.shared(request.choices))
+        yield Chunk(usage=shapes.usage(self.name, usage.shared(request.choices)))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
         inputs = [_text(request.prompt["input"]) for request in requests]
-        dimensions = requests[0].params.get("dimensions")
+        first = requests[0]
+        body: dict[str, Any] = {"truncate": False, **_beside(first), **first.params}
+        options = first.extra.get("options") or {}
+        if not isinstance(options, dict):
+            message = "'options' must be an object."
+            raise InvalidRequest(message, param="options", code="invalid_value")
+        body["options"] = options | _unknown(first, "options")
         with _translated(self.name):
-            reply = await self._client.embed(self._model, inputs, truncate=False, dimensions=dimensions)
+            reply = await self._client.vectors(body | {"model": self._model, "input": inputs})
         if len(reply.embeddings) != len(requests):
             message = f"Backend '{self.name}' returned {len(reply.embeddings)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
-        return upstream.vectors(list(reply.embeddings), reply.prompt_eval_count or 0)
+        counted = shapes.usage(self.name, Usage(reply.prompt_eval_count or 0))
+        return upstream.vectors(self.name, list(reply.embeddings), counted.prompt_tokens)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -116,31 +150,38 @@ class Ollama:
     async def _choice(self, request: Request, index: int) -> AsyncGenerator[Chunk]:
         ended = False
         with _translated(self.name):
-            async with aclosing(cast("AsyncGenerator[Any]", await self._ask(request, index))) as parts:
+            async with aclosing(self._client.said(*_asked(request, index, self._model))) as parts:
                 async for part in parts:
                     yield _step(part, index, request)
                     if part.done:
                         ended = True
-                        yield Chunk(usage=Usage(part.prompt_eval_count or 0, part.eval_count or 0))
+                        yield Chunk(
+                            usage=shapes.usage(self.name, Usage(part.prompt_eval_count or 0, part.eval_count or 0))
+                        )
         if not ended:
             message = f"Backend '{self.name}' ended its stream before the answer did."
             raise BackendError(message)
 
-    async def _ask(self, request: Request, index: int) -> AsyncIterator[Any]:
-        asked: Any = {
-            "model": self._model,
-            "stream": True,
-            "options": _options(request, index),
-            "logprobs": probabilities.wanted(request) is not None or None,
-            "top_logprobs": probabilities.wanted(request),
-        }
-        if request.kind == "completion":
-            prompt = _text(request.prompt["prompt"])
-            suffix = request.prompt.get("suffix") or ""
-            return await self._client.generate(**asked, prompt=prompt, raw=True, suffix=suffix)
-        messages = [_message(message) for message in request.prompt["messages"]]
-        tools = request.prompt.get("tools")
-        return await self._client.chat(**asked, messages=messages, tools=tools, format=_format(request))
+
+def _asked(request: Request, index: int, model: str) -> tuple[str, dict[str, Any]]:
+    """Where to ask, and the body to send. Raises `InvalidRequest` for what Ollama has no words for."""
+    body: dict[str, Any] = {"model": model, "stream": True, "options": _options(request, index), **_beside(request)}
+    if (alternatives := probabilities.wanted(request)) is not None:
+        body |= {"logprobs": True, "top_logprobs": alternatives}
+    if request.kind == "completion":
+        body |= {"prompt": _text(request.prompt["prompt"]), "raw": True}
+        if suffix := request.prompt.get("suffix"):
+            body["suffix"] = suffix
+        return "/api/generate", body
+    body["messages"] = _messages(request.prompt["messages"])
+    # It has no word for "none"; without tools there is nothing to call.
+    if (tools := request.prompt.get("tools")) and request.prompt.get("tool_choice") != "none":
+        body["tools"] = tools
+    if wanted := request.prompt.get("response_format"):
+        body["format"] = _format(wanted)
+    if effort := request.prompt.get("reasoning_effort"):
+        body.setdefault("think", _think(effort))
+    return "/api/chat", body
 
 
 @contextmanager
@@ -148,13 +189,13 @@ def _translated(name: str) -> Generator[None]:
     try:
         yield
     except (ConnectionError, httpx.ConnectError) as error:
-        message = f"Backend '{name}' cannot be reached ({error}). Is it running?"
+        message = f"Backend '{name}' cannot be reached. Is it running?"
         raise BackendUnavailable(message) from error
     except httpx.TimeoutException as error:
-        message = f"Backend '{name}' did not answer in time ({type(error).__name__})."
+        message = f"Backend '{name}' did not answer in time."
         raise BackendTimeout(message) from error
     except httpx.HTTPError as error:
-        message = f"Backend '{name}' broke the connection ({type(error).__name__}: {error})."
+        message = f"Backend '{name}' broke the connection."
         raise BackendError(message) from error
     except ollama.ResponseError as error:
         if error.status_code < 400:  # an error line in the middle of a stream
@@ -162,32 +203,65 @@ def _translated(name: str) -> Generator[None]:
             raise BackendError(message) from error
         upstream.refuse(name, error.status_code, msgspec.json.encode({"error": error.error}))
     except (ValueError, TypeError, AttributeError) as error:  # the client's ways of saying: not JSON, not an object
-        message = f"Backend '{name}' sent something else than the documented reply: {error}"
+        message = f"Backend '{name}' sent something else than the documented reply."
         raise BackendError(message) from error
 
 
 def _options(request: Request, index: int) -> dict[str, Any]:
-    fields = request.extra | request.params
-    options = SAID | {OPTIONS[name]: value for name, value in fields.items() if name in OPTIONS}
+    known = {name: value for name, value in request.params.items() if name not in _NO_OPTIONS}
+    fields = _unknown(request) | known
+    options = SAID | {_NAMES.get(name, name): value for name, value in fields.items()}
     if "seed" in request.params:
         options["seed"] = (request.params["seed"] + index) % 2**31
     return options
 
 
-def _format(request: Request) -> Any:
-    wanted: dict[str, Any] = request.prompt.get("response_format") or {}
+def _unknown(request: Request, *without: str) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in request.extra.items()
+        if name not in HELD_BACK and name not in _BESIDE and name not in without
+    }
+
+
+def _beside(request: Request) -> dict[str, Any]:
+    return {name: value for name, value in request.extra.items() if name in _BESIDE}
+
+
+def _format(wanted: dict[str, Any]) -> Any:
+    schema: Any = None
     match wanted.get("type"):
         case "json_object":
             return "json"
         case "json_schema":
-            return (wanted.get("json_schema") or {}).get("schema")
+            described: Any = wanted.get("json_schema")
+            schema = described.get("schema") if isinstance(described, dict) else None
         case _:
-            return None
+            pass
+    if not isinstance(schema, dict):
+        message = "Ollama takes the response formats 'json_object' and 'json_schema', the latter with a 'schema'."
+        raise InvalidRequest(message, param="response_format", code="unsupported_parameter")
+    return cast("dict[str, Any]", schema)
 
 
-def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message in Ollama's shape: text apart from images, tool arguments as objects."""
-    sent: dict[str, Any] = {"role": "system" if message["role"] == "developer" else message["role"]}
+def _think(effort: str) -> bool | str:
+    if effort not in _EFFORTS:
+        message = f"Ollama takes the reasoning efforts {', '.join(_EFFORTS)}."
+        raise InvalidRequest(message, param="reasoning_effort", code="unsupported_parameter")
+    return _EFFORTS[effort]
+
+
+def _messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages in Ollama's shape; the results of tools name their tool."""
+    calls = (call for message in messages for call in message.get("tool_calls") or ())
+    names = {call.get("id"): (call.get("function") or {}).get("name") for call in calls}
+    return [_message(message, names) for message in messages]
+
+
+def _message(message: dict[str, Any], names: dict[Any, Any]) -> dict[str, Any]:
+    """A message in Ollama's shape: text apart from images, tool arguments as objects. Unknown fields stay."""
+    sent: dict[str, Any] = {name: value for name, value in message.items() if name not in _RESHAPED}
+    sent["role"] = "system" if message["role"] == "developer" else message["role"]
     content = message.get("content")
     parts: list[dict[str, Any]] = (
         [{"type": "text", "text": content or ""}] if not isinstance(content, list) else content
@@ -197,6 +271,10 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
         sent["images"] = images
     if calls := message.get("tool_calls"):
         sent["tool_calls"] = [_tool_call(call) for call in calls]
+    if place := message.get("tool_call_id"):
+        sent |= {"tool_call_id": place, "tool_name": message.get("name") or names.get(place) or place}
+    if thought := message.get("reasoning_content") or message.get("reasoning"):
+        sent["thinking"] = thought
     return sent
 
 
@@ -215,7 +293,8 @@ def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
     except msgspec.DecodeError as error:
         message = "A tool call's arguments are not JSON."
         raise InvalidRequest(message, param="messages", code="invalid_value") from error
-    return {"function": {"name": function.get("name"), "arguments": arguments}}
+    rest = {name: value for name, value in call.items() if name != "type"}
+    return rest | {"function": function | {"arguments": arguments}}
 
 
 def _text(value: Any) -> str:
@@ -226,12 +305,13 @@ def _text(value: Any) -> str:
 
 
 def _step(part: Any, index: int, request: Request) -> Chunk:
+    """One line as a step. Raises `ValueError` for what could not be encoded again; the client lets it through."""
     message = getattr(part, "message", None)
     calls = (message.tool_calls or ()) if message else ()
     return Chunk(
         index=index,
-        content=(message.content if message else part.response) or "",
-        reasoning=(message.thinking if message else part.thinking) or "",
+        content=_whole((message.content if message else part.response) or ""),
+        reasoning=_whole((message.thinking if message else part.thinking) or ""),
         tool_calls=tuple(_called(place, call) for place, call in enumerate(calls)),
         logprobs=_logprobs(part, request),
         finish_reason=_finish(part, called=bool(calls)),
@@ -239,8 +319,8 @@ def _step(part: Any, index: int, request: Request) -> Chunk:
 
 
 def _called(place: int, call: Any) -> dict[str, Any]:
-    arguments = msgspec.json.encode(dict(call.function.arguments)).decode()
-    function = {"name": call.function.name, "arguments": arguments}
+    arguments = json.dumps(dict(call.function.arguments), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    function = {"name": _whole(call.function.name), "arguments": _whole(arguments)}
     return {"index": place, "id": f"call_{place}", "type": "function", "function": function}
 
 
@@ -263,4 +343,10 @@ def _logprobs(part: Any, request: Request) -> dict[str, Any] | None:
 
 
 def _logprob(entry: Any) -> dict[str, Any]:
-    return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.token.encode())}
+    return {"token": entry.token, "logprob": shapes.finite(entry.logprob), "bytes": list(entry.token.encode())}
+
+
+def _whole(text: str) -> str:
+    """The text itself. Raises `ValueError` for half a character, which Python's JSON reads from an escape."""
+    text.encode()
+    return text

@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from gateway.backends import dialect as accents
-from gateway.backends import probabilities, upstream
+from gateway.backends import probabilities, shapes, upstream
 from gateway.backends.dialect import Dialect
 from gateway.backends.known import KnownIdentity
+from gateway.backends.shapes import Count
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError
 from storage.entry import Chunk, Usage
@@ -32,22 +33,22 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    index: int = 0
+    index: Count = 0
     delta: _Delta = msgspec.field(default_factory=_Delta)
     text: str | None = None
     logprobs: dict[str, Any] | None = None
     finish_reason: str | None = None
-    token_ids: tuple[int, ...] | None = None
-    prompt_token_ids: tuple[int, ...] | None = None
+    token_ids: tuple[Count, ...] | None = None
+    prompt_token_ids: tuple[Count, ...] | None = None
 
 
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = 0
+    prompt_tokens: Count = 0
+    completion_tokens: Count | None = 0
     prompt_tokens_details: _Details | None = None
 
     def counts(self) -> Usage:
@@ -59,7 +60,7 @@ class _Event(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: Any = None
-    prompt_token_ids: tuple[int, ...] | None = None
+    prompt_token_ids: tuple[Count, ...] | None = None
 
 
 class _Embedding(msgspec.Struct):
@@ -79,6 +80,11 @@ class _Model(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[_Model]
+
+
+class _Props(msgspec.Struct):
+    chat_template: str = ""
+    chat_template_caps: dict[str, Any] = {}
 
 
 class _Version(msgspec.Struct):
@@ -117,6 +123,7 @@ class OpenAICompatible:
         self._server = server
         self._model = model
         self._dialect = accent
+        self._tools: bool | None = None
         self._identity = KnownIdentity(self._ask_identity, given=identity)
 
     async def identity(self) -> Identity:
@@ -130,6 +137,8 @@ class OpenAICompatible:
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
         upstream.expect(self.name, request, self._dialect.lacks)
+        if request.prompt.get("tools") and not await self._reads_tools():
+            upstream.expect(self.name, request, frozenset({"tools"}))
         body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect))
         usage = Usage()
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
@@ -146,7 +155,8 @@ class OpenAICompatible:
                 for choice in event.choices:
                     if (step := self._step(choice, event, request)) is not None:
                         yield step
-        yield Chunk(usage=usage.shared(request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1))
+        prompts = request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1
+        yield Chunk(usage=shapes.usage(self.name, usage.shared(prompts)))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
@@ -159,7 +169,8 @@ class OpenAICompatible:
         if sorted(item.index for item in reply.data) != list(range(len(requests))):
             message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
-        return upstream.vectors([item.embedding for item in sorted(reply.data, key=_index)], reply.usage.prompt_tokens)
+        rows = [item.embedding for item in sorted(reply.data, key=_index)]
+        return upstream.vectors(self.name, rows, reply.usage.prompt_tokens)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -173,8 +184,8 @@ class OpenAICompatible:
             content=choice.text or delta.content or "",
             reasoning=delta.reasoning_content or delta.reasoning or "",
             refusal=delta.refusal or "",
-            tool_calls=tuple(delta.tool_calls or ()),
-            logprobs=_probabilities(choice.logprobs, request),
+            tool_calls=shapes.tool_calls(self.name, delta.tool_calls or ()),
+            logprobs=self._probabilities(choice.logprobs, request),
             finish_reason=choice.finish_reason,
             token_ids=choice.token_ids if self._dialect.gives_token_ids else None,
             prompt_token_ids=choice.prompt_token_ids or event.prompt_token_ids,
@@ -186,7 +197,27 @@ class OpenAICompatible:
             return msgspec.structs.replace(step, token_ids=())
         return step
 
+    def _probabilities(self, logprobs: dict[str, Any] | None, request: Request) -> dict[str, Any] | None:
+        """In OpenAI's form. llama.cpp uses that of a chat for completions too."""
+        if logprobs is None or probabilities.wanted(request) is None:
+            return None
+        shapes.logprobs(self.name, logprobs)
+        if "content" not in logprobs:
+            return logprobs
+        return probabilities.shown(logprobs["content"] or (), request)
+
+    async def _reads_tools(self) -> bool:
+        """Whether the chat template shows tools to the model; the engine says nothing when it does not."""
+        if self._dialect.props_path is None:
+            return True
+        if self._tools is None:
+            props = await self._read(self._dialect.props_path, msgspec.json.Decoder(_Props))
+            said = props.chat_template_caps.get("supports_tools")
+            self._tools = "tools" in props.chat_template if said is None else bool(said)
+        return self._tools
+
     async def _ask_identity(self) -> Identity:
+        self._tools = None  # another model may have come
         return Identity(self._dialect.engine, await self._version(), await self._weights())
 
     async def _version(self) -> str:
@@ -240,15 +271,6 @@ def _decode(data: bytes) -> _Event:
 
 def _speaks(step: Chunk) -> bool:
     return bool(step.content or step.reasoning or step.refusal or step.tool_calls)
-
-
-def _probabilities(logprobs: dict[str, Any] | None, request: Request) -> dict[str, Any] | None:
-    """In OpenAI's form. llama.cpp uses that of a chat for completions too."""
-    if logprobs is None or probabilities.wanted(request) is None:
-        return None
-    if "content" not in logprobs:
-        return logprobs
-    return probabilities.shown(logprobs["content"] or (), request)
 
 
 def _index(item: _Embedding) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.canonical import Identity, Request, Vector
+from gateway.config import ConfigError
 from gateway.errors import BackendError, BackendRefused
 from storage.entry import Chunk, Usage
 from storage.vector import packed
@@ -42,8 +43,20 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(path: Path | None) -> Script:
-    """The script in a TOML file, or the default one. Raises `msgspec.ValidationError` and `OSError`."""
-    return msgspec.toml.decode(path.read_bytes(), type=Script) if path else Script()
+    """The script in a TOML file, or the default one. Raises `ConfigError`."""
+    if path is None:
+        return Script()
+    try:
+        script = msgspec.toml.decode(path.read_bytes(), type=Script)
+        for line in script.line:
+            re.compile(line.when)
+    except OSError as error:
+        message = f"The `script` {path} cannot be read: {error.strerror}."
+        raise ConfigError(message) from error
+    except (ValueError, re.error) as error:
+        message = f"The `script` {path} cannot be used: {error}."
+        raise ConfigError(message) from error
+    return script
 
 
 class Scripted:

@@ -100,11 +100,11 @@ def translated(name: str) -> Generator[None]:
     try:
         yield
     except TimeoutError as error:  # aiohttp's time-outs are such errors too, and some of them connection errors as well
-        message = f"Backend '{name}' did not answer in time ({type(error).__name__})."
+        message = f"Backend '{name}' did not answer in time."
         raise BackendTimeout(message) from error
     except aiohttp.ClientConnectorError as error:
-        message = f"Backend '{name}' cannot be reached ({error}). Is it running?"
+        message = f"Backend '{name}' cannot be reached. Is it running?"
         raise BackendUnavailable(message) from error
     except (aiohttp.ClientError, OSError) as error:
-        message = f"Backend '{name}' broke the connection ({type(error).__name__}: {error})."
+        message = f"Backend '{name}' broke the connection."
         raise BackendError(message) from error

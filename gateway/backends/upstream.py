@@ -22,8 +22,10 @@ _SIGNS = {
 }
 """Words by which engines say that the request is at fault; llama.cpp gives some of them a 500."""
 
-_ASKS_NOTHING = ("auto", "none")
-"""Values of `tool_choice` that an engine which ignores it honours all the same."""
+_ASKS_NOTHING = (None, "", "auto", "none")
+"""Values that an engine which ignores the field honours all the same. The last two are of `tool_choice`."""
+
+_UNAUTHORIZED = (401, 403)
 
 PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
@@ -32,14 +34,17 @@ PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
     """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
     for field in sorted(lacks):
-        value = request.params.get(field) or request.prompt.get(field)
-        if value and value not in _ASKS_NOTHING:
+        value = (request.extra | request.prompt | request.params).get(field)
+        if value not in _ASKS_NOTHING:
             message = f"Backend '{name}' cannot do '{field}'; leave it out, or ask a model of another engine."
             raise BackendRefused(message, status=400, code="unsupported_parameter", param=field)
 
 
 def refuse(name: str, status: int, content: bytes) -> None:
     """Raise what a failed reply means for the client: its own mistake, an overload, or our trouble."""
+    if status in _UNAUTHORIZED:  # its words may quote the key
+        message = f"Backend '{name}' refused the gateway's credentials ({status}); its api_key has to be set right."
+        raise BackendError(message)
     try:
         said = msgspec.json.decode(content)
     except MISREAD:
@@ -71,11 +76,18 @@ def decoded(name: str, content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(content)
     except MISREAD as error:
-        message = f"Backend '{name}' sent something else than the documented reply: {error}"
+        message = f"Backend '{name}' sent something else than the documented reply."
         raise BackendError(message) from error
 
 
-def vectors(rows: Sequence[Sequence[float]], prompt_tokens: int) -> list[Vector]:
-    """Rows of numbers as vectors; the backend counts tokens for all of them together, so each gets its share."""
+def vectors(name: str, rows: Sequence[Sequence[float]], prompt_tokens: int) -> list[Vector]:
+    """Rows of numbers as vectors; the backend counts tokens for all of them together, so each gets its share.
+
+    Raises `BackendError` for numbers that 32 bits cannot hold.
+    """
     share, rest = divmod(prompt_tokens, len(rows))
-    return [Vector(packed(row), share + (i < rest)) for i, row in enumerate(rows)]
+    try:
+        return [Vector(packed(row), share + (i < rest)) for i, row in enumerate(rows)]
+    except ValueError as error:
+        message = f"Backend '{name}' returned an embedding with values that are no numbers of 32 bits."
+        raise BackendError(message) from error

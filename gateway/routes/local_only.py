@@ -47,6 +47,10 @@ def _is_local(url: str) -> bool:
 async def _refuse(send: Send, reason: str) -> None:
     error = {"message": reason, "type": "invalid_request_error", "param": None, "code": "foreign_origin"}
     body = msgspec.json.encode({"error": error})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-askonce-cache", b"bypass"),
+    ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,4 +1,4 @@
-"""Ollama's API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps` and `/api/version`."""
+"""Ollama's API: `/api/chat`, `/api/generate`, embeddings, the models, and `/api/version`."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 from gateway.routes.reading import decoded
-from gateway.wire import body, ollama, reply
+from gateway.wire import ollama, reply
 from storage.entry import Chunk, Usage
 
 HttpRequest = Request[Any, Caller, Any]
@@ -33,16 +33,12 @@ API_VERSION = "0.33.0"
 """The version of Ollama whose API this is."""
 
 
-class ModelBody(msgspec.Struct):
-    """A body that names a model."""
-
-    model: str
-
-
 @post("/api/chat", summary="Answer a conversation (Ollama)", status_code=200)
 async def chat(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's chat, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_chat)
+    if isinstance(question, ollama.Load):
+        return await _loaded(question, request.auth, parts, chat=True)
     return await unless_left(request.receive, _answer(question, request, parts, chat=True))
 
 
@@ -50,6 +46,8 @@ async def chat(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
 async def generate(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     """Ollama's generate, streamed unless `stream` is false."""
     question = await decoded(request, ollama.decode_generate)
+    if isinstance(question, ollama.Load):
+        return await _loaded(question, request.auth, parts, chat=False)
     return await unless_left(request.receive, _answer(question, request, parts, chat=False))
 
 
@@ -69,6 +67,21 @@ async def embed(request: HttpRequest, parts: NamedDependency[Parts]) -> Response
     return Response(content, media_type="application/json", headers=headers)
 
 
+@post("/api/embeddings", summary="Embed a text (Ollama's older endpoint)", status_code=200)
+async def embeddings(request: HttpRequest, parts: NamedDependency[Parts]) -> Response[bytes]:
+    """Ollama's older way to embed: one text, the same question as in `/api/embed`."""
+    question = await decoded(request, ollama.decode_embeddings)
+    if isinstance(question, ollama.Load):
+        await parts.router.backend(question.model, request.auth.models).identity()
+        return Response(ollama.embedding(b""), media_type="application/json")
+    head = reply.head("embd-", question.model)
+    work = parts.pipeline.embed([question], request.auth, steering.read(request.headers), head.id)
+    vectors = await unless_left(request.receive, work)
+    headers = describing_vectors(vectors)
+    parts.telemetry.replied(request.auth.tenant, "embedding", question.model, headers["x-askonce-cache"], "")
+    return Response(ollama.embedding(vectors.values[0]), media_type="application/json", headers=headers)
+
+
 @get("/api/tags", summary="List models (Ollama)")
 async def tags(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model by the name clients use."""
@@ -84,7 +97,7 @@ async def ps(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, A
 @post("/api/show", summary="Describe a model (Ollama)", status_code=200)
 async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
-    name = body.typed(body.decode(await request.body()), ModelBody).model
+    name = await decoded(request, ollama.decode_show)
     parts.router.backend(name, request.auth.models)
     tag = await _tag(parts.router, name)
     return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
@@ -94,6 +107,12 @@ async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str,
 async def version() -> dict[str, str]:
     """The version of Ollama whose API this is."""
     return {"version": API_VERSION}
+
+
+async def _loaded(asked: ollama.Load, caller: Caller, parts: Parts, *, chat: bool) -> Any:
+    """What Ollama answers to a request that says nothing; loading is the backend's own business."""
+    await parts.router.backend(asked.model, caller.models).identity()
+    return Response(ollama.loaded(asked, chat=chat), media_type="application/json", status_code=200)
 
 
 async def _answer(question: Question, request: HttpRequest, parts: Parts, *, chat: bool) -> Any:

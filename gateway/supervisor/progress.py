@@ -42,13 +42,13 @@ class Progress:
 
     def summary(self, plan: ServePlan, services: Services, *, port: int, folder: Path) -> None:
         """Where everything is, once it is ready."""
-        url = local_url(plan.host, port)
+        url = local_url(plan.config.host, port)
         lines = {
             "API": f"{url}/v1",
-            "Model": services.model_name or "as configured",
+            "Models": ", ".join(backend.served_name for backend in services.wired(plan.config).backends) or "none",
             # Configured addresses may hold passwords; the embedded ones have none.
-            "Postgres": "as configured" if plan.database_url else services.database_url,
-            "Redis": "as configured" if plan.redis_url else services.redis_url,
+            "Postgres": "as configured" if plan.config.database_url else services.database_url,
+            "Redis": "as configured" if plan.config.redis_url else services.redis_url,
             "Data": f"{folder} (logs in {folder / 'logs'})",
         }
         self._print((f"askonce is ready after {self.elapsed_s:.2f} s: {url}", "bold green"))

@@ -1,25 +1,28 @@
-"""A plan and a data folder come in; Postgres, Redis and llama.cpp run, and where they are goes out."""
+"""Settings and a data folder come in; Postgres, Redis and llama.cpp run, and where they are goes out."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from importlib import metadata
 
 from gateway.backends.llamacpp_child import LlamaOptions, llamacpp
-from gateway.models.source import ModelFile, resolve
-from gateway.supervisor.plan import Prepare, ServePlan, Services
+from gateway.config import BackendConfig, Config, ConfigError
+from gateway.models.source import resolve
+from gateway.supervisor.plan import Prepare, Services
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.workers import first_error
+from storage import redis as redis_tier
 from storage.embedded.folder import DataFolder
 from storage.embedded.postgres import postgres
 from storage.embedded.redis import redis
 
 
 class Servers:
-    """What a plan needs besides workers; servers that it names by address are left alone."""
+    """What `config` needs besides workers; servers that it names by address are left alone."""
 
-    def __init__(self, plan: ServePlan, folder: DataFolder, prepare: Prepare, progress: Progress) -> None:
-        self._plan = plan
+    def __init__(self, config: Config, folder: DataFolder, prepare: Prepare, progress: Progress) -> None:
+        self._config = config
         self._folder = folder
         self._prepare = prepare
         self._progress = progress
@@ -39,51 +42,58 @@ class Servers:
                 database = group.create_task(self._database(stacks[0]))
                 cache = group.create_task(self._cache(stacks[1]))
                 served = group.create_task(self._model(stacks[2]))
-        model, llamacpp_socket = served.result() or (None, None)
-        return Services(
-            host=self._plan.host,
-            database_url=database.result(),
-            redis_url=cache.result(),
-            llamacpp_socket=llamacpp_socket,
-            model_name=model.name if model else None,
-            model_digest=model.digest if model else None,
-        )
+        return Services(database_url=database.result(), redis_url=cache.result(), llamacpp=served.result())
 
     async def _database(self, stack: AsyncExitStack) -> str:
-        if (url := self._plan.database_url) is None:
-            server = await stack.enter_async_context(postgres(self._folder, notify=self._progress.notice))
+        url = self._config.database_url
+        if not url:
+            connections = self._config.workers * self._config.database_connections
+            running = postgres(self._folder, connections=connections, notify=self._progress.notice)
+            server = await stack.enter_async_context(running)
             url = server.dsn
             self._progress.step("postgres", f"ready on {server.socket_dir}")
-        await self._prepare(url)
-        self._progress.step("schema", "ready")
+        prepared = await self._prepare(url)
+        self._progress.step("schema", "ready" if prepared else "not prepared: it will be once Postgres is back")
         return url
 
     async def _cache(self, stack: AsyncExitStack) -> str:
-        if self._plan.redis_url is not None:
-            return self._plan.redis_url
-        server = redis(self._folder, max_bytes=self._plan.redis_max_bytes, notify=self._progress.notice)
+        if url := self._config.redis_url:
+            # Nothing is connected: an address that the workers could not use is named here, once.
+            await redis_tier.connect(url, self._config.redis_ttl_s).aclose()
+            return url
+        server = redis(self._folder, max_bytes=self._config.redis_max_bytes, notify=self._progress.notice)
         url = await stack.enter_async_context(server)
         self._progress.step("redis", f"ready on {url}")
         return url
 
-    async def _model(self, stack: AsyncExitStack) -> tuple[ModelFile, str] | None:
-        plan = self._plan
-        if plan.model is None:
+    async def _model(self, stack: AsyncExitStack) -> BackendConfig | None:
+        config = self._config
+        if (wanted := config.embedded_model()) is None:
             return None
         model = await resolve(
-            plan.model,
+            wanted,
             models_dir=self._folder.models,
-            hub_endpoint=plan.hub_endpoint,
-            hub_token=plan.hub_token,
+            hub_endpoint=config.hf_endpoint or None,
+            hub_token=config.hf_token or None,
             progress=self._progress.downloading,
         )
         if model.notice:
             self._progress.notice(model.notice)
         self._progress.step("model", f"{model.name} ({model.path})")
-        options = LlamaOptions(
-            slots=plan.llamacpp_slots, context_tokens=plan.llamacpp_context_tokens, threads=plan.llamacpp_threads
-        )
+        if model.name in {backend.served_name for backend in config.backends}:
+            message = (
+                f"One of `backends` is served as '{model.name}', the name of the embedded model: give it another"
+                " `alias`, or set `model` to 'none'."
+            )
+            raise ConfigError(message)
+        options = LlamaOptions(slots=config.slots, context_tokens=config.context_tokens, threads=config.threads)
         server = llamacpp(self._folder, model.path, model.name, options=options, notify=self._progress.notice)
         llamacpp_socket = await stack.enter_async_context(server)
         self._progress.step("llama.cpp", f"ready on {llamacpp_socket}")
-        return model, str(llamacpp_socket)
+        return BackendConfig(
+            kind="llamacpp",
+            model=model.name,
+            url=f"unix:{llamacpp_socket}",
+            engine_version=metadata.version("xllamacpp"),
+            model_version=model.digest,
+        )

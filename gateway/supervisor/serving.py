@@ -8,8 +8,8 @@ import signal
 import socket
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 
-import msgspec
-
+from gateway.backends import scripted
+from gateway.config import Config, encoded
 from gateway.supervisor.plan import Prepare, ServePlan
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.workers import WorkerCommand, Workers, end_leftovers, running_workers
@@ -58,29 +58,32 @@ class _Serving:
 
     async def run(self) -> None:
         """Start, serve, and stop in the reverse order."""
-        plan = self._plan
+        config = self._plan.config
+        _check_scripts(config)
         async with AsyncExitStack() as stack:
-            folder = stack.enter_context(claimed(plan.data_dir))
+            folder = stack.enter_context(claimed(config.folder()))
             self._progress.step("folder", str(folder.root))
             await end_leftovers(folder.run)
-            listener = stack.enter_context(closing(_listen(plan.host, plan.port)))
+            listener = stack.enter_context(closing(_listen(config.host, config.port)))
             port: int = listener.getsockname()[1]
-            self._progress.step("port", f"{plan.host}:{port}")
+            self._progress.step("port", f"{config.host}:{port}")
             # Entered before the workers, to be left after them.
             servers = await stack.enter_async_context(AsyncExitStack())
             workers = await stack.enter_async_context(self._workers(folder, listener))
             # Imported now, while the workers do their own importing.
             from gateway.supervisor.servers import Servers  # noqa: PLC0415
 
-            services = await Servers(plan, folder, self._prepare, self._progress).start(servers)
+            services = await Servers(config, folder, self._prepare, self._progress).start(servers)
 
             def ready() -> None:
-                self._progress.step("workers", f"{plan.workers} ready")
-                self._progress.summary(plan, services, port=port, folder=folder.root)
+                self._progress.step("workers", f"{config.workers} ready")
+                self._progress.summary(self._plan, services, port=port, folder=folder.root)
 
             try:
-                await workers.serve(msgspec.json.encode(services) + b"\n", ready)
+                await workers.serve(encoded(services.wired(config)) + b"\n", ready)
             finally:
+                # Or new connections would wait in its queue for workers that accept no more.
+                listener.close()
                 self._progress.step("stopping", "open requests may finish; Ctrl-C again ends them")
 
     def _workers(self, folder: DataFolder, listener: socket.socket) -> AbstractAsyncContextManager[Workers]:
@@ -88,9 +91,16 @@ class _Serving:
             argv=self._plan.worker_argv,
             listener_fd=listener.fileno(),
             run_dir=folder.run,
-            drain_s=self._plan.drain_s,
+            drain_s=self._plan.config.drain_s,
         )
-        return running_workers(command, self._plan.workers, notify=self._progress.notice, forced=self._forced)
+        return running_workers(command, self._plan.config.workers, notify=self._progress.notice, forced=self._forced)
+
+
+def _check_scripts(config: Config) -> None:
+    """Raise `ConfigError` for a script that the workers could not use."""
+    for backend in config.backends:
+        if backend.kind == "scripted":
+            scripted.read(backend.script)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,6 +15,20 @@ _TOLD_CHARACTERS = 80
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{\]}]', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_LENGTH = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)")
+_LIMIT = re.compile(r"Expected `(?:int|float)` (<=|>=|<|>) (\S+)")
+_WRONG = re.compile(r"Expected `([^`]+)`, got `([^`]+)`")
+_VALUE = re.compile(r"Invalid enum value ('?[^'`]*'?)")
+_SIGNS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
 
 T = TypeVar("T")
 
@@ -127,4 +141,25 @@ def _misfit(reason: str) -> InvalidRequest:
         param = f"{path.removeprefix('$').removeprefix('.')}.{missing[1]}".removeprefix(".")
         return InvalidRequest(f"'{param}' is missing.", param=param, code="missing_field")
     param = path.removeprefix("$").removeprefix(".") or None
-    return InvalidRequest(f"'{param or 'body'}': {what[:1].lower()}{what[1:]}.", param=param, code="invalid_value")
+    must = _must(what)
+    if param == "messages":
+        must = must.replace("item", "message")
+    return InvalidRequest(f"'{param or 'body'}' {must}.", param=param, code="invalid_value")
+
+
+def _must(what: str) -> str:
+    """What a field must be, in a client's words: "must be a number, not a string"."""
+    if length := _LENGTH.match(what):
+        kind, sign, count = length.groups()
+        if kind == "str":
+            return "must not be empty" if count == "1" else f"must have {_SIGNS[sign]} {count} characters"
+        return f"must have {_SIGNS[sign]} {'one item' if count == '1' else f'{count} items'}"
+    if limit := _LIMIT.match(what):
+        return f"must be {_SIGNS[limit[1]]} {limit[2]}"
+    if wrong := _WRONG.match(what):
+        wanted = [_KINDS.get(kind, kind) for kind in wrong[1].split(" | ") if kind != "null"]
+        got = "a fraction" if wrong[2] == "float" else _KINDS.get(wrong[2], wrong[2])
+        return f"must be {' or '.join(wanted)}, not {got}"
+    if value := _VALUE.match(what):
+        return f"has the unknown value {value[1]}"
+    return "is out of range" if "out of range" in what else "has a value that does not fit"

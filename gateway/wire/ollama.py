@@ -1,4 +1,4 @@
-"""Ollama's `/api/chat`, `/api/generate` and `/api/embed`: bytes -> Request, and Chunks -> NDJSON lines or one reply.
+"""Ollama's questions and embeddings: bytes -> Request, and Chunks -> NDJSON lines or one reply.
 
 A question asked here and the same one asked in OpenAI's dialect are one question: both become the same `Request`.
 """
@@ -21,6 +21,7 @@ SAID_EXTRA = {"top_k": 40}
 """Ollama's documented defaults, where they differ from OpenAI's."""
 
 _RENAMED = {"num_predict": "max_tokens"}
+_MESSAGE = frozenset({"role", "content", "images", "tool_calls", "tool_name", "thinking"})
 _KNOWN = frozenset({"temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "max_tokens"})
 _Name = Annotated[str, Meta(min_length=1)]
 
@@ -37,13 +38,26 @@ class Options(msgspec.Struct, kw_only=True):
     num_predict: Annotated[int, Meta(ge=-2)] | None = None
 
 
+class Function(msgspec.Struct):
+    """What is called."""
+
+    name: str | None = None
+    arguments: dict[str, Any] | None = None
+
+
+class Call(msgspec.Struct):
+    """A call of a tool."""
+
+    function: Function
+
+
 class Message(msgspec.Struct):
-    """One turn."""
+    """One turn. Fields not named here travel and count all the same."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     images: list[str] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[Call] | None = None
     tool_name: str | None = None
     thinking: str | None = None
 
@@ -63,18 +77,20 @@ class Common(msgspec.Struct, kw_only=True):
 class ChatBody(Common, kw_only=True):
     """The fields of `/api/chat` this gateway knows."""
 
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
 
 
 class GenerateBody(Common, kw_only=True):
     """The fields of `/api/generate` this gateway knows."""
 
-    prompt: Annotated[str, Meta(min_length=1)]
+    prompt: str | None = None
     suffix: str | None = None
     system: str | None = None
     images: list[str] | None = None
     raw: bool | None = None
+    template: str | None = None
+    context: list[int] | None = None
 
 
 class EmbedBody(msgspec.Struct, kw_only=True):
@@ -86,29 +102,55 @@ class EmbedBody(msgspec.Struct, kw_only=True):
     keep_alive: str | float | None = None
 
 
-def decode_chat(data: bytes) -> Request:
-    """The conversation in `data`. Raises `InvalidRequest`."""
+class LegacyEmbedBody(msgspec.Struct, kw_only=True):
+    """The fields of `/api/embeddings` this gateway knows."""
+
+    model: _Name
+    prompt: str | None = None
+    keep_alive: str | float | None = None
+
+
+class ModelBody(msgspec.Struct):
+    """A body that names a model."""
+
+    model: _Name
+
+
+class Load(msgspec.Struct, frozen=True):
+    """A request that says nothing: Ollama's way of loading a model, or of unloading it."""
+
+    model: str
+    unload: bool
+
+
+def decode_chat(data: bytes) -> Request | Load:
+    """The conversation in `data`, or no more than a model to load. Raises `InvalidRequest`."""
     raw = body.decode(data)
     fields = body.typed(raw, ChatBody)
+    if not fields.messages:
+        return _load(fields.model, fields.keep_alive)
     prompt: dict[str, Any] = {"messages": [_message(message) for message in raw["messages"]]}
     if fields.tools:
         prompt["tools"] = raw["tools"]
-    return _request("chat", raw, fields, prompt)
+    return _request("chat", raw, fields, prompt, len(data))
 
 
-def decode_generate(data: bytes) -> Request:
-    """The prompt in `data`: a conversation of one turn, or with `raw` a text to continue. Raises `InvalidRequest`."""
+def decode_generate(data: bytes) -> Request | Load:
+    """The prompt in `data`: a conversation of one turn, or with `raw` a text to continue; or a model to load.
+
+    Raises `InvalidRequest`.
+    """
     raw = body.decode(data)
     fields = body.typed(raw, GenerateBody)
-    if fields.suffix and (fields.system or fields.images):
-        message = "'suffix' completes a bare text; leave out 'system' and 'images'."
-        raise InvalidRequest(message, param="suffix", code="invalid_value")
+    _possible(fields)
+    if not fields.prompt:
+        return _load(fields.model, fields.keep_alive)
     if fields.raw or fields.suffix:
         prompt: dict[str, Any] = {"prompt": fields.prompt} | ({"suffix": fields.suffix} if fields.suffix else {})
-        return _request("completion", raw, fields, prompt)
+        return _request("completion", raw, fields, prompt, len(data))
     system = [{"role": "system", "content": fields.system}] if fields.system else []
     user = _message({"role": "user", "content": fields.prompt, "images": fields.images})
-    return _request("chat", raw, fields, {"messages": [*system, user]})
+    return _request("chat", raw, fields, {"messages": [*system, user]}, len(data))
 
 
 def decode_embed(data: bytes) -> tuple[Request, ...]:
@@ -126,6 +168,30 @@ def decode_embed(data: bytes) -> tuple[Request, ...]:
         "size_bytes": len(data),
     }
     return tuple(Request(prompt={"input": text}, **shared) for text in inputs)
+
+
+def decode_embeddings(data: bytes) -> Request | Load:
+    """The one text in `data`, the same question as in `/api/embed`; or a model to load. Raises `InvalidRequest`."""
+    raw = body.decode(data)
+    fields = body.typed(raw, LegacyEmbedBody)
+    if not fields.prompt:
+        return _load(fields.model, fields.keep_alive)
+    extra = body.unknown(raw, LegacyEmbedBody)
+    return Request("embedding", fields.model, {"input": fields.prompt}, {}, extra, size_bytes=len(data))
+
+
+def decode_show(data: bytes) -> str:
+    """The model named in `data`. Raises `InvalidRequest`."""
+    return body.typed(body.decode(data), ModelBody).model
+
+
+def loaded(asked: Load, *, chat: bool) -> bytes:
+    """The reply to a request that says nothing."""
+    reason = "unload" if asked.unload else "load"
+    said = _said("", "", [], chat=chat)
+    return msgspec.json.encode(
+        {"model": asked.model, "created_at": _now(), **said, "done": True, "done_reason": reason}
+    )
 
 
 def line(head: reply.Head, chunk: Chunk, *, chat: bool) -> bytes:
@@ -156,8 +222,36 @@ def embeddings(model: str, vectors: Sequence[bytes], usage: Usage, total_ns: int
     return msgspec.json.encode({"model": model, "embeddings": [unpacked(v) for v in vectors], **counts})
 
 
+def embedding(vector: bytes) -> bytes:
+    """The reply to `/api/embeddings`; no text has no numbers."""
+    return msgspec.json.encode({"embedding": unpacked(vector)})
+
+
+def _load(model: str, keep_alive: str | float | None) -> Load:
+    return Load(model, unload=keep_alive in (0, "0", "0s"))
+
+
+def _possible(fields: GenerateBody) -> None:
+    """Refuse fields that exclude each other, as Ollama does, and those that this gateway cannot apply."""
+    if fields.raw and (fields.system or fields.template or fields.context):
+        message = "Raw mode does not support 'template', 'system' or 'context'."
+        raise InvalidRequest(message, param="raw", code="invalid_value")
+    if fields.suffix and (fields.system or fields.images):
+        message = "'suffix' completes a bare text; leave out 'system' and 'images'."
+        raise InvalidRequest(message, param="suffix", code="invalid_value")
+    for name in ("template", "context"):
+        if getattr(fields, name):
+            message = (
+                f"'{name}' cannot be applied here; send the conversation to /api/chat, or a rendered text with 'raw'."
+            )
+            raise InvalidRequest(message, param=name, code="unsupported_parameter")
+    if fields.raw and fields.images:
+        message = "'images' cannot be sent with 'raw'; leave one of them out."
+        raise InvalidRequest(message, param="images", code="unsupported_parameter")
+
+
 def _request(
-    kind: Literal["chat", "completion"], raw: dict[str, Any], fields: Common, prompt: dict[str, Any]
+    kind: Literal["chat", "completion"], raw: dict[str, Any], fields: Common, prompt: dict[str, Any], size_bytes: int
 ) -> Request:
     given: dict[str, Any] = {name: value for name, value in (raw.get("options") or {}).items() if value is not None}
     if wrong := given.keys() & set(_RENAMED.values()):
@@ -183,6 +277,7 @@ def _request(
         extra=SAID_EXTRA | unknown | body.unknown(raw, type(fields)),
         stream=fields.stream is not False,
         include_usage=True,
+        size_bytes=size_bytes,
     )
 
 
@@ -193,15 +288,19 @@ def _response_format(wanted: str | dict[str, Any] | None) -> dict[str, Any] | No
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    """A message in OpenAI's shape: images as parts, tool arguments as text."""
-    sent: dict[str, Any] = {"role": message["role"], "content": message.get("content", "")}
+    """A message in OpenAI's shape: images as parts, tool arguments as text. Unknown fields stay."""
+    unknown = {name: value for name, value in message.items() if name not in _MESSAGE}
+    sent: dict[str, Any] = unknown | {"role": message["role"], "content": message.get("content", "")}
     if images := message.get("images"):
         parts = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
         sent["content"] = [{"type": "text", "text": sent["content"]}, *parts]
     if calls := message.get("tool_calls"):
         sent["tool_calls"] = [_tool_call(place, call) for place, call in enumerate(calls)]
     if name := message.get("tool_name"):
-        sent["tool_call_id"] = name
+        # Ollama knows calls by name, and newer clients of it by id as well.
+        sent |= {"name": name} if message.get("tool_call_id") else {"tool_call_id": name}
+    if thought := message.get("thinking"):
+        sent["reasoning_content"] = thought
     return sent
 
 
@@ -222,12 +321,17 @@ def _tool_call(place: int, call: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": f"call_{place}",
         "type": "function",
-        "function": {"name": function.get("name"), "arguments": arguments},
+        **call,
+        "function": {**function, "arguments": arguments},
     }
 
 
 def _frame(head: reply.Head) -> dict[str, Any]:
-    return {"model": head.model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
+    return {"model": head.model, "created_at": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _said(content: str, reasoning: str, chunks: Iterable[Chunk], *, chat: bool) -> dict[str, Any]:

@@ -66,7 +66,10 @@ def logprobs(steps: Iterable[Chunk]) -> dict[str, Any] | None:
     for step in steps:
         for name, values in (step.logprobs or {}).items():
             old = joined.get(name)
-            joined[name] = [*(old or []), *values] if values is not None else old
+            if isinstance(values, list):
+                joined[name] = [*(old if isinstance(old, list) else ()), *values]
+            else:  # a field nobody knows: the last one counts
+                joined[name] = old if values is None else values
     return joined or None
 
 

@@ -29,8 +29,10 @@ SAME_AS_LEFT_OUT: dict[str, Any] = {
     "stop": [],
     "logit_bias": {},
     "response_format": {"type": "text"},
+    "tools": [],
+    "parallel_tool_calls": True,
 }
-"""Values that ask for nothing."""
+"""Values that ask for nothing, or for what OpenAI documents as the default."""
 
 
 class StreamOptions(msgspec.Struct):

@@ -37,11 +37,13 @@ _INITDB = (
     "--no-instructions",
     "--sync-method=syncfs",
 )
+_LEAST_CONNECTIONS = 100
+_ROOM = 20
+"""Connections for psql, migrations and whatever else looks in; Postgres itself holds back three."""
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "shared_buffers": "32MB",
-    "max_connections": "100",
     "max_wal_size": "512MB",
     # SysV segments are neither files outside the data folder nor bound by the 64 MB that containers give /dev/shm.
     "dynamic_shared_memory_type": "sysv",
@@ -50,6 +52,8 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "cluster_name": "askonce",
+    # Without DETAIL, which quotes rows: prompts and answers do not belong in a log.
+    "log_error_verbosity": "terse",
 }
 
 
@@ -70,8 +74,12 @@ class _Places(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def postgres(folder: DataFolder, *, notify: Notify | None = None) -> AsyncGenerator[EmbeddedPostgres]:
+async def postgres(
+    folder: DataFolder, *, connections: int = 0, notify: Notify | None = None
+) -> AsyncGenerator[EmbeddedPostgres]:
     """Run Postgres for the length of the block; the cluster and the database are made when they are not there.
+
+    `connections`: how many its users may open all together; there is room for others beside them.
 
     Raises:
         EmbeddedError: it cannot run here, did not start, or the folder's cluster is of another major version or user.
@@ -92,7 +100,10 @@ async def postgres(folder: DataFolder, *, notify: Notify | None = None) -> Async
     except OSError as refused:
         raise EmbeddedError(f"The database folder cannot be used: {refused}. {_ADVICE}") from refused
     command = _command(
-        folder, "Postgres", (str(places.binaries / "postgres"), "-D", str(places.data), *_settings(places)), identity
+        folder,
+        "Postgres",
+        (str(places.binaries / "postgres"), "-D", str(places.data), *_settings(places, connections)),
+        identity,
     )
     await leftover.ended(command.record_path, signal.SIGINT, grace_s=command.grace_s)
     _forget_stale_locks(places)
@@ -165,9 +176,14 @@ def _write_access_rules(places: _Places) -> None:
         path.chmod(0o644)  # The server's user reads them; the folder around them is private.
 
 
-def _settings(places: _Places) -> list[str]:
+def _settings(places: _Places, connections: int) -> list[str]:
     socket_dir = str(places.socket_dir).replace('"', '""')
-    own = {"hba_file": str(places.hba), "ident_file": str(places.ident), "unix_socket_directories": f'"{socket_dir}"'}
+    own = {
+        "hba_file": str(places.hba),
+        "ident_file": str(places.ident),
+        "unix_socket_directories": f'"{socket_dir}"',
+        "max_connections": str(max(_LEAST_CONNECTIONS, connections + _ROOM)),
+    }
     return [word for name, value in (_SETTINGS | own).items() for word in ("-c", f"{name}={value}")]
 
 

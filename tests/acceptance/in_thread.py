@@ -42,6 +42,8 @@ class Watched(Scripted):
         super().__init__(*arguments)
         self.ends: list[str] = []
         self.ended = threading.Event()
+        self.hold_after: int | None = None
+        """After so many steps it says nothing more, until it is cancelled."""
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Answer, and write down whether the answer was heard to its end."""
@@ -49,8 +51,12 @@ class Watched(Scripted):
         self.ended.clear()
         try:
             async with aclosing(super().complete(request)) as steps:
+                count = 0
                 async for step in steps:
                     yield step
+                    count += 1
+                    if count == self.hold_after:
+                        await asyncio.Event().wait()
             end = "complete"
         except Exception:
             end = "failed"

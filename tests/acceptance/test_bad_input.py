@@ -87,25 +87,32 @@ BAD: dict[str, tuple[str, bytes, int, str, str | None, str]] = {
     "only messages": (CHAT, json.dumps({"messages": HI}).encode(), 400, "missing_field", "model", "missing"),
     "unknown model": (CHAT, chat(model="gpt-9"), 404, "model_not_found", "model", f"these do: {MODEL}"),
     "unknown odd model": (CHAT, chat(model="\x00'\"<é>"), 404, "model_not_found", "model", MODEL),
-    "model null": (CHAT, chat(model=None), 400, "invalid_value", "model", "null"),
-    "model number": (CHAT, chat(model=5), 400, "invalid_value", "model", "int"),
-    "model list": (CHAT, chat(model=[MODEL]), 400, "invalid_value", "model", "array"),
-    "model empty": (CHAT, chat(model=""), 400, "invalid_value", "model", "length"),
-    "no messages": (CHAT, chat(messages=[]), 400, "invalid_value", "messages", "length"),
-    "messages text": (CHAT, chat(messages="Hi"), 400, "invalid_value", "messages", "str"),
-    "messages null": (CHAT, chat(messages=None), 400, "invalid_value", "messages", "null"),
-    "message text": (CHAT, said("Hi"), 400, "invalid_value", "messages[0]", "str"),
+    "model null": (CHAT, chat(model=None), 400, "invalid_value", "model", "not null"),
+    "model number": (CHAT, chat(model=5), 400, "invalid_value", "model", "not a whole number"),
+    "model list": (CHAT, chat(model=[MODEL]), 400, "invalid_value", "model", "not a list"),
+    "model empty": (CHAT, chat(model=""), 400, "invalid_value", "model", "must not be empty"),
+    "no messages": (CHAT, chat(messages=[]), 400, "invalid_value", "messages", "must have at least one message"),
+    "messages text": (CHAT, chat(messages="Hi"), 400, "invalid_value", "messages", "not a string"),
+    "messages null": (CHAT, chat(messages=None), 400, "invalid_value", "messages", "not null"),
+    "message text": (CHAT, said("Hi"), 400, "invalid_value", "messages[0]", "not a string"),
     "no role": (CHAT, said({"content": "Hi"}), 400, "missing_field", "messages[0].role", "missing"),
     "bad role": (CHAT, said(*HI, {"role": "bot"}), 400, "invalid_value", "messages[1].role", "bot"),
-    "role number": (CHAT, said({"role": 5}), 400, "invalid_value", "messages[0].role", "int"),
-    "content number": (CHAT, said({"role": "user", "content": 5}), 400, "invalid_value", "messages[0].content", "int"),
+    "role number": (CHAT, said({"role": 5}), 400, "invalid_value", "messages[0].role", "not a whole number"),
+    "content number": (
+        CHAT,
+        said({"role": "user", "content": 5}),
+        400,
+        "invalid_value",
+        "messages[0].content",
+        "not a whole number",
+    ),
     "content object": (
         CHAT,
         said({"role": "user", "content": {}}),
         400,
         "invalid_value",
         "messages[0].content",
-        "object",
+        "not an object",
     ),
     "part without type": (
         CHAT,
@@ -121,7 +128,7 @@ BAD: dict[str, tuple[str, bytes, int, str, str | None, str]] = {
         400,
         "invalid_value",
         "messages[0].tool_calls",
-        "object",
+        "not an object",
     ),
     "tool_call_id": (
         CHAT,
@@ -129,48 +136,55 @@ BAD: dict[str, tuple[str, bytes, int, str, str | None, str]] = {
         400,
         "invalid_value",
         "messages[0].tool_call_id",
-        "int",
+        "not a whole number",
     ),
-    "n 0": (CHAT, chat(n=0), 400, "invalid_value", "n", ">= 1"),
-    "n -1": (CHAT, chat(n=-1), 400, "invalid_value", "n", ">= 1"),
-    "n 1e6": (CHAT, chat(n=1_000_000), 400, "invalid_value", "n", "<= 128"),
-    "n true": (CHAT, chat(n=True), 400, "invalid_value", "n", "bool"),
-    "n text": (CHAT, chat(n="2"), 400, "invalid_value", "n", "str"),
-    "temperature hot": (CHAT, chat(temperature="hot"), 400, "invalid_value", "temperature", "str"),
-    "temperature 3": (CHAT, chat(temperature=3), 400, "invalid_value", "temperature", "<= 2"),
+    "n 0": (CHAT, chat(n=0), 400, "invalid_value", "n", "at least 1"),
+    "n -1": (CHAT, chat(n=-1), 400, "invalid_value", "n", "at least 1"),
+    "n 1e6": (CHAT, chat(n=1_000_000), 400, "invalid_value", "n", "at most 128"),
+    "n true": (CHAT, chat(n=True), 400, "invalid_value", "n", "not true or false"),
+    "n text": (CHAT, chat(n="2"), 400, "invalid_value", "n", "not a string"),
+    "temperature hot": (CHAT, chat(temperature="hot"), 400, "invalid_value", "temperature", "not a string"),
+    "temperature 3": (CHAT, chat(temperature=3), 400, "invalid_value", "temperature", "at most 2"),
     "temperature 10^400": (CHAT, chat(temperature=10**400), 400, "invalid_value", "temperature", "range"),
-    "top_p 0": (CHAT, chat(top_p=0), 400, "invalid_value", "top_p", "> 0"),
-    "stop with 17": (CHAT, chat(stop=list("abcdefghijklmnopq")), 400, "invalid_value", "stop", "<= 16"),
-    "stop 17": (CHAT, chat(stop=17), 400, "invalid_value", "stop", "int"),
-    "max_tokens 0": (CHAT, chat(max_tokens=0), 400, "invalid_value", "max_tokens", ">= 1"),
-    "max_tokens 2^63": (CHAT, chat(max_tokens=2**63), 400, "invalid_value", "max_tokens", "<= 2147483647"),
+    "top_p 0": (CHAT, chat(top_p=0), 400, "invalid_value", "top_p", "more than 0"),
+    "stop with 17": (CHAT, chat(stop=list("abcdefghijklmnopq")), 400, "invalid_value", "stop", "at most 16"),
+    "stop 17": (CHAT, chat(stop=17), 400, "invalid_value", "stop", "not a whole number"),
+    "max_tokens 0": (CHAT, chat(max_tokens=0), 400, "invalid_value", "max_tokens", "at least 1"),
+    "max_tokens 2^63": (CHAT, chat(max_tokens=2**63), 400, "invalid_value", "max_tokens", "at most 2147483647"),
     "max_completion_tokens text": (
         CHAT,
         chat(max_completion_tokens="many"),
         400,
         "invalid_value",
         "max_completion_tokens",
-        "str",
+        "not a string",
     ),
-    "seed 2^63": (CHAT, chat(seed=2**63), 400, "invalid_value", "seed", "<= 9223372036854775807"),
-    "seed 1.5": (CHAT, chat(seed=1.5), 400, "invalid_value", "seed", "float"),
-    "logit_bias list": (CHAT, chat(logit_bias=[1]), 400, "invalid_value", "logit_bias", "array"),
-    "logit_bias 101": (CHAT, chat(logit_bias={"5": 101}), 400, "invalid_value", "logit_bias[...]", "<= 100"),
-    "logprobs 5": (CHAT, chat(logprobs=5), 400, "invalid_value", "logprobs", "int"),
-    "top_logprobs 21": (CHAT, chat(logprobs=True, top_logprobs=21), 400, "invalid_value", "top_logprobs", "<= 20"),
-    "stream text": (CHAT, chat(stream="true"), 400, "invalid_value", "stream", "str"),
-    "tools object": (CHAT, chat(tools={}), 400, "invalid_value", "tools", "object"),
-    "response_format text": (CHAT, chat(response_format="json"), 400, "invalid_value", "response_format", "str"),
+    "seed 2^63": (CHAT, chat(seed=2**63), 400, "invalid_value", "seed", "at most 9223372036854775807"),
+    "seed 1.5": (CHAT, chat(seed=1.5), 400, "invalid_value", "seed", "not a fraction"),
+    "logit_bias list": (CHAT, chat(logit_bias=[1]), 400, "invalid_value", "logit_bias", "not a list"),
+    "logit_bias 101": (CHAT, chat(logit_bias={"5": 101}), 400, "invalid_value", "logit_bias[...]", "at most 100"),
+    "logprobs 5": (CHAT, chat(logprobs=5), 400, "invalid_value", "logprobs", "not a whole number"),
+    "top_logprobs 21": (CHAT, chat(logprobs=True, top_logprobs=21), 400, "invalid_value", "top_logprobs", "at most 20"),
+    "stream text": (CHAT, chat(stream="true"), 400, "invalid_value", "stream", "not a string"),
+    "tools object": (CHAT, chat(tools={}), 400, "invalid_value", "tools", "not an object"),
+    "response_format text": (
+        CHAT,
+        chat(response_format="json"),
+        400,
+        "invalid_value",
+        "response_format",
+        "not a string",
+    ),
     "no prompt": (COMPLETIONS, json.dumps({"model": MODEL}).encode(), 400, "missing_field", "prompt", "missing"),
     "prompt of nothing": (COMPLETIONS, chat(prompt=[]), 400, "invalid_value", "prompt", "at least one"),
     "prompt mixed": (COMPLETIONS, chat(prompt=["a", 1]), 400, "invalid_value", "prompt", "all strings"),
-    "prompt of an empty list": (COMPLETIONS, chat(prompt=[[]]), 400, "invalid_value", "prompt[0]", "length"),
-    "prompt -1": (COMPLETIONS, chat(prompt=[-1]), 400, "invalid_value", "prompt[0]", ">= 0"),
+    "prompt of an empty list": (COMPLETIONS, chat(prompt=[[]]), 400, "invalid_value", "prompt[0]", "at least one item"),
+    "prompt -1": (COMPLETIONS, chat(prompt=[-1]), 400, "invalid_value", "prompt[0]", "at least 0"),
     "prompt 2^53": (COMPLETIONS, chat(prompt=[2**53]), 400, "invalid_value", "prompt[0]", "2147483647"),
     "unknown model of a completion": (COMPLETIONS, chat(prompt="a", model="x"), 404, "model_not_found", "model", MODEL),
     "no input": (EMBEDDINGS, json.dumps({"model": MODEL}).encode(), 400, "missing_field", "input", "missing"),
     "empty input": (EMBEDDINGS, chat(input=""), 400, "invalid_value", "input", "empty string"),
-    "no inputs": (EMBEDDINGS, chat(input=[]), 400, "invalid_value", "input", "length"),
+    "no inputs": (EMBEDDINGS, chat(input=[]), 400, "invalid_value", "input", "at least one item"),
     "too many inputs": (EMBEDDINGS, chat(input=["a"] * 2049), 400, "invalid_value", "input", "2048"),
     "unknown encoding": (
         EMBEDDINGS,
@@ -218,6 +232,7 @@ def test_a_bad_request_is_refused_in_words_that_help(
     before = parrot.backend.calls
     reply = httpx.post(parrot.url + path, content=body, timeout=20)
     assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-askonce-cache"] == "bypass"
     refusal = msgspec.json.decode(reply.content, type=Reply).error
     assert (reply.status_code, refusal.code, refusal.param) == (status, code, param), refusal.message
     assert words in refusal.message
@@ -254,6 +269,25 @@ def test_a_wrong_address_is_named(parrot: Gateway, method: str, path: str, statu
     refusal = msgspec.json.decode(reply.content, type=Reply).error
     assert (reply.status_code, refusal.code) == (status, code)
     assert words in refusal.message
+    assert reply.headers["x-askonce-cache"] == "bypass"
+
+
+def test_a_page_of_another_site_is_refused_before_a_look(parrot: Gateway) -> None:
+    """The cache is not asked for it either."""
+    reply = httpx.get(parrot.url + "/healthz", headers={"host": "gateway.example"})
+    assert (reply.status_code, reply.headers["x-askonce-cache"]) == (403, "bypass")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("line", "status"), [("break_after = 0", 502), ("refuse_status = 400", 400), ("refuse_status = 429", 429)]
+)
+def test_a_question_whose_backend_failed_was_a_miss(
+    gateway: Callable[..., Gateway], line: str, status: int, *, stream: bool
+) -> None:
+    """Whole or streamed: it was looked for, and not there."""
+    reply = httpx.post(gateway(f"[[line]]\n{line}\n").url + CHAT, content=chat(stream=stream), timeout=20)
+    assert (reply.status_code, reply.headers["x-askonce-cache"]) == (status, "miss")
 
 
 def raw_request(parrot: Gateway, head: str, pieces: Iterator[bytes]) -> tuple[int, bytes]:

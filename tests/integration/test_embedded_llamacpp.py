@@ -9,7 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.backends.llamacpp_child import llamacpp
+from gateway import app
+from gateway.backends.llamacpp_child import LlamaOptions, llamacpp
+from gateway.backends.llamacpp_server import embedded_tokens, read_header
+from gateway.canonical import Request
+from gateway.config import BackendConfig
+from gateway.errors import BackendRefused
 from gateway.models.source import BUNDLED_PATH
 from storage.embedded.folder import DataFolder, claimed
 from storage.errors import EmbeddedError
@@ -38,6 +43,43 @@ async def test_it_chats_and_embeds(folder: DataFolder) -> None:
             assert (await client.get("/metrics")).is_success
             assert (await client.get("/props")).json()["total_slots"] == 4
     assert not (folder.run / "llamacpp.pid").exists()
+
+
+async def test_long_inputs_are_embedded(folder: DataFolder) -> None:
+    """As long as a slot's context, in one batch; what is longer is refused as too long."""
+    options = LlamaOptions(context_tokens=2048)
+    async with llamacpp(folder, BUNDLED_PATH, "m", options=options) as path:
+        backend = app.BUILD["llamacpp"](BackendConfig(kind="llamacpp", model="m", url=f"unix:{path}"))
+        try:
+            whole = Request("embedding", "m", {"input": [50] * 2000}, {}, {})
+            [vector] = await backend.embed([whole])
+            assert vector.tokens == 2000
+            with pytest.raises(BackendRefused) as refused:
+                await backend.embed([Request("embedding", "m", {"input": [50] * 3000}, {}, {})])
+            assert refused.value.code == "context_length_exceeded"
+        finally:
+            await backend.aclose()
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "memory_gib", "tokens"),
+    [
+        (1024, 16, 8192),
+        (262_144, 16, 1024),
+        (262_144, 64, 4096),
+        (262_144, 2, 512),
+        (None, 16, 512),
+        (128_000, 512, 8192),
+    ],
+)
+def test_a_large_vocabulary_shortens_what_is_embedded(vocabulary: int | None, memory_gib: int, tokens: int) -> None:
+    """Its logits would fill the memory; never to less than llama.cpp's own 512."""
+    assert embedded_tokens(8192, vocabulary, memory_gib * 2**30) == tokens
+
+
+def test_the_header_tells_context_and_vocabulary() -> None:
+    """Those of the bundled model."""
+    assert read_header(BUNDLED_PATH) == (8192, 1024)
 
 
 @pytest.mark.parametrize(

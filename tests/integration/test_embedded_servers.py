@@ -64,6 +64,13 @@ async def test_postgres_keeps_its_data(folder: DataFolder) -> None:
         assert await fetch(server.dsn, "SELECT current_user") == "askonce"
 
 
+@pytest.mark.parametrize(("connections", "most"), [(0, "100"), (13 * 8, "124")])
+async def test_postgres_has_room_for_all_its_users(folder: DataFolder, connections: int, most: str) -> None:
+    """And for some others beside them."""
+    async with postgres(folder, connections=connections) as server:
+        assert await fetch(server.dsn, "SHOW max_connections") == most
+
+
 async def test_redis_keeps_its_data(folder: DataFolder) -> None:
     """A second start finds what the first one stored, with the wanted limits and no TCP port."""
     for expected in (None, b"answer"):

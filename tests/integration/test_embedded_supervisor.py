@@ -24,17 +24,17 @@ ROOT = Path(__file__).parents[2]
 SERVE = textwrap.dedent("""
     import asyncio, sys
     from pathlib import Path
+    from gateway.config import Config
     from gateway.supervisor import ServePlan, serve
     from storage.errors import AskonceError
 
     async def prepare(url):
         assert "host=" in url
+        return True
 
     data_dir, worker, port, count = sys.argv[1:]
-    plan = ServePlan(
-        data_dir=Path(data_dir), worker_argv=(sys.executable, "-P", worker), port=int(port), workers=int(count),
-        model=None, drain_s=3,
-    )
+    config = Config(data_dir=Path(data_dir), port=int(port), workers=int(count), model="none", drain_s=3)
+    plan = ServePlan(config=config, worker_argv=(sys.executable, "-P", worker))
     try:
         sys.exit(asyncio.run(serve(plan, prepare=prepare)))
     except AskonceError as error:
@@ -49,7 +49,7 @@ WORKER = textwrap.dedent("""
         if path == b"/crash":
             os._exit(3)
         await asyncio.sleep(float(path[1:] or 0))
-        body = json.dumps({"pid": os.getpid(), **services}).encode()
+        body = json.dumps({"pid": os.getpid(), **settings}).encode()
         writer.write(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
         await writer.drain()
         writer.close()
@@ -72,7 +72,7 @@ WORKER = textwrap.dedent("""
         sys.exit("cannot import")
     line = sys.stdin.readline()
     if line:
-        services = json.loads(line)
+        settings = json.loads(line)
         asyncio.run(main())
 """)
 
@@ -176,7 +176,7 @@ async def test_start_serve_stop(data: Path) -> None:
             answer = (await client.get(served.url)).json()
         assert answer["database_url"].startswith("postgresql://askonce@/askonce?host=")
         assert answer["redis_url"] == f"unix://{data}/run/redis.sock"
-        assert answer["llamacpp_socket"] is None
+        assert (answer["backends"], answer["drain_s"]) == ([], 3)
         assert await served.stop() == 0
         assert processes_of(data) == set()
         assert [path for path in (data / "run").rglob("*") if path.is_socket()] == []

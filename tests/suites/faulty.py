@@ -10,7 +10,11 @@ Script = Callable[["Peer"], Awaitable[None]]
 class Peer:
     """One connection, after its request has been read."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, request: tuple[str, bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head, self.body = request
+        first, *lines = head.strip().split("\r\n")
+        self.path = first.split(" ")[1]
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         self._reader = reader
         self._writer = writer
 
@@ -55,9 +59,9 @@ async def faulty(script: Script) -> AsyncIterator[Faulty]:
         assert task is not None
         connections.add(task)
         try:
-            await _request(reader)
+            request = await _request(reader)
             found.asked += 1
-            await script(Peer(reader, writer))
+            await script(Peer(request, reader, writer))
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
@@ -77,7 +81,9 @@ async def faulty(script: Script) -> AsyncIterator[Faulty]:
         await asyncio.gather(*connections, return_exceptions=True)
 
 
-async def _request(reader: asyncio.StreamReader) -> None:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-    length = next((line.split(":")[1] for line in head.split("\r\n") if line.startswith("content-length:")), "0")
-    await reader.readexactly(int(length))
+async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    length = next(
+        (line.split(":")[1] for line in head.lower().split("\r\n") if line.startswith("content-length:")), "0"
+    )
+    return head, await reader.readexactly(int(length))

@@ -3,15 +3,15 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from gateway import app
 from gateway.caller import Caller
-from gateway.canonical import Identity, Request
+from gateway.canonical import Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
 from gateway.pipeline import Pipeline
@@ -51,14 +51,7 @@ class Kept:
 def build(kind: str, url: str) -> Backend:
     """A backend as the composition root makes it, whose identity nobody has to be asked for."""
     config: dict[str, Any] = {"kind": kind, "model": "m", "url": url, "model_version": "w"}
-    backend = app.BUILD[kind](BackendConfig(**config, read_timeout_s=SILENCE_S, connect_timeout_s=SILENCE_S))
-    if kind == "ollama":
-
-        async def identity() -> Identity:
-            return Identity("ollama", "1", "w")
-
-        backend.identity = identity  # type: ignore[method-assign]
-    return backend
+    return app.BUILD[kind](BackendConfig(**config, read_timeout_s=SILENCE_S, connect_timeout_s=SILENCE_S))
 
 
 async def ask(backend: Backend, request: Request = QUESTION) -> tuple[list[Chunk], BackendError | None, list[Entry]]:
@@ -74,6 +67,15 @@ async def ask(backend: Backend, request: Request = QUESTION) -> tuple[list[Chunk
         fault = error
     await backend.aclose()
     return heard, fault, kept.entries
+
+
+@asynccontextmanager
+async def closing(backend: Backend) -> AsyncIterator[None]:
+    """Close `backend` after the block, also when it fails."""
+    try:
+        yield
+    finally:
+        await backend.aclose()
 
 
 def piece(kind: str, text: str) -> str:
@@ -259,7 +261,7 @@ async def test_a_server_that_is_down_is_unavailable(kind: str) -> None:
     started = time.monotonic()
     _, fault, kept = await ask(build(kind, f"http://127.0.0.1:{free_port()}"))
     assert type(fault) is BackendUnavailable
-    assert "cannot be reached" in str(fault)
+    assert str(fault) == "Backend 'm' cannot be reached. Is it running?"
     assert kept == []
     assert time.monotonic() - started < 2
 
@@ -357,6 +359,24 @@ async def test_a_refusal_is_passed_on(kind: str) -> None:
     assert fault.status == 400
     assert "top_k must be positive" in str(fault)
     assert fault.param == (None if kind == "ollama" else "top_k")
+    assert kept == []
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+async def test_refused_credentials_are_the_gateways_own_affair(kind: str, status: str) -> None:
+    """Servers like to quote the key they refuse, and clients must not see it."""
+
+    async def refuse(peer: Peer, kind: str) -> None:
+        await peer.head(status, "application/json")
+        error = "Incorrect API key provided: sk-secret, maximum context length"
+        await peer.say(json.dumps({"error": error if kind == "ollama" else {"message": error}}))
+
+    async with serving(refuse, kind) as server:
+        _, fault, kept = await ask(build(kind, server.url))
+    assert isinstance(fault, BackendError)
+    assert fault.status == 502
+    assert "refused the gateway's credentials" in str(fault)
+    assert "sk-secret" not in str(fault)
     assert kept == []
 
 

@@ -1,8 +1,10 @@
 """One suite for every backend over the real engines: vLLM, llama.cpp, Ollama's API over llama.cpp, and the script."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -91,7 +93,8 @@ async def served(kind: Kind, url: str, model_name: str) -> AsyncIterator[Served]
 
 def build(kind: Kind, url: str, model: str) -> Served:
     """Build it as `askonce serve` does."""
-    config = BackendConfig(kind=kind.name, model=model, url=url, read_timeout_s=120)  # type: ignore[arg-type]
+    script = Path(os.devnull) if kind.name == "scripted" else None
+    config = BackendConfig(kind=kind.name, model=model, url=url, script=script, read_timeout_s=120)  # type: ignore[arg-type]
     return Served(kind, app.BUILD[kind.name](config), config)
 
 

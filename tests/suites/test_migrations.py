@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,52 @@ async def test_a_database_that_does_not_exist_is_named(database_url: str) -> Non
     """The server's own sentence says which."""
     with pytest.raises(UnreachableError, match='database "nowhere" does not exist'):
         await migrate.migrate(re.sub(r"/test_\d+", "/nowhere", database_url))
+
+
+@pytest.fixture
+async def powerless_url(database_url: str) -> AsyncIterator[str]:
+    """A migrated database, as a user who may do nothing there."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("create role powerless login")
+    yield database_url.replace("//askonce@", "//powerless@")
+    await connection.execute("drop role powerless")
+    await connection.close()
+
+
+@pytest.mark.parametrize("call", [migrate.migrate, migrate.status])
+async def test_a_user_without_rights_is_told(powerless_url: str, call: Any) -> None:
+    """In one sentence that says what to do."""
+    with pytest.raises(
+        MigrationError, match=r"permission denied for schema askonce\): run 'askonce migrate' as a user"
+    ):
+        await call(powerless_url)
+
+
+async def test_a_user_who_may_make_no_schema_is_told(powerless_url: str, database_url: str) -> None:
+    """In an empty database it is the first step that fails."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("drop schema askonce cascade; drop schema api cascade")
+    await connection.close()
+    with pytest.raises(MigrationError, match=r"table of migrations cannot be applied .*permission denied .*grant"):
+        await migrate.migrate(powerless_url)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("57P01", UnreachableError), ("08006", UnreachableError), ("55000", MigrationError), ("42501", MigrationError)],
+)
+async def test_whatever_postgres_says_is_one_sentence(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, code: str, kind: type[Exception]
+) -> None:
+    """Also of the lock; a connection that was lost is tried again by those who wait for the database."""
+
+    async def refused(connection: object) -> None:
+        del connection
+        raise asyncpg.PostgresError.new({"C": code, "M": "so it is"})
+
+    monkeypatch.setattr(migrate, "_lock", refused)
+    with pytest.raises(kind, match="so it is"):
+        await migrate.migrate(database_url)
 
 
 def test_steps_are_numbered_without_gaps() -> None:

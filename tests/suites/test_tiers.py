@@ -5,18 +5,25 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 
 from storage import postgres as postgres_tier
 from storage import redis as redis_tier
-from storage.entry import Entry
+from storage.entry import Encoded, Entry, Usage
+from storage.errors import RefusedError
 from storage.guard import Tier
 from storage.memory import MemoryTier
 from tests.suites.entries import ENTRIES, SPECIAL, made
 
 TTL_S = 1000
+
+
+def encoded(*items: Entry) -> list[Encoded]:
+    """What tiers are given."""
+    return [Encoded.of(item) for item in items]
 
 
 class Memory:
@@ -31,7 +38,7 @@ class Memory:
         """Get."""
         return self._tier.get(key)
 
-    async def put(self, items: list[Entry]) -> None:
+    async def put(self, items: list[Encoded]) -> None:
         """Put."""
         for item in items:
             self._tier.put(item)
@@ -65,7 +72,7 @@ async def test_what_was_never_put_is_not_there(tier: Tier) -> None:
 @pytest.mark.parametrize("item", SPECIAL.values(), ids=SPECIAL)
 async def test_a_special_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> None:
     """NUL, which Postgres cannot hold as text, huge texts, odd characters: the answer is the same."""
-    await tier.put([item])
+    await tier.put(encoded(item))
     assert await tier.get(item.query.key) == item
 
 
@@ -73,7 +80,7 @@ async def test_a_special_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> 
 @given(ENTRIES)
 async def test_any_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> None:
     """Whatever a backend may have said."""
-    await tier.put([item])
+    await tier.put(encoded(item))
     found = await tier.get(item.query.key)
     assert found is not None
     if found != item:  # hypothesis came by here with the same key: the first one stays
@@ -82,8 +89,8 @@ async def test_any_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> None:
 
 async def test_what_is_kept_never_changes(tier: Tier) -> None:
     """A second answer to the same question is not kept, alone or in a batch."""
-    await tier.put([made("a", "first"), made("a", "in the same batch")])
-    await tier.put([made("a", "second"), made("b", "other")])
+    await tier.put(encoded(made("a", "first"), made("a", "in the same batch")))
+    await tier.put(encoded(made("a", "second"), made("b", "other")))
     found, other = await tier.get(made("a").query.key), await tier.get(made("b").query.key)
     assert found is not None
     assert other is not None
@@ -92,7 +99,7 @@ async def test_what_is_kept_never_changes(tier: Tier) -> None:
 
 async def test_many_write_at_the_same_time(tier: Tier) -> None:
     """Everything arrives, and of equal keys one wins."""
-    await asyncio.gather(*(tier.put([made(str(n % 10), f"{n}"), made(f"own {n}")]) for n in range(40)))
+    await asyncio.gather(*(tier.put(encoded(made(str(n % 10), f"{n}"), made(f"own {n}"))) for n in range(40)))
     for number in range(10):
         found = await tier.get(made(str(number)).query.key)
         assert found is not None
@@ -116,7 +123,7 @@ async def test_another_keys_entry_in_redis_is_no_answer(redis_url: str) -> None:
     """Even if a reply were mixed up, nobody gets the answer to another question."""
     item, key = made("a", "secret"), made("b").query.key
     tier = redis_tier.connect(redis_url, TTL_S)
-    await tier.put([item])
+    await tier.put(encoded(item))
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.copy(redis_tier.PREFIX + item.query.key, redis_tier.PREFIX + key)
     assert await tier.get(key) is None
@@ -127,7 +134,7 @@ async def test_cancelled_reads_never_mix_up_replies(redis_url: str) -> None:
     """A client who leaves mid-read must not leave its reply to the next reader."""
     tier = redis_tier.connect(redis_url, TTL_S)
     items = [made(str(number), "x" * 20_000) for number in range(50)]
-    await tier.put(items)
+    await tier.put(encoded(*items))
     for round_ in range(20):
         tasks = [asyncio.ensure_future(tier.get(item.query.key)) for item in items]
         for _ in range(round_):
@@ -143,13 +150,13 @@ async def test_a_hit_does_not_extend_the_time_to_live(redis_url: str) -> None:
     """Nor does a second answer."""
     tier = redis_tier.connect(redis_url, TTL_S)
     item = made("a", "x")
-    await tier.put([item])
+    await tier.put(encoded(item))
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.expire(redis_tier.PREFIX + item.query.key, 50)
         assert await tier.get(item.query.key) == item
-        await tier.put([made("a", "y")])
+        await tier.put(encoded(made("a", "y")))
         assert 0 < await client.ttl(redis_tier.PREFIX + item.query.key) <= 50
-        await tier.put([made("b")])
+        await tier.put(encoded(made("b")))
         assert 50 < await client.ttl(redis_tier.PREFIX + made("b").query.key) <= TTL_S
     await tier.aclose()
 
@@ -157,7 +164,7 @@ async def test_a_hit_does_not_extend_the_time_to_live(redis_url: str) -> None:
 async def test_a_row_that_cannot_be_read_is_no_answer(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Its tier works on."""
     tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
-    await tier.put([made("a"), made("b")])
+    await tier.put(encoded(made("a"), made("b")))
     connection = await asyncpg.connect(database_url)
     await connection.execute("update askonce.completions set steps = 'oops' where prompt_text = 'a'")
     await connection.close()
@@ -167,24 +174,38 @@ async def test_a_row_that_cannot_be_read_is_no_answer(database_url: str, caplog:
     await tier.aclose()
 
 
-async def test_what_no_column_can_hold_does_not_stop_the_rest(
-    database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One impossible entry costs itself, not its batch, and not those that wait behind it."""
+def asked(name: str, **fields: Any) -> Entry:
+    """A small entry with another query."""
+    item = made(name)
+    return msgspec.structs.replace(item, query=msgspec.structs.replace(item.query, **fields))
+
+
+NO_COLUMN = {
+    "a NUL": made("NUL", origin_id="a\x00 secret"),
+    "a large number": made("number", usage=Usage(2**40)),
+    "no seed": asked("seed", params='{"known":{"seed":"secret"}}'),
+    "no key": asked("key", key=b"secret"),
+}
+
+
+@pytest.mark.parametrize("bad", NO_COLUMN.values(), ids=NO_COLUMN)
+async def test_what_no_column_can_hold_is_refused(database_url: str, bad: Entry) -> None:
+    """With its batch, of which nothing is kept; the refusal does not quote it, and the others are taken without it."""
     tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
-    for bad in (made("bad", origin_id="a\x00b"), made("worse", duration_ms="long"), made("ids", origin_id="\ud800")):
-        good = [made(f"one {bad.query.text}"), made(f"other {bad.query.text}")]
-        await tier.put([good[0], bad, good[1]])
-        assert [await tier.get(item.query.key) for item in good] == good
-        assert await tier.get(bad.query.key) is None
-    assert caplog.text.count("Postgres cannot hold the answer") == 3
+    good = [made("one"), made("other")]
+    with pytest.raises(RefusedError) as refusal:
+        await tier.put(encoded(good[0], bad, good[1]))
+    assert "secret" not in str(refusal.value)
+    assert [await tier.get(item.query.key) for item in good] == [None, None]
+    await tier.put(encoded(*good))
+    assert [await tier.get(item.query.key) for item in good] == good
     await tier.aclose()
 
 
 async def test_a_row_can_be_queried(database_url: str) -> None:
     """The view shows plain text, with U+2400 where a NUL was, and the places where the stream was cut."""
     tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
-    await tier.put([SPECIAL["NUL"], SPECIAL["choices"], SPECIAL["tool call"]])
+    await tier.put(encoded(SPECIAL["NUL"], SPECIAL["choices"], SPECIAL["tool call"]))
     connection = await asyncpg.connect(database_url)
     rows = {row["prompt_text"]: row for row in await connection.fetch("select * from api.completions")}
     await connection.close()
@@ -201,7 +222,7 @@ async def test_a_prompt_with_nul_is_kept(database_url: str) -> None:
     """Canonical JSON escapes it; only the searchable copy shows U+2400."""
     item = made("x\x00y", "z")
     tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
-    await tier.put([item])
+    await tier.put(encoded(item))
     found = await tier.get(item.query.key)
     assert found is not None
     assert found.chunks == item.chunks

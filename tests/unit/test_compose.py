@@ -12,11 +12,13 @@ import pytest
 import yaml
 from jsonschema.validators import validator_for
 
+from gateway.cli import main
 from gateway.config import PREFIX, Config
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+HEADER = (ROOT / "compose.yaml").read_text().partition("\nname:")[0]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SCHEMA = "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
 
@@ -35,6 +37,25 @@ def test_the_stack_is_whole() -> None:
     assert set(SERVICES) >= {"gateway", "redis", "postgres", "objects", "vllm", "ollama", "image-worker"}
     assert SERVICES["vllm"]["profiles"] == ["gpu"]
     assert SERVICES["image-worker"]["profiles"] == ["images"]
+
+
+def test_what_is_advertised_runs_commands_that_exist() -> None:
+    """A service of our image that the first lines tell people to start does not end with "No such command"."""
+    advertised = {*re.findall(r"--profile (\w+)", HEADER)}
+    assert advertised <= {profile for service in SERVICES.values() for profile in service.get("profiles", ())}
+    (default,) = re.findall(r'^CMD \["(\w+)"', DOCKERFILE, re.MULTILINE)
+    for service in SERVICES.values():
+        starts = not service.get("profiles") or advertised & {*service["profiles"]}
+        if starts and service["image"].startswith("askonce:"):
+            assert service.get("command", [default])[0] in main.commands
+
+
+@every_service
+def test_what_has_no_command_yet_does_not_restart(name: str) -> None:
+    """A service of our image whose command does not exist ends once, instead of again and again."""
+    service = SERVICES[name]
+    if service["image"].startswith("askonce:") and service.get("command", ["serve"])[0] not in main.commands:
+        assert service["restart"] == "no"
 
 
 @every_service

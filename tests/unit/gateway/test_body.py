@@ -18,6 +18,8 @@ DECODERS = (
     ollama.decode_chat,
     ollama.decode_generate,
     ollama.decode_embed,
+    ollama.decode_embeddings,
+    ollama.decode_show,
 )
 
 SCALARS = (

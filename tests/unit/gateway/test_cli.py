@@ -1,7 +1,10 @@
 """The command line: what it takes from the settings, and what it says when another server answers."""
 
+import http.server
+import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,33 @@ def test_explain_asks_what_is_configured(gateway: FakeGateway, monkeypatch: pyte
     assert gateway.asked == "http://other:1/v1/cache/explain"
 
 
+def test_explain_does_not_go_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the environment names knows nothing of this machine's servers."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = json.dumps(EXPLAINED).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.timeout = 10
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        done = run("explain", "-", "--url", f"http://127.0.0.1:{server.server_port}")
+        thread.join()
+    assert "kept in memory" in done.output
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [
@@ -103,9 +133,17 @@ def test_a_refusal_is_shown(gateway: FakeGateway) -> None:
     assert (done.exit_code, done.output) == (1, "Error: A request has 'messages'.\n")
 
 
-@pytest.mark.parametrize("threads", [None, 3])
-def test_threads_reach_the_plan(monkeypatch: pytest.MonkeyPatch, threads: int | None) -> None:
-    """The setting is that of the embedded llama.cpp."""
+def test_a_wrong_variable_is_one_sentence_whatever_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option would win, but the workers' environment is the same."""
+    monkeypatch.setenv("ASKONCE_PORT", "abc")
+    done = run("serve", "--port", "18090")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert done.output.startswith("Error: ASKONCE_PORT is not valid: ")
+
+
+@pytest.mark.parametrize(("field", "default"), [("threads", None), ("workers", 1), ("database_connections", 8)])
+def test_settings_reach_the_plan(monkeypatch: pytest.MonkeyPatch, field: str, default: int | None) -> None:
+    """Those of the embedded servers."""
     plans: list[ServePlan] = []
 
     async def serve(plan: ServePlan, **_: Any) -> int:
@@ -113,7 +151,7 @@ def test_threads_reach_the_plan(monkeypatch: pytest.MonkeyPatch, threads: int | 
         return 0
 
     monkeypatch.setattr(supervisor, "serve", serve)
-    if threads:
-        monkeypatch.setenv("ASKONCE_THREADS", str(threads))
     assert run("serve").exit_code == 0
-    assert [plan.llamacpp_threads for plan in plans] == [threads]
+    monkeypatch.setenv(f"ASKONCE_{field.upper()}", "3")
+    assert run("serve").exit_code == 0
+    assert [getattr(plan.config, field) for plan in plans] == [default, 3]

@@ -36,6 +36,44 @@ def test_backends_come_from_a_file_or_as_json() -> None:
     assert backend.served_name == "n"
 
 
+def test_a_wrong_variable_is_named_also_when_an_option_overrides_it() -> None:
+    """Whatever reads the environment next must not find it there."""
+    with pytest.raises(ConfigError, match="ASKONCE_PORT is not valid"):
+        config.load(overrides={"port": 18090}, environ={"ASKONCE_PORT": "abc"})
+
+
+def test_settings_reach_another_process_unchanged() -> None:
+    """As one line."""
+    script = BackendConfig(kind="scripted", model="s", script=Path("s.toml"))
+    server = BackendConfig(kind="vllm", model="m", url="http://x", api_key="k")
+    sent = Config(port=0, data_dir=Path("d"), backends=(script, server), drain_s=0.5, threads=3)
+    line = config.encoded(sent)
+    assert b"\n" not in line
+    assert config.decoded(line) == sent
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://x:8000", "http://x:8000"),
+        ("http://x:8000/", "http://x:8000"),
+        ("http://x:8000/v1", "http://x:8000"),
+        ("https://x/openai/v1/", "https://x/openai"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000"),
+        ("unix:/run/x.sock", "unix:/run/x.sock"),
+    ],
+)
+def test_a_server_may_be_written_as_other_programs_want_it(given: str, used: str) -> None:
+    """With `/v1` or without, the same paths are asked."""
+    assert BackendConfig(kind="openai", model="m", url=given).url == used
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    """They could not be sent to another process."""
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.load(environ={"ASKONCE_DATA_DIR": "/tmp/\udcff"})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -45,9 +83,24 @@ def test_backends_come_from_a_file_or_as_json() -> None:
         ('port = "many"', "port"),
         ("workers = 0", "workers"),
         ("redis_deadline_s = 0", "redis_deadline_s"),
+        ("drain_s = inf", "drain_s"),
+        ("drain_s = nan", "drain_s"),
         ('[[backends]]\nkind = "vlm"\nmodel = "m"', "vlm"),
         ('[[backends]]\nkind = "vllm"', "model"),
         ('[[backends]]\nkind = "vllm"\nmodel = "m"\nport = 1', "port"),
+        ('[[backends]]\nkind = "vllm"\nmodel = ""\nurl = "http://x"', "model"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"', "kind 'vllm' needs `url`"),
+        ('[[backends]]\nkind = "openai"\nmodel = "m"', "kind 'openai' needs `url`"),
+        ('[[backends]]\nkind = "ollama"\nmodel = "m"', "kind 'ollama' needs `url`"),
+        ('[[backends]]\nkind = "llamacpp"\nmodel = "m"', "kind 'llamacpp' needs `url`"),
+        ('[[backends]]\nkind = "scripted"\nmodel = "m"', "needs `script`"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "127.0.0.1:8000"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "ftp://x"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x:y"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x?y=1"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "ollama"\nmodel = "m"\nurl = "unix:/x"', "`url` must be that of a server"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x"\n' * 2, "served as 'm'"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(text: str, words: str) -> None:
@@ -66,6 +119,9 @@ def test_a_wrong_file_is_named_with_its_field(text: str, words: str) -> None:
         ("ASKONCE_BACKENDS", "{oops", "ASKONCE_BACKENDS is not valid JSON"),
         ("ASKONCE_BACKENDS", "{}", "backends"),
         ("ASKONCE_LOG_LEVEL", "loud", "loud"),
+        ("ASKONCE_REDIS_URL", "nonsense", "`redis_url` must begin with redis:// or rediss:// or unix://"),
+        ("ASKONCE_DATABASE_URL", "nonsense", "`database_url` must begin with postgresql:// or postgres://"),
+        ("ASKONCE_DATA_DIR", "~nosuch/x", "`~nosuch/x` is in the home of a user who does not exist"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str, words: str) -> None:

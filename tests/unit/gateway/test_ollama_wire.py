@@ -20,7 +20,18 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 
 def chat(**fields: Any) -> Request:
     """A chat."""
-    return ollama.decode_chat(json.dumps({"model": "m", "messages": HI} | fields).encode())
+    return asked(ollama.decode_chat(json.dumps({"model": "m", "messages": HI} | fields).encode()))
+
+
+def generate(**fields: Any) -> Request:
+    """A prompt."""
+    return asked(ollama.decode_generate(json.dumps({"model": "m", "prompt": "Hi"} | fields).encode()))
+
+
+def asked(question: Request | ollama.Load) -> Request:
+    """It says something."""
+    assert isinstance(question, Request)
+    return question
 
 
 def name(request: Request) -> bytes:
@@ -48,9 +59,8 @@ def test_a_question_in_either_dialect_is_one_question() -> None:
     spoken = {"temperature": 0.5, "max_tokens": 5, "seed": 3, "stop": "a", "top_k": 7}
     other = openai_chat.decode(json.dumps({"model": "m", "messages": HI} | spoken).encode())
     assert name(chat(options=options)) == name(other)
-    raw = {"model": "m", "prompt": "Hi", "raw": True, "options": options}
     other = openai_completions.decode(json.dumps({"model": "m", "prompt": "Hi"} | spoken).encode())
-    assert name(ollama.decode_generate(json.dumps(raw).encode())) == name(other)
+    assert name(generate(raw=True, options=options)) == name(other)
 
 
 def test_left_out_and_null_options_are_ollamas_defaults() -> None:
@@ -76,3 +86,70 @@ def test_openais_name_for_an_option_is_refused_with_ollamas() -> None:
     with pytest.raises(InvalidRequest, match="it is called 'num_predict'") as caught:
         chat(options={"max_tokens": 5})
     assert caught.value.param == "options.max_tokens"
+
+
+CALL = {"function": {"name": "f", "arguments": {"a": 1}}}
+MESSAGES: dict[str, dict[str, Any]] = {
+    "an unknown field": {"role": "user", "content": "Hi", "x": 1},
+    "a thought": {"role": "assistant", "content": "Hi", "thinking": "Hm."},
+    "a call": {"role": "assistant", "content": "Hi", "tool_calls": [CALL]},
+    "a call's id": {"role": "assistant", "content": "Hi", "tool_calls": [CALL | {"id": "1"}]},
+    "an unknown field of a call": {"role": "assistant", "content": "Hi", "tool_calls": [CALL | {"x": 1}]},
+    "an unknown field of a function": {
+        "role": "assistant",
+        "content": "Hi",
+        "tool_calls": [{"function": CALL["function"] | {"index": 3}}],
+    },
+    "a tool's name": {"role": "tool", "content": "Hi", "tool_name": "f"},
+    "a call's answer": {"role": "tool", "content": "Hi", "tool_call_id": "f", "tool_name": "g"},
+    "no more": {"role": "assistant", "content": "Hi"},
+}
+
+
+def test_every_field_of_a_message_counts() -> None:
+    """Nine messages, nine questions; and each field is there for the backend."""
+    assert len({name(chat(messages=[*HI, message])) for message in MESSAGES.values()}) == len(MESSAGES)
+    sent = chat(messages=[MESSAGES["an unknown field"]]).prompt["messages"][0]
+    assert sent["x"] == 1
+    assert chat(messages=[MESSAGES["a thought"]]).prompt["messages"][0]["reasoning_content"] == "Hm."
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"raw": True, "system": "s"}, "raw", "invalid_value"),
+        ({"raw": True, "template": "t"}, "raw", "invalid_value"),
+        ({"raw": True, "context": [1]}, "raw", "invalid_value"),
+        ({"raw": True, "images": ["iVBOR"]}, "images", "unsupported_parameter"),
+        ({"template": "t"}, "template", "unsupported_parameter"),
+        ({"context": [1]}, "context", "unsupported_parameter"),
+        ({"context": [1], "prompt": ""}, "context", "unsupported_parameter"),
+    ],
+)
+def test_what_cannot_be_applied_is_refused(fields: dict[str, Any], param: str, code: str) -> None:
+    """Rather than left out of both the question and its name."""
+    with pytest.raises(InvalidRequest) as refused:
+        generate(**fields)
+    assert (refused.value.param, refused.value.code) == (param, code)
+
+
+@pytest.mark.parametrize("empty", [{}, {"prompt": ""}, {"prompt": None}, {"messages": []}, {"messages": None}])
+@pytest.mark.parametrize("keep_alive", [None, 0, "5m"])
+def test_saying_nothing_loads_the_model(empty: dict[str, Any], keep_alive: Any) -> None:
+    """Or unloads it."""
+    data = json.dumps({"model": "m", "keep_alive": keep_alive} | empty).encode()
+    for decode in (ollama.decode_chat, ollama.decode_generate, ollama.decode_embeddings):
+        assert decode(data) == ollama.Load("m", unload=keep_alive == 0)
+
+
+def test_the_older_way_to_embed_asks_the_same() -> None:
+    """`/api/embeddings` and `/api/embed` are one question."""
+    older = asked(ollama.decode_embeddings(b'{"model": "m", "prompt": "a"}'))
+    assert name(older) == name(ollama.decode_embed(b'{"model": "m", "input": "a"}')[0])
+
+
+def test_large_requests_say_so() -> None:
+    """Naming them is work for a thread."""
+    assert chat().size_bytes == len(json.dumps({"model": "m", "messages": HI}))
+    assert generate(prompt="x" * 1000).size_bytes > 1000
+    assert generate(prompt="x" * 1000, raw=True).size_bytes > 1000

@@ -8,14 +8,13 @@ from typing import Any
 
 import aiohttp
 import httpx
-import ollama
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import app
 from gateway.backends import dialect
-from gateway.backends.ollama import Ollama
+from gateway.backends.ollama import Client, Ollama
 from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.server import translated
 from gateway.backends.unbroken import UnbrokenLines
@@ -89,7 +88,7 @@ def openai_over(body: bytes | Sequence[bytes], accent: Any = dialect.OPENAI) -> 
 def ollama_over(pieces: Sequence[bytes]) -> Ollama:
     """An Ollama backend whose server always says `pieces`."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Pieces(pieces)))
-    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(transport))
+    client = Client("http://server", transport=UnbrokenLines(transport))
     return Ollama("there", client, Said(pieces), "m")
 
 
@@ -204,7 +203,7 @@ async def test_garbage_lines_are_a_backend_error(said: bytes) -> None:
         (404, b'{"error": "model not found"}', BackendRefused, 404, "model not found"),
         (422, b'{"detail": "no"}', BackendRefused, 422, "no"),
         (429, b"slow down", BackendRefused, 429, "slow down"),
-        (401, b'{"error": "Unauthorized"}', BackendError, 502, "Unauthorized"),
+        (401, b'{"error": "Unauthorized"}', BackendError, 502, "refused the gateway's credentials"),
         (500, b"", BackendError, 502, "500"),
         (502, b"<html>bad gateway \xff</html>", BackendError, 502, "bad gateway"),
         (503, b'{"error": {"message": "busy"}}', BackendUnavailable, 503, "busy"),
@@ -260,7 +259,7 @@ async def _meet(fault: Exception) -> None:
         with translated("there"):
             raise fault
 
-    client = ollama.AsyncClient("http://server", transport=UnbrokenLines(httpx.MockTransport(fail)))
+    client = Client("http://server", transport=UnbrokenLines(httpx.MockTransport(fail)))
     await steps(Ollama("there", client, Said([]), "m"))
 
 

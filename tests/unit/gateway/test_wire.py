@@ -4,6 +4,7 @@ import json
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,19 +187,19 @@ def test_embeddings_come_as_numbers_or_as_base64() -> None:
 MISFITS: dict[str, tuple[Any, dict[str, Any], str | None, str]] = {
     "no model": (openai_chat, {"messages": [{"role": "user"}]}, "model", "missing"),
     "model null": (openai_chat, {"model": None, "messages": [{"role": "user"}]}, "model", "null"),
-    "model number": (openai_chat, {"model": 5, "messages": [{"role": "user"}]}, "model", "int"),
-    "model empty": (openai_chat, {"model": "", "messages": [{"role": "user"}]}, "model", "length"),
+    "model number": (openai_chat, {"model": 5, "messages": [{"role": "user"}]}, "model", "not a whole number"),
+    "model empty": (openai_chat, {"model": "", "messages": [{"role": "user"}]}, "model", "must not be empty"),
     "no messages": (openai_chat, {"model": "m"}, "messages", "missing"),
-    "messages empty": (openai_chat, {"model": "m", "messages": []}, "messages", "length"),
-    "messages text": (openai_chat, {"model": "m", "messages": "Hi"}, "messages", "str"),
-    "message text": (openai_chat, {"model": "m", "messages": ["Hi"]}, "messages[0]", "str"),
+    "messages empty": (openai_chat, {"model": "m", "messages": []}, "messages", "at least one"),
+    "messages text": (openai_chat, {"model": "m", "messages": "Hi"}, "messages", "not a string"),
+    "message text": (openai_chat, {"model": "m", "messages": ["Hi"]}, "messages[0]", "not a string"),
     "no role": (openai_chat, {"model": "m", "messages": [{"content": "Hi"}]}, "messages[0].role", "missing"),
     "bad role": (openai_chat, {"model": "m", "messages": [{"role": "bot"}]}, "messages[0].role", "bot"),
     "content": (
         openai_chat,
         {"model": "m", "messages": [{"role": "user", "content": 5}]},
         "messages[0].content",
-        "int",
+        "not a whole number",
     ),
     "part": (
         openai_chat,
@@ -206,29 +207,29 @@ MISFITS: dict[str, tuple[Any, dict[str, Any], str | None, str]] = {
         "messages[0].content[0].type",
         "missing",
     ),
-    "n zero": (openai_chat, {"n": 0}, "n", ">= 1"),
-    "n true": (openai_chat, {"n": True}, "n", "bool"),
-    "n float": (openai_chat, {"n": 1.5}, "n", "float"),
-    "n large": (openai_chat, {"n": 1000}, "n", "<= 128"),
-    "hot": (openai_chat, {"temperature": "hot"}, "temperature", "str"),
-    "cold": (openai_chat, {"temperature": -1}, "temperature", ">= 0"),
+    "n zero": (openai_chat, {"n": 0}, "n", "at least 1"),
+    "n true": (openai_chat, {"n": True}, "n", "not true or false"),
+    "n float": (openai_chat, {"n": 1.5}, "n", "not a fraction"),
+    "n large": (openai_chat, {"n": 1000}, "n", "at most 128"),
+    "hot": (openai_chat, {"temperature": "hot"}, "temperature", "not a string"),
+    "cold": (openai_chat, {"temperature": -1}, "temperature", "at least 0"),
     "very hot": (openai_chat, {"temperature": 10**400}, "temperature", "range"),
-    "stop": (openai_chat, {"stop": ["a"] * 17}, "stop", "<= 16"),
-    "stop number": (openai_chat, {"stop": 17}, "stop", "int"),
-    "stop numbers": (openai_chat, {"stop": [17]}, "stop[0]", "int"),
+    "stop": (openai_chat, {"stop": ["a"] * 17}, "stop", "at most 16"),
+    "stop number": (openai_chat, {"stop": 17}, "stop", "not a whole number"),
+    "stop numbers": (openai_chat, {"stop": [17]}, "stop[0]", "not a whole number"),
     "seed": (openai_chat, {"seed": 2**63}, "seed", "9223372036854775807"),
-    "max_tokens": (openai_chat, {"max_tokens": 0}, "max_tokens", ">= 1"),
+    "max_tokens": (openai_chat, {"max_tokens": 0}, "max_tokens", "at least 1"),
     "max_tokens large": (openai_chat, {"max_tokens": 10**30}, "max_tokens", "2147483647"),
-    "logit_bias": (openai_chat, {"logit_bias": {"1": 101}}, "logit_bias[...]", "<= 100"),
-    "top_logprobs": (openai_chat, {"top_logprobs": 21}, "top_logprobs", "<= 20"),
-    "stream": (openai_chat, {"stream": "yes"}, "stream", "str"),
-    "stream_options": (openai_chat, {"stream_options": True}, "stream_options", "bool"),
-    "tools": (openai_chat, {"tools": {}}, "tools", "object"),
+    "logit_bias": (openai_chat, {"logit_bias": {"1": 101}}, "logit_bias[...]", "at most 100"),
+    "top_logprobs": (openai_chat, {"top_logprobs": 21}, "top_logprobs", "at most 20"),
+    "stream": (openai_chat, {"stream": "yes"}, "stream", "not a string"),
+    "stream_options": (openai_chat, {"stream_options": True}, "stream_options", "not true or false"),
+    "tools": (openai_chat, {"tools": {}}, "tools", "not an object"),
     "prompt": (openai_completions, {"model": "m"}, "prompt", "missing"),
     "prompt mixed": (openai_completions, {"model": "m", "prompt": ["a", 1]}, "prompt", "all strings"),
     "prompt empty": (openai_completions, {"model": "m", "prompt": []}, "prompt", "at least one"),
-    "prompt negative": (openai_completions, {"model": "m", "prompt": [-1]}, "prompt[0]", ">= 0"),
-    "input empty": (openai_embeddings, {"model": "m", "input": []}, "input", "length"),
+    "prompt negative": (openai_completions, {"model": "m", "prompt": [-1]}, "prompt[0]", "at least 0"),
+    "input empty": (openai_embeddings, {"model": "m", "input": []}, "input", "at least one"),
     "input empty text": (openai_embeddings, {"model": "m", "input": ["a", ""]}, "input", "empty string"),
     "input mixed": (openai_embeddings, {"model": "m", "input": ["a", 1]}, "input", "only strings"),
     "format": (openai_embeddings, {"model": "m", "input": "a", "encoding_format": "xml"}, "encoding_format", "xml"),
@@ -253,3 +254,32 @@ def test_how_many_choices_an_answer_has() -> None:
     for prompt, count in prompts:
         body = {"model": "m", "prompt": prompt, "n": 2}
         assert openai_completions.decode(json.dumps(body).encode()).choices == 2 * count
+
+
+TOOLS = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "left_out"),
+    [
+        ({"tools": []}, {}),
+        ({"parallel_tool_calls": True}, {}),
+        ({"tool_choice": "none"}, {}),
+        ({"tool_choice": "none", "tools": []}, {}),
+        (TOOLS | {"tool_choice": "auto", "parallel_tool_calls": True}, TOOLS),
+    ],
+)
+def test_defaults_of_tools_said_out_loud_are_left_out(said: dict[str, Any], left_out: dict[str, Any]) -> None:
+    """As OpenAI documents them."""
+    plain: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    one, other = (openai_chat.decode(msgspec.json.encode(plain | fields)) for fields in (said, left_out))
+    assert one.prompt == other.prompt
+
+
+@pytest.mark.parametrize(
+    "said", [TOOLS | {"tool_choice": "none"}, {"tool_choice": "auto"}, TOOLS | {"parallel_tool_calls": False}]
+)
+def test_other_choices_of_tools_count(said: dict[str, Any]) -> None:
+    """They are no defaults there."""
+    plain: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    assert openai_chat.decode(msgspec.json.encode(plain | said)).prompt.keys() > said.keys() - {"x"}

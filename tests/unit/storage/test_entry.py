@@ -74,8 +74,15 @@ def test_token_ids_are_whole_or_none() -> None:
     assert made("x", chunks=whole).token_ids(1) is None
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False), max_size=20))
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=20))
 def test_vectors_come_back_as_they_were(values: list[float]) -> None:
     """As float32s, four bytes each."""
     assert vector.unpacked(vector.packed(values)) == values
     assert len(vector.packed(values)) == 4 * len(values)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e39, float("inf"), float("-inf"), float("nan")])
+def test_numbers_that_32_bits_cannot_hold_are_no_vector(value: float) -> None:
+    """Wherever they stand, and though another may undo them in a sum."""
+    with pytest.raises(ValueError, match="32 bits"):
+        vector.packed([0.5, value, -value])

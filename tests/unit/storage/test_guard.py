@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from storage.breaker import Breaker
-from storage.entry import Entry
-from storage.errors import StorageError
+from storage.entry import Encoded, Entry
+from storage.errors import RefusedError, StorageError, TooSlowError
 from storage.guard import GuardedTier
 from tests.suites.entries import made
 
 ITEM = made("a", "x")
 KEY = ITEM.query.key
+ENCODED = [Encoded.of(ITEM)]
 
 
 class Tier:
@@ -32,7 +33,7 @@ class Tier:
         self.calls += 1
         return await self.doing()
 
-    async def put(self, items: Sequence[Entry]) -> None:
+    async def put(self, items: Sequence[Encoded]) -> None:
         """One call."""
         del items
         self.calls += 1
@@ -74,29 +75,106 @@ async def stubborn() -> Entry:
 
 @pytest.mark.parametrize("doing", [broken, hanging, stubborn])
 async def test_a_fault_costs_one_deadline_once(doing: Any) -> None:
-    """It is counted once, with what went wrong; a read gives nothing, a write raises."""
+    """It is counted once for reads and once for writes; a read gives nothing, a write raises."""
     faults: list[tuple[str, str]] = []
     tier = Tier(doing)
-    guarded = GuardedTier(tier, 0.1, lambda name, call, _: faults.append((name, call)))
+    guarded = GuardedTier(tier, 0.1, lambda name, call, _: faults.append((name, call)), lambda: Breaker(60, 60))
     started = time.monotonic()
     for _ in range(100):
         assert await guarded.get(KEY) is None
         with pytest.raises(StorageError):
-            await guarded.put([ITEM])
+            await guarded.put(ENCODED)
         with pytest.raises(StorageError):
             await guarded.ping()
-    assert time.monotonic() - started < 3
-    assert tier.calls == 1
-    assert faults == [("tier", "get")]
+    assert time.monotonic() - started < 5
+    assert tier.calls == 2
+    assert faults == [("tier", "get"), ("tier", "put")]
     await guarded.aclose()
     await asyncio.sleep(0.6 if doing is stubborn else 0)
+
+
+class ReadOnly(Tier):
+    """A tier that is read, and does with writes what `doing` does."""
+
+    async def get(self, key: bytes) -> Entry | None:
+        """The entry."""
+        del key
+        return ITEM
+
+    async def ping(self) -> None:
+        """All is well, as far as a ping can tell."""
+
+
+@pytest.mark.parametrize("doing", [broken, hanging])
+async def test_a_tier_that_takes_no_writes_is_still_read(doing: Any) -> None:
+    """A full disk, a standby, a Redis without room: what they have is given. How they are is told."""
+    tier = ReadOnly(doing)
+    guarded = GuardedTier(tier, 0.05, lambda *_: None, lambda: Breaker(60, 60))
+    for _ in range(20):
+        with pytest.raises(StorageError):
+            await guarded.put(ENCODED)
+        assert await guarded.get(KEY) == ITEM
+    assert tier.calls == 1
+    with pytest.raises(StorageError, match=r"is read, but takes no writes \((OSError: no|TimeoutError: no answer)"):
+        await guarded.ping()
+
+
+async def test_writes_are_tried_again_while_reads_go_on() -> None:
+    """After growing pauses; the first that succeeds makes the tier whole."""
+    now = [100.0]
+    tier = ReadOnly(broken)
+    guarded = GuardedTier(tier, 0.1, lambda *_: None, lambda: Breaker(1, 30, lambda: now[0]))
+    for pause in (1, 2, 4):
+        with pytest.raises(StorageError):
+            await guarded.put(ENCODED)
+        now[0] += pause - 0.1
+        with pytest.raises(StorageError, match="left alone"):
+            await guarded.put(ENCODED)
+        now[0] += 0.1
+    tier.doing = fine
+    await guarded.put(ENCODED)
+    await guarded.ping()
+    assert tier.calls == 4
+
+
+async def test_a_read_that_fails_does_not_stop_writes() -> None:
+    """Each way is judged by its own calls."""
+    tier = Tier(broken)
+    guarded = GuardedTier(tier, 0.1, lambda *_: None)
+    assert await guarded.get(KEY) is None
+    tier.doing = fine
+    await guarded.put(ENCODED)
+
+
+async def test_refused_entries_are_no_fault_of_the_tier() -> None:
+    """They are counted, and the next ones are written at once."""
+    faults: list[str] = []
+
+    async def refusing() -> None:
+        raise RefusedError("not this one")
+
+    tier = Tier(refusing)
+    guarded = GuardedTier(tier, 0.1, lambda _, call, __: faults.append(call))
+    for _ in range(3):
+        with pytest.raises(RefusedError, match="not this one"):
+            await guarded.put(ENCODED)
+    assert faults == ["put"] * 3
+    tier.doing = fine
+    await guarded.put(ENCODED)
+    await guarded.ping()
+
+
+async def test_what_took_too_long_is_named() -> None:
+    """For the writer, which then tries with fewer."""
+    with pytest.raises(TooSlowError, match="no answer in"):
+        await GuardedTier(Tier(hanging), 0.01, lambda *_: None).put(ENCODED)
 
 
 async def test_many_at_once_cost_one_deadline_each_and_one_wait() -> None:
     """Those that were under way when it stopped wait no longer than the deadline, all at the same time."""
     now = [100.0]
     tier = Tier(hanging)
-    guarded = GuardedTier(tier, 0.1, lambda *_: None, Breaker(1, 30, lambda: now[0]))
+    guarded = GuardedTier(tier, 0.1, lambda *_: None, lambda: Breaker(1, 30, lambda: now[0]))
     started = time.monotonic()
     assert await asyncio.gather(*(guarded.get(KEY) for _ in range(50))) == [None] * 50
     assert time.monotonic() - started < 3
@@ -110,7 +188,7 @@ async def test_it_is_tried_again() -> None:
     """And used again once it works."""
     now = [100.0]
     tier = Tier(broken)
-    guarded = GuardedTier(tier, 0.1, lambda *_: None, Breaker(1, 30, lambda: now[0]))
+    guarded = GuardedTier(tier, 0.1, lambda *_: None, lambda: Breaker(1, 30, lambda: now[0]))
     assert await guarded.get(KEY) is None
     tier.doing = fine
     assert await guarded.get(KEY) is None

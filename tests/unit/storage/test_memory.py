@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import entry
+from storage.entry import Encoded
 from storage.memory import MemoryTier
 from tests.suites.entries import made
 
@@ -11,8 +12,8 @@ from tests.suites.entries import made
 def test_the_first_answer_stays() -> None:
     """A second answer to the same question is not kept."""
     tier = MemoryTier(10_000)
-    tier.put(made("a", "first"))
-    tier.put(made("a", "second"))
+    tier.put(Encoded.of(made("a", "first")))
+    tier.put(Encoded.of(made("a", "second")))
     found = tier.get(made("a").query.key)
     assert found is not None
     assert found.text() == "first"
@@ -21,8 +22,8 @@ def test_the_first_answer_stays() -> None:
 def test_what_is_larger_than_everything_is_not_kept() -> None:
     """And nothing else has to go for it."""
     tier = MemoryTier(2_000)
-    tier.put(made("small", "x"))
-    tier.put(made("large", "x" * 5_000))
+    tier.put(Encoded.of(made("small", "x")))
+    tier.put(Encoded.of(made("large", "x" * 5_000)))
     assert tier.get(made("small").query.key) is not None
     assert tier.get(made("large").query.key) is None
 
@@ -32,7 +33,7 @@ def test_the_bound_holds(puts: list[tuple[int, int]]) -> None:
     """Whatever comes, in whatever sizes."""
     tier = MemoryTier(10_000)
     for number, length in puts:
-        tier.put(made(str(number), "x" * length))
+        tier.put(Encoded.of(made(str(number), "x" * length)))
         kept = [found for n in range(31) if (found := tier.get(made(str(n)).query.key)) is not None]
         assert sum(len(entry.encode(found)) for found in kept) <= 10_000
 
@@ -41,9 +42,9 @@ def test_the_least_recently_used_goes_first() -> None:
     """Reading counts as use."""
     items = [made(str(number), "x" * 500) for number in range(3)]
     tier = MemoryTier(2 * (len(entry.encode(items[0])) + 250))
-    tier.put(items[0])
-    tier.put(items[1])
+    tier.put(Encoded.of(items[0]))
+    tier.put(Encoded.of(items[1]))
     assert tier.get(items[0].query.key) == items[0]
-    tier.put(items[2])
+    tier.put(Encoded.of(items[2]))
     assert tier.get(items[1].query.key) is None
     assert tier.get(items[0].query.key) == items[0]
