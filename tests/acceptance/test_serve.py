@@ -39,6 +39,19 @@ def family(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def workers_of(server: Served) -> list[psutil.Process]:
+    """The gateway processes that run."""
+    return [child for child in family(server.pid) if "gateway.worker" in words(child)]
+
+
+def words(process: psutil.Process) -> str:
+    """The command line; empty for one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one too
+        return ""
+
+
 def gone(processes: list[psutil.Process], within_s: float) -> bool:
     """Whether all of them have ended in time."""
     _, alive = psutil.wait_procs(processes, timeout=within_s)
@@ -49,7 +62,7 @@ def test_a_clean_stop_ends_every_child(folder: Path) -> None:
     """SIGTERM: status 0, no process left."""
     server = Served(folder, "--model", "bundled").start()
     children = family(server.pid)
-    names = " ".join(" ".join(child.cmdline()) for child in children)
+    names = " ".join(words(child) for child in children)
     assert all(program in names for program in ("postgres", "redis-server", "llamacpp_server", "gateway.worker"))
     assert server.stop() == 0
     assert gone(children, 2)
@@ -138,13 +151,13 @@ def test_several_workers_serve_one_port_and_share_what_they_know(folder: Path) -
     """Two processes answer; one that is killed is replaced."""
     server = Served(folder, "--model", "bundled", "--workers", "2").start()
     try:
-        workers = [child for child in family(server.pid) if "gateway.worker" in " ".join(child.cmdline())]
+        workers = workers_of(server)
         assert len(workers) == 2
         assert ask(server.url).status_code == 200
         os.kill(workers[0].pid, signal.SIGKILL)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            now = [c for c in family(server.pid) if "gateway.worker" in " ".join(c.cmdline())]
+            now = workers_of(server)
             if len(now) == 2 and workers[0] not in now:
                 break
             time.sleep(0.1)
