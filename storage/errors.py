@@ -12,6 +12,10 @@ class StorageError(AskonceError):
     """A tier could not be read or written."""
 
 
+class LeaderLost(StorageError):
+    """The process that asked the backend is gone, and its answer is not complete."""
+
+
 class MigrationError(StorageError):
     """The database's schema cannot be brought to this version."""
 
