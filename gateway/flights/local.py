@@ -13,6 +13,7 @@ _AGAIN_S = 1.0
 """How often it is asked whether others listen, once nobody here does."""
 _CLOSE_S = 5.0
 """How long sources may take to end when the gateway does."""
+_CLOSING = "This gateway is closing. Ask again."
 
 Source = Callable[["Flight"], Awaitable[AsyncGenerator[Chunk]]]
 """Opens what a flight gives, and tells the flight who leads and who else listens."""
@@ -76,7 +77,7 @@ class Flight:
                 self._wake()
 
     def _land(self, task: "asyncio.Task[None]") -> None:
-        self._fault = BackendUnavailable("The answer was broken off.") if task.cancelled() else task.exception()
+        self._fault = BackendUnavailable(_CLOSING) if task.cancelled() else task.exception()
         self._traceback = self._fault.__traceback__ if self._fault else None
         self.ended = True
         self._flights.forget(self)
@@ -200,7 +201,7 @@ class Flights:
         Raises `BackendUnavailable` once the gateway is closing.
         """
         if self._closed:
-            raise BackendUnavailable("This gateway is closing.")
+            raise BackendUnavailable(_CLOSING)
         flight = self._flights.get(key)
         if flight is not None and flight is not instead_of and flight.epoch >= epoch:
             return Listener(flight), False

@@ -72,11 +72,15 @@ class Held:
         """Whether other processes listen. When none does, or Redis cannot say, the lease is given up."""
         names = self._names
         reply = self._line.send(script("quit", (names.lease, names.listeners), self._value))
-        await asyncio.wait({reply}, timeout=self._timing.deadline_s)
-        if reply.done() and not reply.cancelled() and reply.exception() is None and reply.result():
+        await asyncio.wait({reply}, timeout=self._timing.patience_s)
+        known = reply.done() and not reply.cancelled() and reply.exception() is None
+        if known and reply.result():
             return True
-        self._close()
-        self._line.send(("DEL", names.steps))
+        if known:
+            self._close()
+            self._line.send(("DEL", names.steps))
+        else:
+            self.release()
         return False
 
     def _write(self) -> None:
