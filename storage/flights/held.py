@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Held:
         names = self._names
         reply = self._line.send(script("quit", (names.lease, names.listeners), self._value))
         await asyncio.wait({reply}, timeout=self._timing.patience_s)
-        known = reply.done() and not reply.cancelled() and reply.exception() is None
+        known = reply.done() and _fault(reply) is None
         if known and reply.result():
             return True
         if known:
@@ -100,8 +100,7 @@ class Held:
         return place, encode(msgspec.structs.replace(batch, steps=steps))
 
     def _wrote(self, reply: "asyncio.Future[int]") -> None:
-        fault = ConnectionError("the line was closed") if reply.cancelled() else reply.exception()
-        if fault is None:
+        if (fault := _fault(reply)) is None:
             self._followed = bool(reply.result())
         elif self._open:
             self._on_fault(NAME, "write", fault)
@@ -116,7 +115,13 @@ class Held:
     def _end(self, batch: Batch, becomes: Lease | None = None) -> None:
         if self._open:
             self._close()
-            self._line.send_built(partial(self._last, batch, encode(becomes) if becomes else b""))
+            reply = self._line.send_built(partial(self._last, batch, encode(becomes) if becomes else b""))
+            reply.add_done_callback(self._ended)
+
+    def _ended(self, reply: "asyncio.Future[None]") -> None:
+        if (fault := _fault(reply)) is not None:
+            self._on_fault(NAME, "write", fault)
+            self._line.send_built(partial(self._last, Batch(end="left"), b""))
 
     def _last(self, batch: Batch, becomes: bytes) -> Command:
         place, data = self._batch(batch)
@@ -128,3 +133,7 @@ class Held:
         self._renewing.cancel()
         if self._gathering is not None:
             self._gathering.cancel()
+
+
+def _fault(reply: "asyncio.Future[Any]") -> BaseException | None:
+    return ConnectionError("the line was closed") if reply.cancelled() else reply.exception()

@@ -34,8 +34,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """How a backend failed, as its clients are told."""
+    """Why there is no answer, as clients are told."""
 
+    of: Literal["request", "backend"]
     status: int
     code: str
     type: str

@@ -1,12 +1,8 @@
 """All tiers together: whatever fails or freezes, an answer is the right one or none, and nothing kept is lost."""
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import settings
@@ -23,6 +19,7 @@ from storage.memory import MemoryTier
 from storage.tiers import Tiers
 from tests.conftest import Servers
 from tests.suites.entries import made
+from tests.suites.frozen import frozen
 
 REDIS_DEADLINE_S = 0.25
 DATABASE_DEADLINE_S = 1.0
@@ -175,23 +172,6 @@ def test_any_story_of_faults_keeps_every_answer(monkeypatch: pytest.MonkeyPatch)
     """Hypothesis tells the stories."""
     monkeypatch.setattr(writing, "RETRY_S", 0.002)
     run_state_machine_as_test(Walk, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
-
-
-@contextlib.contextmanager
-def frozen(process: int) -> Iterator[None]:
-    """A process, and its children, that do not run: their sockets still take bytes, and nobody answers."""
-    group = [process, *_children(process)]
-    for pid in group:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in group:
-            os.kill(pid, signal.SIGCONT)
-
-
-def _children(process: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 class Real:
