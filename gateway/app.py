@@ -20,6 +20,7 @@ from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config
 from gateway.errors import BackendError, RequestError, envelope
+from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
 from gateway.routes import cache, embeddings, health, models, text
@@ -33,6 +34,7 @@ from gateway.telemetry import Telemetry
 from storage import postgres, redis
 from storage.changes import EVERYTHING, Changes
 from storage.errors import AskonceError
+from storage.flights import board as flights_in_redis
 from storage.guard import GuardedTier
 from storage.invalidations import Invalidations
 from storage.keys import KeyStore
@@ -71,8 +73,12 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         backends = {backend.served_name: BUILD[backend.kind](backend) for backend in config.backends}
         for backend in backends.values():
             stack.push_async_callback(backend.aclose)
+        board = flights_in_redis.connect(config.redis_url, telemetry.fault)
+        stack.push_async_callback(board.aclose)
+        flights = SharedFlights(board)
+        stack.push_async_callback(flights.aclose)
         router = Router(backends)
-        yield Parts(Pipeline(tiers, router, config.policies), router, tiers, telemetry, access, invalidations)
+        yield Parts(Pipeline(tiers, router, flights, config.policies), router, tiers, telemetry, access, invalidations)
 
 
 def create_app(config: Config) -> Litestar:

@@ -8,6 +8,7 @@ AskonceError
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
     ├── BackendUnavailable  503  ├── BackendTimeout 504
+    └── AnswerChanged       502
 """
 
 from typing import Any
@@ -120,6 +121,12 @@ class BackendTimeout(BackendError):
 
     status = 504
     code = "backend_timeout"
+
+
+class AnswerChanged(BackendError):
+    """The answer was broken off midway, and a second try gave another one. Drop what came so far, and ask again."""
+
+    code = "answer_changed"
 
 
 def envelope(error: RequestError | BackendError) -> dict[str, Any]:

@@ -13,14 +13,16 @@ from gateway.caller import Caller
 from gateway.canonical import Identity, Request, Vector
 from gateway.config import PolicyConfig
 from gateway.errors import BackendError, NotKept
+from gateway.flights.shared import SharedFlights
 from gateway.policy import Terms
 from gateway.router import Backend, Router
 from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
 from storage.tiers import Found, Looked
 
-Status = Literal["hit", "miss", "bypass"]
-"""`bypass`: what is kept was not looked at, because the client or the operator wants it so."""
+Status = Literal["hit", "miss", "coalesced", "bypass"]
+"""`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was not
+looked at, because the client or the operator wants it so."""
 
 _LARGE_BYTES = 2**18
 _LOOKUPS = 16
@@ -37,6 +39,10 @@ class Tiers(Protocol):
 
     async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """The nearest entry of `key` that counts, promoted to the tiers above."""
+        ...
+
+    def in_memory(self, key: bytes, max_age_s: float | None = None) -> Entry | None:
+        """The entry of `key` that counts, if the nearest tier has it."""
         ...
 
     async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
@@ -89,9 +95,12 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Pipeline:
     """Answers requests from `tiers`, and asks the backends of `router` for what is not there."""
 
-    def __init__(self, tiers: Tiers, router: Router, policies: Sequence[PolicyConfig] = ()) -> None:
+    def __init__(
+        self, tiers: Tiers, router: Router, flights: SharedFlights, policies: Sequence[PolicyConfig] = ()
+    ) -> None:
         self._tiers = tiers
         self._router = router
+        self._flights = flights
         self._policies = policies
 
     async def answer(self, request: Request, caller: Caller, steering: Steering, reply_id: str) -> Answer:
@@ -107,8 +116,16 @@ class Pipeline:
         if steering.only_if_cached:
             raise NotKept
         plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, stale=looked.stale, refresh=steering.no_cache)
-        steps = self._ask(backend, request, query, plan)
-        return Answer("miss" if terms.look else "bypass", "backend", query.key, steps)
+        if not terms.look:
+            return Answer("bypass", "backend", query.key, self._ask(backend, request, query, plan))
+        if not terms.keep:  # what is not kept is not shared either
+            return Answer("miss", "backend", query.key, self._ask(backend, request, query, plan))
+        joined = await self._flights.join(
+            query.key, self._tiers.epoch, lambda: self._ask_once(backend, request, query, plan)
+        )
+        if joined.leads:
+            return Answer("miss", "backend", query.key, joined.steps)
+        return Answer("coalesced", "flight", query.key, joined.steps)
 
     async def embed(self, requests: Sequence[Request], caller: Caller, steering: Steering, reply_id: str) -> Vectors:
         """The vector of each request; only those not kept are asked for, in one call.
@@ -155,6 +172,13 @@ class Pipeline:
 
     def _terms(self, request: Request, caller: Caller, steering: Steering) -> Terms:
         return policy.terms(policy.of(self._policies, caller.scope, request.model), request, steering)
+
+    async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
+        """The backend's steps, unless somebody was answered the same since this request looked."""
+        kept = self._tiers.in_memory(query.key, plan.terms.max_age_s)
+        async with aclosing(replay(kept) if kept else self._ask(backend, request, query, plan)) as steps:
+            async for step in steps:
+                yield step
 
     async def _ask(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
         """The backend's steps; the answer is kept once the last one has come, and never before."""

@@ -22,6 +22,10 @@ class TooSlowError(StorageError):
     """A tier did not answer in time."""
 
 
+class LeaderLost(StorageError):
+    """The process that asked the backend is gone, and its answer is not complete."""
+
+
 class MigrationError(StorageError):
     """The database's schema cannot be brought to this version."""
 

@@ -27,9 +27,9 @@ class MemoryTier:
         if not kept and item.size <= self._entries.maxsize:
             self._entries[item.key] = item.data
 
-    def drop(self, key: bytes) -> None:
-        """Forget one entry."""
-        self._entries.pop(key, None)
+    def __contains__(self, key: bytes) -> bool:
+        """Whether there is an entry of `key`."""
+        return key in self._entries
 
     def clear(self) -> None:
         """Forget everything."""

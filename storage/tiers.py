@@ -63,14 +63,19 @@ class Tiers:
             self._keep(entry, takewhile(lambda writer: writer.name != found.tier, self._writers))
         return looked
 
+    def in_memory(self, key: bytes, max_age_s: float | None = None) -> Entry | None:
+        """The entry of `key` that counts, if this process has it."""
+        entry = self._memory.get(key)
+        # What is in this process's memory was put there while it knew as much as it does now, or less.
+        if entry and self._invalidations.allows(entry, unread=True) and _young(entry, max_age_s):
+            return entry
+        return None
+
     async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """The nearest entry of `key` that counts, left where it is."""
-        stale = False
-        if (entry := self._memory.get(key)) is not None:
-            # What is in this process's memory was put there while it knew as much as it does now, or less.
-            if self._invalidations.allows(entry, unread=True) and _young(entry, max_age_s):
-                return Looked(Found(entry, self._memory.name))
-            stale = True
+        if (entry := self.in_memory(key, max_age_s)) is not None:
+            return Looked(Found(entry, self._memory.name))
+        stale = key in self._memory
         for tier in self._lower:
             if (entry := await tier.get(key)) is None:
                 continue

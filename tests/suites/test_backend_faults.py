@@ -14,6 +14,7 @@ from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
 from gateway.steering import Steering
@@ -38,6 +39,11 @@ class Kept:
 
     epoch = 0
 
+    def in_memory(self, key: bytes, max_age_s: float | None = None) -> Entry | None:
+        """Nothing that was not there a moment ago."""
+        del key, max_age_s
+        return None
+
     async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """Nothing is there."""
         del key, max_age_s
@@ -57,7 +63,7 @@ def build(kind: str, url: str) -> Backend:
 async def ask(backend: Backend, request: Request = QUESTION) -> tuple[list[Chunk], BackendError | None, list[Entry]]:
     """Ask through the pipeline: what was heard, how it failed, and what was kept."""
     kept, heard, fault = Kept(), list[Chunk](), None
-    pipeline = Pipeline(kept, Router({"m": backend}))
+    pipeline = Pipeline(kept, Router({"m": backend}), SharedFlights())
     try:
         answer = await pipeline.answer(request, Caller(tenant="s"), Steering(), "id")
         async with aclosing(answer.chunks) as steps:

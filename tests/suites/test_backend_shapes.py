@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.errors import BackendError, BackendRefused
+from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.router import Router
+from gateway.steering import Steering
 from tests.suites.faulty import Peer
 from tests.suites.test_backend_faults import (
     KINDS,
@@ -200,7 +203,9 @@ async def test_an_embedding_of_no_numbers_is_an_error_and_nothing_is_kept(kind: 
         backend = build(kind, server.url)
         async with closing(backend):
             with pytest.raises(BackendError) as caught:
-                await Pipeline(kept, Router({"m": backend})).embed([question], "s", "id")
+                await Pipeline(kept, Router({"m": backend}), SharedFlights()).embed(
+                    [question], Caller(tenant="s"), Steering(), "id"
+                )
     assert caught.value.status == 502
     assert kept.entries == []
 

@@ -10,6 +10,7 @@ from gateway.backends.scripted import Line, Script, Scripted
 from gateway.caller import Caller
 from gateway.canonical import Request, Vector
 from gateway.errors import BackendError, UnknownModel
+from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Answer, Pipeline
 from gateway.router import Router
 from gateway.steering import Steering
@@ -27,6 +28,11 @@ class Shelf:
         self.kept: dict[bytes, Entry] = {}
 
     epoch = 0
+
+    def in_memory(self, key: bytes, max_age_s: float | None = None) -> Entry | None:
+        """Nothing that was not there a moment ago."""
+        del key, max_age_s
+        return None
 
     async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """What is there, if it is young enough; the tests make none old."""
@@ -85,7 +91,7 @@ def shelf() -> Shelf:
 async def test_a_miss_is_asked_and_kept_and_a_hit_is_the_same(shelf: Shelf) -> None:
     """Step by step; the second time nobody is asked."""
     backend = Scripted("m")
-    pipeline = Pipeline(shelf, Router({"m": backend}))
+    pipeline = Pipeline(shelf, Router({"m": backend}), SharedFlights())
     first = await pipeline.answer(asking(), CALLER, PLAIN, "id-1")
     steps = await heard(first)
     second = await pipeline.answer(asking(), CALLER, PLAIN, "id-2")
@@ -101,7 +107,7 @@ async def test_a_miss_is_asked_and_kept_and_a_hit_is_the_same(shelf: Shelf) -> N
 @pytest.mark.parametrize("count", range(4))
 async def test_what_is_not_heard_to_its_end_is_not_kept(shelf: Shelf, count: int) -> None:
     """Wherever the listener stops."""
-    pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(line=(Line(reply="a b c d e"),)))}))
+    pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(line=(Line(reply="a b c d e"),)))}), SharedFlights())
     answer = await pipeline.answer(asking(), CALLER, PLAIN, "id")
     async with aclosing(answer.chunks) as steps:
         for _ in range(count):
@@ -118,7 +124,7 @@ async def test_an_answer_without_an_end_is_an_error(shelf: Shelf, said: list[Chu
             for step in said:
                 yield step
 
-    pipeline = Pipeline(shelf, Router({"m": Cut("m")}))
+    pipeline = Pipeline(shelf, Router({"m": Cut("m")}), SharedFlights())
     with pytest.raises(BackendError, match="before the answer did"):
         await heard(await pipeline.answer(asking(n=2 if said and said[0].index else 1), CALLER, PLAIN, "id"))
     assert shelf.kept == {}
@@ -127,7 +133,7 @@ async def test_an_answer_without_an_end_is_an_error(shelf: Shelf, said: list[Chu
 async def test_other_weights_are_asked_anew(shelf: Shelf) -> None:
     """And so is another tenant's question."""
     for version in ("1", "2"):
-        pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(version=version))}))
+        pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(version=version))}), SharedFlights())
         for tenant in ("s", "t"):
             answer = await pipeline.answer(asking(), Caller(tenant=tenant), PLAIN, "id")
             assert answer.status == "miss"
@@ -138,7 +144,7 @@ async def test_other_weights_are_asked_anew(shelf: Shelf) -> None:
 async def test_only_missing_texts_are_embedded(shelf: Shelf) -> None:
     """Once each, in one call, and given back in the order of the question."""
     backend = Counting("m")
-    pipeline = Pipeline(shelf, Router({"m": backend}))
+    pipeline = Pipeline(shelf, Router({"m": backend}), SharedFlights())
     first = await pipeline.embed(embedding("a", "b", "a"), CALLER, PLAIN, "id")
     assert (backend.calls, backend.inputs, first.hits) == (1, 2, 0)
     assert first.values[0] == first.values[2] != first.values[1]
@@ -158,13 +164,15 @@ async def test_an_empty_vector_is_not_kept(shelf: Shelf) -> None:
             return [Vector(b"\x00" * 4, 1), Vector(b"", 1)]
 
     with pytest.raises(BackendError, match="empty embedding"):
-        await Pipeline(shelf, Router({"m": Empty("m")})).embed(embedding("a", "b"), CALLER, PLAIN, "id")
+        await Pipeline(shelf, Router({"m": Empty("m")}), SharedFlights()).embed(
+            embedding("a", "b"), CALLER, PLAIN, "id"
+        )
     assert shelf.kept == {}
 
 
 async def test_an_unknown_model_is_named_with_those_that_exist(shelf: Shelf) -> None:
     """For every kind of question."""
-    pipeline = Pipeline(shelf, Router({"b": Scripted("b"), "a": Scripted("a")}))
+    pipeline = Pipeline(shelf, Router({"b": Scripted("b"), "a": Scripted("a")}), SharedFlights())
     for call in (
         pipeline.answer(asking(), CALLER, PLAIN, "id"),
         pipeline.embed(embedding("a"), CALLER, PLAIN, "id"),
@@ -177,7 +185,7 @@ async def test_an_unknown_model_is_named_with_those_that_exist(shelf: Shelf) -> 
 async def test_explaining_asks_nobody_and_keeps_nothing(shelf: Shelf) -> None:
     """It says what would happen."""
     backend = Scripted("m")
-    pipeline = Pipeline(shelf, Router({"m": backend}))
+    pipeline = Pipeline(shelf, Router({"m": backend}), SharedFlights())
     assert (await pipeline.explain(asking(), CALLER))["tier"] == "backend"
     answer = await pipeline.answer(asking(), CALLER, PLAIN, "id")
     await heard(answer)

@@ -1,0 +1,1 @@
+"""Equal questions at the same time are one flight: one call to the backend, heard by everybody who asked."""

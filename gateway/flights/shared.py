@@ -1,0 +1,171 @@
+"""A key and a way to ask in, a stream of steps out: one call to the backend, in whichever process it is made."""
+
+import functools
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Literal, Protocol
+
+import msgspec
+
+from gateway.errors import AnswerChanged
+from gateway.flights.agreement import Agreement
+from gateway.flights.local import Flight, Flights, Source
+from gateway.flights.relayed import raised, told
+from storage.entry import Chunk
+from storage.errors import LeaderLost, StorageError
+from storage.flights.record import Batch, Fault
+
+Start = Callable[[], AsyncGenerator[Chunk]]
+"""Asks the backend. What it gives is one answer, and it keeps it once that is complete."""
+
+_GRACE_S = 1.0
+"""How long a second try that says something else waits for those who were told to ask again."""
+
+
+class Held(Protocol):
+    """A lease of this process: others follow what is put here. Nothing of it raises or waits."""
+
+    ours: Literal[True]
+
+    def put(self, step: Chunk) -> None:
+        """Pass `step` on."""
+        ...
+
+    def land(self) -> None:
+        """The answer is complete, and kept."""
+        ...
+
+    def fail(self, fault: Fault) -> None:
+        """The backend failed."""
+        ...
+
+    def release(self) -> None:
+        """Lead no longer; nothing after an end."""
+        ...
+
+    async def heard_elsewhere(self) -> bool:
+        """Whether other processes listen. The lease is given up when none does."""
+        ...
+
+
+class Watched(Protocol):
+    """Another process' lease."""
+
+    ours: Literal[False]
+
+    def batches(self) -> AsyncGenerator[Batch]:
+        """Its steps, from the first to the end. Raises `LeaderLost`, and `StorageError` when that cannot be known."""
+        ...
+
+
+class Board(Protocol):
+    """Where processes see each other's flights."""
+
+    async def claim(self, key: bytes, epoch: int) -> Held | Watched | None:
+        """Lead the flight `key`, or watch who does; None when that one is older than `epoch`. Raises `StorageError`."""
+        ...
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """An answer on its way."""
+
+    steps: AsyncGenerator[Chunk]
+    """Closing it, or being cancelled while waiting for a step, is leaving."""
+    leads: bool
+    """Whether the backend is asked for this asker; the others hear what it is answered."""
+
+
+class SharedFlights:
+    """Flights of this process that are one with those of others on `board`; without a board, they are its own."""
+
+    def __init__(self, board: Board | None = None) -> None:
+        self._board = board
+        self._flights = Flights()
+
+    async def join(self, key: bytes, epoch: int, start: Start) -> Joined:
+        """Listen to the answer to `key` from its first step; `start` asks for it unless somebody does already.
+
+        An answer that was begun for an `epoch` smaller than this one is not listened to. `start` may be called later
+        too, when the process that asks dies: then listeners hear the rest, if the second try says the same.
+
+        The steps raise what `start()` raises, `AnswerChanged` when a second try says something else, and
+        `BackendUnavailable` when the gateway closes.
+        """
+        listener, opened = self._flights.join(key, epoch, functools.partial(self._shared, start))
+        return Joined(listener, opened and await listener.leads())
+
+    async def aclose(self) -> None:
+        """End what is under way. Other processes that follow take over at once."""
+        await self._flights.aclose()
+
+    async def _shared(self, start: Start, flight: Flight) -> AsyncGenerator[Chunk]:
+        try:
+            claimed = await self._board.claim(flight.key, flight.epoch) if self._board else None
+        except StorageError:
+            claimed = None
+        if claimed is None:
+            return await _alone(start, flight)
+        flight.begun(leads=claimed.ours)
+        if claimed.ours is False:
+            return self._followed(claimed, start, flight)
+        flight.heard_elsewhere = claimed.heard_elsewhere
+        return _led(claimed, start)
+
+    async def _followed(self, watched: Watched, start: Start, flight: Flight) -> AsyncGenerator[Chunk]:
+        try:
+            async with aclosing(_given(watched)) as steps:
+                async for step in steps:
+                    yield step
+            return
+        except LeaderLost:
+            source: Source = functools.partial(self._shared, start)
+        except StorageError:
+            source = functools.partial(_alone, start)
+        async with aclosing(self._again(source, flight)) as steps:
+            async for step in steps:
+                yield step
+
+    async def _again(self, source: Source, flight: Flight) -> AsyncGenerator[Chunk]:
+        """The rest of `flight` from a second try, which is a flight of its own: others may hear it from the start."""
+        agreement = Agreement(tuple(flight.steps))
+        listener, _ = self._flights.join(flight.key, flight.epoch, source, instead_of=flight)
+        try:
+            async for step in listener:
+                if (rest := agreement.rest(step)) is not None:
+                    yield rest
+            agreement.end()
+        except AnswerChanged:
+            listener.leave_in(_GRACE_S)
+            raise
+        finally:
+            await listener.aclose()
+
+
+async def _alone(start: Start, flight: Flight) -> AsyncGenerator[Chunk]:
+    flight.begun(leads=True)
+    return start()
+
+
+async def _led(held: Held, start: Start) -> AsyncGenerator[Chunk]:
+    """The backend's steps, passed on to other processes."""
+    try:
+        async with aclosing(start()) as steps:
+            async for step in steps:
+                held.put(step)
+                yield step
+        held.land()
+    except Exception as error:
+        held.fail(told(error))
+        raise
+    finally:
+        held.release()
+
+
+async def _given(watched: Watched) -> AsyncGenerator[Chunk]:
+    """Another process' steps. Raises what its backend raised."""
+    async with aclosing(watched.batches()) as batches:
+        async for batch in batches:
+            for step in batch.steps:
+                yield step
+            if batch.fault is not None:
+                raise raised(batch.fault)

@@ -1,0 +1,89 @@
+"""A key comes in; a lease for this process goes out, or what another process is being answered."""
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from storage.breaker import Breaker
+from storage.errors import StorageError
+from storage.flights import record
+from storage.flights.held import NAME, Held
+from storage.flights.line import Line
+from storage.flights.lua import script
+from storage.flights.record import Lease, Timing, ms
+from storage.flights.watched import Reading, Watched
+from storage.guard import Guard, OnFault
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+_MAX_BLOCKED = 64
+"""How many connections may wait for news at the same time."""
+
+
+class RedisFlights:
+    """The flights of all processes that share a Redis. `client` is closed with it."""
+
+    def __init__(self, client: "Redis", on_fault: OnFault, timing: Timing | None = None) -> None:
+        self._client = client
+        self._on_fault = on_fault
+        self._timing = timing or Timing()
+        self._line = Line(client, self._timing.patience_s)
+        self._claims = Guard(NAME, on_fault)
+        # Without a breaker: who hears an answer already is patient, and goes on alone when that was in vain.
+        self._reads = Guard(NAME, on_fault, Breaker(0, 0))
+        blocked = asyncio.Semaphore(_MAX_BLOCKED)
+        self._reading = Reading(client, self._line, self._claims, self._reads, blocked, self._timing)
+
+    async def claim(self, key: bytes, epoch: int) -> Held | Watched | None:
+        """Lead the flight `key`, or watch who does; None when that one is older than `epoch`.
+
+        Raises `StorageError`, within the deadline, when Redis cannot say.
+        """
+        mine = Lease(secrets.token_bytes(16), epoch)
+        names = record.names(key, mine.token)
+        value = record.encode(mine)
+        command = script("claim", (names.lease, names.listeners), mine.token, ms(self._timing.lease_s), value)
+        asked: list[asyncio.Future[bytes]] = []
+
+        def ask() -> "asyncio.Future[bytes]":
+            asked.append(self._line.send(command))
+            return asked[0]
+
+        try:
+            held = await self._claims.call("claim", ask, self._timing.deadline_s)
+        except (StorageError, asyncio.CancelledError):
+            if asked:  # it may still come about
+                self._line.send(script("disown", (names.lease, names.listeners), mine.token, value))
+            raise
+        if held == value:
+            return Held(self._line, names, mine, self._timing, self._on_fault)
+        return self._watched(key, held, mine)
+
+    async def aclose(self) -> None:
+        """Write what is waiting, then let go of connections."""
+        await self._line.aclose(self._timing.deadline_s)
+        self._claims.close()
+        self._reads.close()
+        await self._client.aclose()
+
+    def _watched(self, key: bytes, held: bytes, mine: Lease) -> Watched | None:
+        lease = record.lease(held)
+        watched = Watched(self._reading, record.names(key, lease.token), lease, listener=mine.token)
+        if lease.epoch >= mine.epoch:
+            return watched
+        watched.leave()
+        return None
+
+
+def connect(url: str, on_fault: OnFault, timing: Timing | None = None) -> RedisFlights:
+    """Flights on the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used."""
+    # No retries of the client's own: what is late is of no use here, and the line must stay in order.
+    client = redis.asyncio.Redis.from_url(
+        url, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), max_connections=_MAX_BLOCKED + 8
+    )
+    return RedisFlights(client, on_fault, timing)

@@ -1,0 +1,109 @@
+"""What processes write down for each other about one flight, and under which keys.
+
+`askonce:1:flight:<key>` is the lease: who leads. `askonce:1:steps:<key>:<token>` is that leader's stream of batches,
+each under the number of its first step, so that no gap goes unnoticed. `askonce:1:listeners:<key>` holds who follows,
+and until when that is believed. All of them expire.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from storage.entry import Chunk
+from storage.errors import StorageError
+
+PREFIX = b"askonce:1:"
+"""The number changes when an encoding does, so that an old replica's flights are never misread."""
+_FIELD = b"batch"
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things may take, in seconds."""
+
+    deadline_s: float = 0.25
+    """What an asker waits for Redis before it goes on alone."""
+    patience_s: float = 2.0
+    """What those wait who have begun: a hiccup must not cost an answer that is half given."""
+    lease_s: float = 5.0
+    landed_s: float = 10.0
+    """How long a complete answer can still be read here: until every tier has it."""
+    silence_s: float = 1.0
+    """After so long without news a follower looks whether its leader is still there."""
+    gather_s: float = 0.05
+    """How long steps are gathered while nobody follows."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why there is no answer, as clients are told."""
+
+    of: Literal["request", "backend"]
+    status: int
+    code: str
+    type: str
+    message: str
+    param: str | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Steps that were ready together, and whether they are the last: of an answer, before a fault, or of a leader."""
+
+    steps: tuple[Chunk, ...] = ()
+    end: Literal["", "landed", "failed", "left"] = ""
+    fault: Fault | None = None
+    """With `failed`."""
+
+
+class Lease(msgspec.Struct, frozen=True, array_like=True):
+    """Who leads a flight."""
+
+    token: bytes
+    epoch: int
+    landed: bool = False
+    """Whether the answer is complete."""
+
+
+class Names(msgspec.Struct, frozen=True):
+    """The keys of one flight under one leader."""
+
+    lease: bytes
+    steps: bytes
+    listeners: bytes
+
+
+def names(key: bytes, token: bytes) -> Names:
+    """The keys of the flight `key` under the leader `token`."""
+    return Names(PREFIX + b"flight:" + key, PREFIX + b"steps:" + key + b":" + token, PREFIX + b"listeners:" + key)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_BATCH = msgspec.msgpack.Decoder(Batch)
+_LEASE = msgspec.msgpack.Decoder(Lease)
+
+
+def encode(value: Batch | Lease) -> bytes:
+    """As msgpack."""
+    return _ENCODER.encode(value)
+
+
+def lease(data: bytes) -> Lease:
+    """The lease in `data`. Raises `StorageError` when it is none."""
+    return _read(_LEASE, data)
+
+
+def batches(reply: Any) -> list[tuple[int, Batch]]:
+    """The batches in the reply to XREAD for one stream, with their places. Raises `StorageError`."""
+    ((_, entries),) = reply or ((b"", ()),)
+    return [(int(name.partition(b"-")[0]), _read(_BATCH, fields.get(_FIELD, b""))) for name, fields in entries]
+
+
+def _read(decoder: Any, data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"What another process wrote about a flight cannot be read: {error}"
+        raise StorageError(message) from error
+
+
+def ms(seconds: float) -> int:
+    """In whole milliseconds, one at least: Redis takes nothing else."""
+    return max(1, int(seconds * 1000))
