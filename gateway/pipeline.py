@@ -123,13 +123,14 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started = time.time(), time.monotonic()
         steps: list[Chunk] = []
+        choices = range(request.choices)
         async with aclosing(backend.complete(request)) as arriving:
             async for arrived in arriving:
-                _expected(arrived, request, backend.name)
+                _expected(arrived, choices, backend.name)
                 step = msgspec.structs.replace(arrived, after_ms=_since_ms(started))
                 steps.append(step)
                 yield step
-        _complete(steps, request, backend.name)
+        _complete(steps, choices, backend.name)
         self._tiers.put(
             Entry(
                 query=query,
@@ -192,17 +193,17 @@ async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
         yield step
 
 
-def _expected(step: Chunk, request: Request, backend: str) -> None:
+def _expected(step: Chunk, choices: range, backend: str) -> None:
     """Raise for a step of a choice that nobody asked for."""
-    if step.index not in range(request.choices):
+    if step.index not in choices:
         message = f"Backend '{backend}' sent a choice that was not asked for."
         raise BackendError(message)
 
 
-def _complete(steps: Iterable[Chunk], request: Request, backend: str) -> None:
+def _complete(steps: Iterable[Chunk], choices: range, backend: str) -> None:
     """Raise unless every choice has ended."""
     ended = {step.index for step in steps if step.finish_reason}
-    if ended != set(range(request.choices)):
+    if ended != set(choices):
         message = f"Backend '{backend}' ended its stream before the answer did."
         raise BackendError(message)
 
