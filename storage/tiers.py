@@ -10,9 +10,11 @@ from storage.entry import Encoded, Entry
 from storage.errors import StorageError
 from storage.guard import GuardedTier
 from storage.memory import MemoryTier
-from storage.writer import Writer
+from storage.writer import GATHER_S, Writer
 
 FLUSH_S = 5.0
+RECORD_GATHER_S = 0.2
+"""How long tiers beyond the first gather: nobody waits for them, and one transaction does for many answers."""
 MAX_WAITING_BYTES = 64 * 2**20
 """What may wait for each tier: minutes of answers for a tier that is away, and a bound a worker can afford."""
 
@@ -30,7 +32,10 @@ class Tiers:
     def __init__(self, memory: MemoryTier, lower: Sequence[GuardedTier], on_drop: Callable[[str], None]) -> None:
         self._memory = memory
         self._lower = lower
-        self._writers = [Writer(tier, MAX_WAITING_BYTES, on_drop) for tier in lower]
+        self._writers = [
+            Writer(tier, MAX_WAITING_BYTES, on_drop, GATHER_S if tier is lower[0] else RECORD_GATHER_S)
+            for tier in lower
+        ]
 
     async def get(self, key: bytes) -> Found | None:
         """The nearest entry of `key`; it is promoted to every tier above the one that had it."""
