@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from gateway.router import Backend
 from gateway.wire import openai_chat, openai_completions
 from storage.entry import Chunk
 from storage.vector import unpacked
+from tests.engines import vllm
+from tests.suites.frozen import frozen
 
 pytestmark = pytest.mark.engines
 
@@ -320,12 +322,24 @@ async def test_closing_early_frees_the_server(served: Served, url: str, request:
     engine_url = request.getfixturevalue("llamacpp_url") if served.kind.name == "ollama" else url
     asked = {"max_tokens": MANY_TOKENS, "temperature": 2, "ignore_eos": True}
     at_first = await generated(engine_url)
-    async with aclosing(served.backend.complete(chat([{"role": "user", "content": "Count."}], **asked))) as steps:
-        await anext(steps)
-        if served.kind.name == "llamacpp":  # Ollama has no way to be told to go on; vLLM's gauge comes late
-            await until_running(engine_url, 1)
+    core = vllm.engine_core(engine_url) if served.kind.name == "vllm" else 0
+    async with AsyncExitStack() as stack:
+        async with aclosing(served.backend.complete(chat([{"role": "user", "content": "Count."}], **asked))) as steps:
+            await anext(steps)
+            if core:  # it may be done before its front end has looked whether a client is there
+                stack.enter_context(frozen(core))
+            if served.kind.name == "llamacpp":  # Ollama has no way to be told to go on; vLLM's gauge comes late
+                await until_running(engine_url, 1)
+        await until_noticed(engine_url)
     await until_running(engine_url, 0)
     assert await made_in_all(engine_url) - at_first < MANY_TOKENS
+
+
+async def until_noticed(url: str) -> None:
+    """Wait until a server has read what was sent to it before, and that is that somebody hung up."""
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        for _ in range(5):
+            await client.get("/health", headers={"connection": "close"})
 
 
 async def made_in_all(url: str) -> int:
