@@ -45,7 +45,14 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Longest silence before the first token and between tokens."""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` where `kind` lacks what it needs."""
+        """Raise `ValueError` where `kind` lacks what it needs, and for a key that no header can carry."""
+        msgspec.structs.force_setattr(self, "api_key", self.api_key.strip())
+        if not self.api_key.isprintable():
+            message = "`api_key` has characters that no header can carry"
+            raise ValueError(message)
+        if self.api_key and "@" in self.url.partition("://")[2].partition("/")[0]:
+            message = "`url` has a user and there is an `api_key` too: give one of them"
+            raise ValueError(message)
         if self.kind == "scripted":
             if self.script is None:
                 message = "a backend of kind 'scripted' needs `script`, a TOML file with its lines"
@@ -77,12 +84,12 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every setting and its default."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     data_dir: Path | None = None
     """Where everything embedded lives; None is this user's data folder (`platformdirs`)."""
     workers: Positive = 1
-    model: str = "default"
+    model: Annotated[str, Meta(min_length=1)] = "default"
     """What llama.cpp serves: `default`, `bundled`, `none`, a GGUF file, a Hugging Face folder or `org/repo:file`."""
     backends: tuple[BackendConfig, ...] = ()
     """Further models. With any of these and no `model` of its own, no llama.cpp is started."""
@@ -194,6 +201,8 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
         name = variable.removeprefix(PREFIX).lower()
         if not variable.startswith(PREFIX) or name == "config_file":
             continue
+        if not text and name in Config.__struct_fields__:  # an empty variable is one that is not set
+            continue
         if name not in Config.__struct_fields__:
             known = ", ".join(PREFIX + field.upper() for field in Config.__struct_fields__)
             message = f"{variable} is no setting; there are: {known}."
@@ -216,6 +225,9 @@ def _path(kind: type, value: Any) -> Any:
     if kind is not Path or not isinstance(value, str | Path):
         message = f"Expected a path, got {value!r}"
         raise TypeError(message)
+    if not str(value):
+        message = "a path is empty"
+        raise ValueError(message)
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

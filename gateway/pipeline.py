@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, Protocol
 
@@ -21,9 +21,11 @@ from storage.entry import Chunk, Entry, Query, Usage
 from storage.tiers import Found, Looked
 
 Status = Literal["hit", "miss", "coalesced", "bypass"]
-"""`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was not
-looked at, because the client or the operator wants it so."""
+"""`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was
+not looked at, because the client or the operator wants it so."""
 
+_ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+"""How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
 _LARGE_BYTES = 2**18
 _LOOKUPS = 16
 """Inputs of one embedding request looked up at the same time."""
@@ -184,13 +186,18 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         steps: list[Chunk] = []
+        choices, ended = range(request.choices), set[int]()
         async with aclosing(backend.complete(request)) as arriving:
             async for arrived in arriving:
-                _expected(arrived, request, backend.name)
+                _expected(arrived, choices, ended, backend.name)
+                if arrived.finish_reason:
+                    ended.add(arrived.index)
                 step = msgspec.structs.replace(arrived, after_ms=_since_ms(started))
                 steps.append(step)
                 yield step
-        _complete(steps, request, backend.name)
+        if len(ended) < len(choices):
+            message = f"Backend '{backend.name}' ended its stream before the answer did."
+            raise BackendError(message)
         entry = Entry(
             query=query,
             origin_id=plan.reply_id,
@@ -270,18 +277,16 @@ async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
         yield step
 
 
-def _expected(step: Chunk, request: Request, backend: str) -> None:
-    """Raise for a step of a choice that nobody asked for."""
-    if step.index not in range(request.choices):
+def _expected(step: Chunk, choices: range, ended: Collection[int], backend: str) -> None:
+    """Raise for a step of a choice that nobody asked for or that has ended, and for an end that is a failure."""
+    if step.index not in choices:
         message = f"Backend '{backend}' sent a choice that was not asked for."
         raise BackendError(message)
-
-
-def _complete(steps: Iterable[Chunk], request: Request, backend: str) -> None:
-    """Raise unless every choice has ended."""
-    ended = {step.index for step in steps if step.finish_reason}
-    if ended != set(range(request.choices)):
-        message = f"Backend '{backend}' ended its stream before the answer did."
+    if step.finish_reason and step.finish_reason not in _ENDS:
+        message = f"Backend '{backend}' gave up on the answer (finish_reason '{step.finish_reason[:40]}')."
+        raise BackendError(message)
+    if step.usage is None and step.index in ended:
+        message = f"Backend '{backend}' went on after the end of its answer."
         raise BackendError(message)
 
 

@@ -3,6 +3,7 @@
 How it talks to its parent is said in `gateway/supervisor/__init__.py`.
 """
 
+import gc
 import logging
 import socket
 import sys
@@ -21,6 +22,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            # What is here now stays for as long as the worker does: the collector need not walk through it each time.
+            gc.collect()
+            gc.freeze()
             sys.stdout.write("ready\n")
             sys.stdout.flush()
 

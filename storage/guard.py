@@ -42,7 +42,7 @@ class Tier(Protocol):
 
 
 class Guard:
-    """Calls to one server, or those of one sort: each costs its deadline at most, and nothing while the breaker is open.
+    """Calls to one server, or those of one sort: each costs its deadline at most, nothing while the breaker is open.
 
     Every fault becomes `StorageError`, and is told to `on_fault`. `sort` is what these calls are called in the log.
     """

@@ -12,9 +12,11 @@ from storage.errors import StorageError
 from storage.guard import GuardedTier
 from storage.invalidations import Invalidations, Selector
 from storage.memory import MemoryTier
-from storage.writer import Writer
+from storage.writer import GATHER_S, Writer
 
 FLUSH_S = 5.0
+RECORD_GATHER_S = 0.2
+"""How long tiers beyond the first gather: nobody waits for them, and one transaction does for many answers."""
 MAX_WAITING_BYTES = 64 * 2**20
 """What may wait for each tier: minutes of answers for a tier that is away, and a bound a worker can afford."""
 SUPERSEDE_S = 1.0
@@ -48,7 +50,10 @@ class Tiers:
         self._memory = memory
         self._lower = lower
         self._invalidations = invalidations
-        self._writers = [Writer(tier, MAX_WAITING_BYTES, on_drop) for tier in lower]
+        self._writers = [
+            Writer(tier, MAX_WAITING_BYTES, on_drop, GATHER_S if tier is lower[0] else RECORD_GATHER_S)
+            for tier in lower
+        ]
 
     @property
     def epoch(self) -> int:

@@ -51,7 +51,7 @@ class Writer:
     nothing else waits, so that it holds up no other; after `TRIES` refusals it is dropped and counted.
     """
 
-    def __init__(self, sink: Sink, max_bytes: int, on_drop: Callable[[str], None]) -> None:
+    def __init__(self, sink: Sink, max_bytes: int, on_drop: Callable[[str], None], gather_s: float = GATHER_S) -> None:
         self.name = sink.name
         self._sink = sink
         self._max_bytes = max_bytes
@@ -60,6 +60,7 @@ class Writer:
         self._aside: deque[_Waiting] = deque()
         self._most = BATCH
         self._on_drop = on_drop
+        self._gather_s = gather_s
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -97,7 +98,7 @@ class Writer:
         while True:
             await self._news.wait()
             self._news.clear()
-            await asyncio.sleep(GATHER_S)
+            await asyncio.sleep(self._gather_s)
             while self._waiting or self._aside:
                 if not self._waiting:
                     await asyncio.sleep(RETRY_S)

@@ -72,7 +72,8 @@ LLAMACPP = Dialect(
     keeps_connections=False,
     # 2^32 - 1 means "random".
     seed_limit=2**32 - 1,
-    lacks=frozenset({"best_of", "dimensions", "echo", "suffix", "tool_choice"}) | _OTHER_SHAPES,
+    lacks=frozenset({"best_of", "dimensions", "echo", "suffix", "tool_choice", "functions", "function_call"})
+    | _OTHER_SHAPES,
     props_path="/props",
     counts_prompt_per_choice=True,
     counts_top_logprobs_from=1,

@@ -20,6 +20,8 @@ from storage.entry import Chunk, Usage
 T = TypeVar("T")
 
 _DRAIN_S = 0.5
+_DONE = b"[DONE]"
+_NOTHING = (_DONE, b"null")
 
 PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 
@@ -142,19 +144,14 @@ class OpenAICompatible:
         body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect))
         usage = Usage()
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
-        async with asked as pieces, aclosing(_events(pieces)) as events:
-            async for data in events:
-                if data == b"[DONE]":
-                    await _drained(events)
-                    break
-                if data == b"null":  # llama.cpp begins so when there are several prompts
-                    continue
-                event = _decode(data)
-                if event.usage:
-                    usage += event.usage.counts()
-                for choice in event.choices:
-                    if (step := self._step(choice, event, request)) is not None:
-                        yield step
+        async with asked as pieces, aclosing(_events(pieces)) as arriving:
+            async for events in arriving:
+                for event in map(_decode, events):
+                    if event.usage:
+                        usage += event.usage.counts()
+                    for choice in event.choices:
+                        if (step := self._step(choice, event, request)) is not None:
+                            yield step
         prompts = request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1
         yield Chunk(usage=shapes.usage(self.name, usage.shared(prompts)))
 
@@ -234,8 +231,8 @@ class OpenAICompatible:
         return upstream.decoded(self.name, await self._server.read(path), decoder)
 
 
-async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """The data of each server-sent event.
+async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
+    """The data of the server-sent events in each piece, up to the one that says that it is done.
 
     Lines end at \\n or \\r\\n only: a splitter that also honours U+2028 and its like, as httpx's does, would cut
     answers that contain them.
@@ -243,18 +240,26 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     rest = b""
     async for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
+        found = [line[5:].strip() for line in lines if line.startswith(b"data:")]
+        if _DONE in found:
+            yield _told(found[: found.index(_DONE)])
+            await _drained(pieces)
+            return
+        yield _told(found)
     if rest.startswith(b"data:"):
-        yield rest[5:].strip()
+        yield _told([rest[5:].strip()])
 
 
-async def _drained(events: AsyncGenerator[bytes]) -> None:
+def _told(found: list[bytes]) -> list[bytes]:
+    """Without what tells nothing: the end, and llama.cpp's `null` before the answers to several prompts."""
+    return [data for data in found if data not in _NOTHING]
+
+
+async def _drained(pieces: AsyncIterator[bytes]) -> None:
     """Read to the end of the reply, which is here already: a connection left before it cannot be used again."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
-            async for _ in events:
+            async for _ in pieces:
                 pass
 
 

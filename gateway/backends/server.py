@@ -74,6 +74,9 @@ class Server:
         url = self._base + path
         try:
             return await session.request(method, url, data=content, headers=headers, allow_redirects=False)
+        except ValueError as error:  # an address or a key that no request can be made with
+            message = f"Backend '{self._name}' cannot be asked with the address and key in the settings."
+            raise BackendUnavailable(message) from error
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):

@@ -16,6 +16,7 @@ import msgspec
 import uvloop
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_LAST = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _CHUNKED_END = b"0\r\n\r\n"
 _REPLY_TIMEOUT_S = 60.0
 
@@ -107,6 +108,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+            self._transport = None
 
     def _ended(self) -> bool:
         if self._length is not None:
@@ -157,6 +159,8 @@ class _Run:
             head = await connection.ask(request)
         self.times.append(time.perf_counter() - started)
         self.first_times.append(connection.first_at - started)
+        if _LAST.search(head):  # llama.cpp's server closes every connection after a hundred requests
+            connection.close()
         if not head.startswith(b"HTTP/1.1 200") or self._job.expect.encode() not in head:
             self.failures.append(head.decode(errors="replace"))
 

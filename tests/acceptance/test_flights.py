@@ -1,4 +1,4 @@
-"""Five hundred clients with one question, two gateways, one model: who asks, who follows, and what a dying leader costs."""
+"""Five hundred clients, one question, two gateways, one model: who asks, who follows, what a dying leader costs."""
 
 import asyncio
 import json

@@ -52,6 +52,13 @@ def words(process: psutil.Process) -> str:
         return ""
 
 
+def wait_until_kept(server: Served) -> None:
+    """Until Postgres has an answer."""
+    deadline = time.monotonic() + 20
+    while server.run("psql", "-At", "-c", "select count(*) from askonce.completions").strip() == "0":
+        assert time.monotonic() < deadline
+
+
 def gone(processes: list[psutil.Process], within_s: float) -> bool:
     """Whether all of them have ended in time."""
     _, alive = psutil.wait_procs(processes, timeout=within_s)
@@ -154,6 +161,7 @@ def test_several_workers_serve_one_port_and_share_what_they_know(folder: Path) -
         workers = workers_of(server)
         assert len(workers) == 2
         assert ask(server.url).status_code == 200
+        wait_until_kept(server)  # what the killed one had not handed on yet would be lost with it
         os.kill(workers[0].pid, signal.SIGKILL)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:

@@ -4,6 +4,9 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+import psutil
+
 from tests.engines.child import ROOT, free_port, running
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -34,6 +37,13 @@ def serving(model: Path, name: str, scratch: Path, flags: Sequence[str] = ()) ->
         environment=environment(scratch),
     ):
         yield url
+
+
+def engine_core(url: str) -> int:
+    """The process that computes for the server at this address."""
+    port = str(httpx.URL(url).port)
+    started = next(process for process in psutil.process_iter(["cmdline"]) if port in (process.info["cmdline"] or ()))
+    return next(child.pid for child in started.children(recursive=True) if "EngineCore" in child.name())
 
 
 def environment(scratch: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import app
+from gateway.backends.server import Server
 from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import BackendConfig
@@ -413,6 +414,14 @@ async def test_a_server_that_closes_between_requests_is_asked_all_the_same(kind:
             assert steps[0].content == "a"
         assert server.asked == 20
         await backend.aclose()
+
+
+async def test_a_request_that_cannot_be_made_is_unavailable() -> None:
+    """A key or an address that gets past the settings is a sentence too, not a mistake of ours."""
+    server = Server("m", "http://user:pw@127.0.0.1:9", api_key="k", connect_timeout_s=1, read_timeout_s=1)
+    with pytest.raises(BackendUnavailable, match="address and key"):
+        await server.read("/v1/models")
+    await server.aclose()
 
 
 async def test_identities_need_a_server_that_answers(kind: str) -> None:

@@ -1,6 +1,6 @@
 """Train the bundled model from nothing: copying random tokens, then strings, then the mixture.
 
-    python -m gateway.models.training.train --out DIR --seed 0 --minutes 60
+    python -m gateway.models.training.train --out DIR --seed 0 --steps 17130
 
 Copying is learnt only where nothing else can be learnt (phase 1); the mixture alone gets stuck.
 A run that was stopped goes on from DIR/checkpoint.pt.
@@ -35,16 +35,15 @@ class Progress:
     phase: int = 0
     step: int = 0
     phase_step: int = 0
-    seconds: float = 0.0  # spent in the mixture phase, which the learning rate follows
     loss: float = 10.0  # a running mean
 
 
 class Run:
     """One training run: the network, its optimizer and its running average of weights."""
 
-    def __init__(self, out: Path, seed: int, minutes: float, words: Tokenizer) -> None:
+    def __init__(self, out: Path, seed: int, steps: int, words: Tokenizer) -> None:
         torch.manual_seed(seed)
-        self.out, self.seed, self.minutes, self.words = out, seed, minutes, words
+        self.out, self.seed, self.steps, self.words = out, seed, steps, words
         self.progress = Progress()
         self.model = Gemma(Shape(vocab_size=words.get_vocab_size()))
         self.average = {name: w.detach().clone() for name, w in self.model.named_parameters()}
@@ -60,7 +59,7 @@ class Run:
 
     def done(self) -> float:
         """Return how much of the mixture phase is over, from 0 to 1."""
-        return min(1.0, self.progress.seconds / (60 * self.minutes))
+        return min(1.0, self.progress.phase_step / self.steps) if self.progress.phase == len(_PHASES) - 1 else 0.0
 
     def rate(self) -> float:
         """Return the learning rate: a warm-up in every phase, a cosine in the last."""
@@ -84,12 +83,11 @@ class Run:
         self.optimizer.zero_grad()
         return loss.item()
 
-    def account(self, loss: float, seconds: float) -> None:
-        """Count a step that took so long and fold its weights into the average."""
+    def account(self, loss: float) -> None:
+        """Count a step and fold its weights into the average."""
         now = self.progress
         now.step, now.phase_step = now.step + 1, now.phase_step + 1
         now.loss += (loss - now.loss) * 0.05
-        now.seconds += seconds if now.phase == len(_PHASES) - 1 else 0.0
         share = max(0.005, 1 / (now.phase_step + 1))
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
@@ -151,7 +149,7 @@ def run_phase(run: Run) -> None:
     """Train until the phase is over, with a checkpoint every 100 steps."""
     for batch in batches.ahead(run.batches()):
         began = time.monotonic()
-        run.account(run.step(batch), time.monotonic() - began)
+        run.account(run.step(batch))
         if run.progress.phase_step % 20 == 0:
             run.report(began)
         if run.progress.phase_step % 100 == 0:
@@ -166,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=60.0, help="length of the mixture phase")
+    parser.add_argument("--steps", type=int, default=17_130, help="length of the mixture phase")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -174,7 +172,7 @@ def main() -> None:
     kept = options.out / "tokenizer.json"
     if not kept.exists():
         tokenizer.train(options.seed).save(str(kept))
-    run = Run(options.out, options.seed, options.minutes, tokenizer.load(kept))
+    run = Run(options.out, options.seed, options.steps, tokenizer.load(kept))
     run.resume()
     while not (run.progress.phase == len(_PHASES) - 1 and run.over()):
         run_phase(run)

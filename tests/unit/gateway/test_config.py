@@ -1,5 +1,6 @@
 """Settings: later sources win, and whatever is wrong is named."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,25 @@ def test_settings_reach_another_process_unchanged() -> None:
 def test_a_server_may_be_written_as_other_programs_want_it(given: str, used: str) -> None:
     """With `/v1` or without, the same paths are asked."""
     assert BackendConfig(kind="openai", model="m", url=given).url == used
+
+
+def test_a_key_from_a_file_loses_its_line_end() -> None:
+    """One that no header can carry is refused, and so is a user in the address beside it."""
+    given = {"kind": "openai", "model": "m", "url": "http://server", "api_key": "sk-abc\n"}
+    assert config.load(environ={"ASKONCE_BACKENDS": json.dumps([given])}).backends[0].api_key == "sk-abc"
+    for wrong in ({"api_key": "sk\nabc"}, {"url": "http://user:pw@server"}):
+        with pytest.raises(ConfigError, match="api_key"):
+            config.load(environ={"ASKONCE_BACKENDS": json.dumps([given | wrong])})
+
+
+def test_an_empty_variable_is_one_that_is_not_set(tmp_path: Path) -> None:
+    """Not all addresses, and not this folder; in a file, where it must be meant, it is refused."""
+    assert config.load(environ={"ASKONCE_HOST": "", "ASKONCE_DATA_DIR": "", "ASKONCE_PORT": ""}) == Config()
+    file = tmp_path / "askonce.toml"
+    for line in ('host = ""', 'model = ""', 'data_dir = ""'):
+        file.write_text(line)
+        with pytest.raises(ConfigError):
+            config.load(file, environ={})
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:

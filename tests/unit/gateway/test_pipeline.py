@@ -14,7 +14,7 @@ from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Answer, Pipeline
 from gateway.router import Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry
+from storage.entry import Chunk, Entry, Usage
 from storage.tiers import Found, Looked
 
 CALLER = Caller(tenant="s")
@@ -127,6 +127,32 @@ async def test_an_answer_without_an_end_is_an_error(shelf: Shelf, said: list[Chu
     pipeline = Pipeline(shelf, Router({"m": Cut("m")}), SharedFlights())
     with pytest.raises(BackendError, match="before the answer did"):
         await heard(await pipeline.answer(asking(n=2 if said and said[0].index else 1), CALLER, PLAIN, "id"))
+    assert shelf.kept == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ([Chunk(content="a"), Chunk(finish_reason="error")], "gave up"),
+        ([Chunk(content="a"), Chunk(finish_reason="abort")], "gave up"),
+        ([Chunk(content="a", finish_reason="stop"), Chunk(content="late")], "went on"),
+        ([Chunk(content="a", finish_reason="stop"), Chunk(finish_reason="length")], "went on"),
+        ([Chunk(index=1, content="a", finish_reason="stop")], "not asked for"),
+    ],
+    ids=["error", "abort", "text after the end", "two ends", "another choice"],
+)
+async def test_an_answer_that_failed_is_an_error(shelf: Shelf, said: list[Chunk], words: str) -> None:
+    """However well its stream ends, it is not kept."""
+
+    class Failed(Scripted):
+        async def complete(self, request: Request) -> Any:
+            for step in said:
+                yield step
+            yield Chunk(usage=Usage(1, 1))
+
+    pipeline = Pipeline(shelf, Router({"m": Failed("m")}))
+    with pytest.raises(BackendError, match=words):
+        await heard(await pipeline.answer(asking(), "s", "id"))
     assert shelf.kept == {}
 
 
