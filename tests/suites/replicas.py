@@ -9,11 +9,13 @@ from pathlib import Path
 
 import redis.asyncio
 
-from gateway.flights.shared import SharedFlights
+from gateway.flights.shared import Joined, SharedFlights
 from storage.flights import board
 from storage.flights.board import RedisFlights
 from storage.flights.record import Timing
+from tests.suites.speaking import Backend, first
 
+KEY = bytes(range(32))
 ROOT = Path(__file__).parents[2]
 TIMING = Timing(deadline_s=3.0, patience_s=5.0, lease_s=2.0, landed_s=2.0, silence_s=0.3, gather_s=0.02)
 """Deadlines that a busy machine keeps, and leases that a test can wait for."""
@@ -68,6 +70,16 @@ async def replicas(url: str) -> AsyncIterator[Replicas]:
     async with contextlib.AsyncExitStack() as stack:
         yield Replicas(url, stack)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def led(shared: Replicas, backend: Backend, *said: str) -> Joined:
+    """A flight that a gateway of its own leads, its first steps given."""
+    joined = await shared.one().join(KEY, 0, backend.complete)
+    assert joined.leads
+    await backend.until(lambda backend: backend.calls == 1)
+    backend.say(*said)
+    assert await first(joined, len(said)) == "".join(said)
+    return joined
 
 
 class Leader:

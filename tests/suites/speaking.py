@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from gateway.errors import BackendError
 from gateway.flights.shared import Joined
 from storage.entry import Chunk
 
@@ -55,6 +56,18 @@ async def text(joined: Joined) -> str:
     """All that is heard."""
     async with aclosing(joined.steps) as steps:
         return "".join([step.content async for step in steps])
+
+
+async def heard(joined: Joined) -> tuple[str, BackendError | None]:
+    """All that is heard, and how it failed."""
+    said = ""
+    try:
+        async with aclosing(joined.steps) as arriving:
+            async for step in arriving:
+                said += step.content
+    except BackendError as error:
+        return said, error
+    return said, None
 
 
 async def first(joined: Joined, count: int) -> str:
