@@ -150,9 +150,9 @@ async def test_an_answer_that_failed_is_an_error(shelf: Shelf, said: list[Chunk]
                 yield step
             yield Chunk(usage=Usage(1, 1))
 
-    pipeline = Pipeline(shelf, Router({"m": Failed("m")}))
+    pipeline = Pipeline(shelf, Router({"m": Failed("m")}), SharedFlights())
     with pytest.raises(BackendError, match=words):
-        await heard(await pipeline.answer(asking(), "s", "id"))
+        await heard(await pipeline.answer(asking(), CALLER, PLAIN, "id"))
     assert shelf.kept == {}
 
 
