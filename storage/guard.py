@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from storage.breaker import Breaker
 from storage.entry import Encoded, Entry
 from storage.errors import RefusedError, StorageError, TooSlowError, brief
+from storage.patience import done_within
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class Guard:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
-            await asyncio.wait({task}, timeout=deadline_s)
+            await done_within(task, deadline_s)
         except asyncio.CancelledError:
             _abandon(task)
             raise

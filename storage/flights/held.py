@@ -11,6 +11,7 @@ from storage.flights.line import Command, Line
 from storage.flights.lua import script
 from storage.flights.record import Batch, Fault, Lease, Names, Timing, encode, ms
 from storage.guard import OnFault
+from storage.patience import done_within
 
 NAME = "flights"
 """What faults are counted under."""
@@ -72,8 +73,7 @@ class Held:
         """Whether other processes listen. When none does, or Redis cannot say, the lease is given up."""
         names = self._names
         reply = self._line.send(script("quit", (names.lease, names.listeners), self._value))
-        await asyncio.wait({reply}, timeout=self._timing.patience_s)
-        known = reply.done() and _fault(reply) is None
+        known = await done_within(reply, self._timing.patience_s) and _fault(reply) is None
         if known and reply.result():
             return True
         if known:

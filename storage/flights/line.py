@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from storage.patience import done_within
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -87,8 +89,7 @@ class Line:
         """What came back for each command, or what went wrong with all of them."""
         self._running.add(task)
         task.add_done_callback(self._done)
-        await asyncio.wait({task}, timeout=self._deadline_s)
-        if not task.done():
+        if not await done_within(task, self._deadline_s):
             task.cancel()
             return [TimeoutError(f"no answer in {self._deadline_s} s")] * count
         (replies,) = await asyncio.gather(task, return_exceptions=True)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ async def model() -> AsyncIterator[Model]:
 
 
 @pytest.fixture
-def gateways(database_url: str, redis_url: str, model: Model) -> Iterator[tuple[Served, Served]]:
+async def gateways(database_url: str, redis_url: str, model: Model) -> AsyncIterator[tuple[Served, Served]]:
     """Two programs on machines of their own, as far as they can tell: they share Postgres and Redis."""
     backends = [{"kind": "openai", "model": "counted", "url": model.url, "model_version": "w"}]
     env = {
@@ -80,10 +80,10 @@ def gateways(database_url: str, redis_url: str, model: Model) -> Iterator[tuple[
     folders: list[Path] = [short_folder(), short_folder()]
     found = [Served(folder, env=env) for folder in folders]
     try:
-        yield found[0].start(), found[1].start()
+        yield await asyncio.to_thread(found[0].start), await asyncio.to_thread(found[1].start)
     finally:
         for gateway, folder in zip(found, folders, strict=True):
-            gateway.stop()
+            await asyncio.to_thread(gateway.stop)
             shutil.rmtree(folder, ignore_errors=True)
 
 
