@@ -18,11 +18,16 @@ from gateway.policy import Terms
 from gateway.router import Backend, Router
 from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
+from storage.flights.record import Wanted
 from storage.tiers import Found, Looked
 
 Status = Literal["hit", "miss", "coalesced", "bypass"]
 """`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was
 not looked at, because the client or the operator wants it so."""
+
+Provenance = Literal["exact", "coalesced", "generated", "regenerated"]
+"""What an answer is: a kept one to this very question; the one somebody else is being given now; new; or new although
+one was kept, because that was not wanted or too old."""
 
 _ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 """How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
@@ -67,7 +72,11 @@ class Answer(msgspec.Struct, frozen=True):
     tier: str
     key: bytes
     chunks: AsyncGenerator[Chunk]
+    provenance: Provenance
+    kept: bool = True
+    """Whether it is kept, or will be if all goes well."""
     origin_id: str | None = None
+    """The `id` of the reply that the answer was first given in, if that is another one."""
     age_s: float = 0.0
 
 
@@ -79,9 +88,18 @@ class Vectors(msgspec.Struct, frozen=True):
     usage: Usage
     hits: int
     tier: str
+    provenance: Provenance
+    kept: bool
+    """Whether they are kept, or will be if all goes well."""
     origin_id: str
     age_s: float
     """Of the oldest of them."""
+
+
+class _Outcome(msgspec.Struct):
+    """What became of an answer."""
+
+    kept: bool = False
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +110,12 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     reply_id: str
     stale: bool = False
     refresh: bool = False
+    outcome: _Outcome = msgspec.field(default_factory=_Outcome)
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the model says for this request is."""
+        return "regenerated" if self.refresh or self.stale else "generated"
 
 
 class Pipeline:
@@ -113,21 +137,23 @@ class Pipeline:
         terms = self._terms(request, caller, steering)
         looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
         if (found := looked.found) is not None:
-            age_s = max(0.0, time.time() - found.entry.created_at)
-            return Answer("hit", found.tier, query.key, replay(found.entry), found.entry.origin_id, age_s)
+            steps = paced(found.entry) if steering.paced else replay(found.entry)
+            age_s, origin_id = max(0.0, time.time() - found.entry.created_at), found.entry.origin_id
+            return Answer("hit", found.tier, query.key, steps, "exact", origin_id=origin_id, age_s=age_s)
         if steering.only_if_cached:
             raise NotKept
         plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, stale=looked.stale, refresh=steering.no_cache)
-        if not terms.look:
-            return Answer("bypass", "backend", query.key, self._ask(backend, request, query, plan))
-        if not terms.keep:  # what is not kept is not shared either
-            return Answer("miss", "backend", query.key, self._ask(backend, request, query, plan))
+        if not (terms.look and terms.keep):  # what is not kept is not shared either
+            status: Status = "miss" if terms.look else "bypass"
+            steps = self._ask(backend, request, query, plan)
+            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep)
+        wanted = Wanted(key=query.key, epoch=self._tiers.epoch, origin_id=reply_id, max_age_s=terms.max_age_s)
         joined = await self._flights.join(
-            query.key, self._tiers.epoch, lambda: self._ask_once(backend, request, query, plan)
+            wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
         if joined.leads:
-            return Answer("miss", "backend", query.key, joined.steps)
-        return Answer("coalesced", "flight", query.key, joined.steps)
+            return Answer("miss", "backend", query.key, joined.steps, plan.provenance)
+        return Answer("coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id)
 
     async def embed(self, requests: Sequence[Request], caller: Caller, steering: Steering, reply_id: str) -> Vectors:
         """The vector of each request; only those not kept are asked for, in one call.
@@ -152,6 +178,8 @@ class Pipeline:
             usage=sum((entries[query.key].usage for query in queries), Usage()),
             hits=sum(query.key in kept for query in queries),
             tier="backend" if asked else ",".join(sorted({found.tier for found in kept.values()})),
+            provenance=plan.provenance if asked else "exact",
+            kept=terms.keep or not asked,
             origin_id=oldest.origin_id,
             age_s=max(0.0, time.time() - oldest.created_at),
         )
@@ -178,6 +206,7 @@ class Pipeline:
     async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
         """The backend's steps, unless somebody was answered the same since this request looked."""
         kept = self._tiers.in_memory(query.key, plan.terms.max_age_s)
+        plan.outcome.kept = kept is not None
         async with aclosing(replay(kept) if kept else self._ask(backend, request, query, plan)) as steps:
             async for step in steps:
                 yield step
@@ -220,6 +249,7 @@ class Pipeline:
             epoch = await self._tiers.supersede(entry.query.key, entry.query.scope)
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
         self._tiers.put(entry)
+        plan.outcome.kept = True
 
     async def _kept(self, keys: Collection[bytes], terms: Terms) -> tuple[dict[bytes, Found], set[bytes]]:
         """The entries of those of `keys` that have one, looked up a few at a time; and the keys of stale ones."""
@@ -274,6 +304,14 @@ async def _named(request: Request, scope: str, identity: Identity) -> Query:
 async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
     """The steps of a kept answer, as they were."""
     for step in entry.chunks:
+        yield step
+
+
+async def paced(entry: Entry) -> AsyncGenerator[Chunk]:
+    """The same, each as long after the first question as it was when the model said it."""
+    started = time.monotonic()
+    for step in entry.chunks:
+        await asyncio.sleep(step.after_ms / 1000 - (time.monotonic() - started))
         yield step
 
 
