@@ -153,7 +153,3 @@ def test_what_to_delete_must_be_said(ask: Asked, path: str) -> None:
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "invalid_value"
     assert ask.where() == "hit memory"
-
-
-def test_a_kept_answer_can_be_given_at_the_pace_of_the_first(gateway: Callable[..., Gateway]) -> None:
-    """Step by step, not sooner than the model said each; and any other word for it is refused."""
