@@ -4,16 +4,17 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-from gateway import key, policy
+from gateway import policy
 from gateway.caller import Caller
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Request, Vector
 from gateway.config import PolicyConfig
 from gateway.errors import BackendError, NotKept
 from gateway.flights.shared import SharedFlights
+from gateway.naming import named, under
 from gateway.policy import Terms
 from gateway.router import Backend, Router
 from gateway.steering import Steering
@@ -31,7 +32,6 @@ one was kept, because that was not wanted or too old."""
 
 _ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 """How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
-_LARGE_BYTES = 2**18
 _LOOKUPS = 16
 """Inputs of one embedding request looked up at the same time."""
 
@@ -50,10 +50,6 @@ class Tiers(Protocol):
 
     def in_memory(self, key: bytes, max_age_s: float | None = None) -> Entry | None:
         """The entry of `key` that counts, if the nearest tier has it."""
-        ...
-
-    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
-        """The nearest entry of `key` that counts, left where it is."""
         ...
 
     def put(self, entry: Entry) -> None:
@@ -132,8 +128,8 @@ class Pipeline:
     async def answer(self, request: Request, caller: Caller, steering: Steering, reply_id: str) -> Answer:
         """The answer to `request`. Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`."""
         backend = self._router.backend(request.model, caller.models)
-        request = _under(backend.name, request)
-        query = await _named(request, caller.scope, await backend.identity())
+        request = under(backend.name, request)
+        query = await named(request, caller.scope, await backend.identity())
         terms = self._terms(request, caller, steering)
         looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
         if (found := looked.found) is not None:
@@ -162,7 +158,7 @@ class Pipeline:
         """
         backend = self._router.backend(requests[0].model, caller.models)
         identity = await backend.identity()
-        queries = [await _named(_under(backend.name, request), caller.scope, identity) for request in requests]
+        queries = [await named(under(backend.name, request), caller.scope, identity) for request in requests]
         terms = self._terms(requests[0], caller, steering)
         kept, stale = await self._kept({query.key for query in queries}, terms)
         if steering.only_if_cached and any(query.key not in kept for query in queries):
@@ -183,22 +179,6 @@ class Pipeline:
             origin_id=oldest.origin_id,
             age_s=max(0.0, time.time() - oldest.created_at),
         )
-
-    async def explain(self, request: Request, caller: Caller) -> dict[str, Any]:
-        """What `request` is to the cache: canonical form, every part of its key, and who would answer."""
-        backend, scope = self._router.backend(request.model, caller.models), caller.scope
-        request, identity = _under(backend.name, request), await backend.identity()
-        query = await _named(request, scope, identity)
-        found = (await self._tiers.find(query.key)).found
-        parts = key.parts(request, scope, identity, query.prompt_hash, query.params.encode())
-        return {
-            "key": query.key.hex(),
-            "tier": found.tier if found else "backend",
-            "backend": backend.name,
-            "prompt": query.prompt,
-            "params": query.params,
-            "parts": {name: value.hex() if name == "prompt_hash" else value.decode() for name, value in parts},
-        }
 
     def _terms(self, request: Request, caller: Caller, steering: Steering) -> Terms:
         return policy.terms(policy.of(self._policies, caller.scope, request.model), request, steering)
@@ -287,18 +267,6 @@ class Pipeline:
         for entry in entries.values():
             await self._keep(entry, plan)
         return entries
-
-
-def _under(name: str, request: Request) -> Request:
-    """The request under the model's one name: `model` and `model:latest` are the same question."""
-    return request if request.model == name else msgspec.structs.replace(request, model=name)
-
-
-async def _named(request: Request, scope: str, identity: Identity) -> Query:
-    """The request's name; that of a large one is made in a thread."""
-    if request.size_bytes > _LARGE_BYTES:
-        return await asyncio.to_thread(key.query, request, scope, identity)
-    return key.query(request, scope, identity)
 
 
 async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
