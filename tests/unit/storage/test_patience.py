@@ -43,5 +43,5 @@ async def test_a_fault_is_an_answer() -> None:
 
     task = asyncio.create_task(fail())
     assert await done_within(task, 5)
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         await task
