@@ -11,7 +11,7 @@ import click
 @click.option("--output", type=click.Path(path_type=Path), default=Path("docs/figures"), show_default=True)
 @click.option("--quick", is_flag=True, help="One short round: proves that it runs, not how fast.")
 def command(*, seconds: float, rounds: int, output: Path, quick: bool) -> None:
-    """Measure start-up, memory, hits and misses on this machine; write bench.json and bench.svg."""
+    """Measure start-up, memory, hits, misses and followers on this machine; write bench.json and bench.svg."""
     from gateway.bench import report, suite  # noqa: PLC0415 -- the other commands need none of it
 
     said = "askonce bench --quick" if quick else f"askonce bench --seconds {seconds:g} --rounds {rounds}"

@@ -96,9 +96,10 @@ class Gateway:
     @classmethod
     @contextmanager
     def serving(cls, script: Path, settings: Mapping[str, Any]) -> Iterator["Gateway"]:
-        """Serve until the block ends."""
+        """Serve until the block ends. `backends` among the settings come beside the scripted one."""
         backend = BackendConfig(kind="scripted", model=MODEL, script=script)
-        application = create_app(Config(backends=(backend,), **settings))
+        backends = (backend, *settings.get("backends", ()))
+        application = create_app(Config(**{**settings, "backends": backends}))
         up = threading.Event()
         server = _Server(
             uvicorn.Config(application, http="httptools", lifespan="on", log_level="warning", access_log=False), up

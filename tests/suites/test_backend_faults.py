@@ -19,7 +19,7 @@ from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry
+from storage.entry import Chunk, Entry, Usage
 from storage.tiers import Looked
 from tests.engines.child import free_port
 from tests.suites.faulty import Peer, faulty
@@ -250,6 +250,26 @@ async def test_a_server_that_breaks_is_an_error_and_nothing_is_kept(kind: str, b
     assert "Traceback" not in str(fault)
     assert kept == []
     assert all(step.finish_reason is None for step in heard)
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["till it closes", "in chunks"])
+async def test_a_server_that_dies_at_any_point_leaves_a_whole_answer_or_none(kind: str, *, chunked: bool) -> None:
+    """Also between the last step and what it cost: a connection that its process takes along may look complete."""
+    said = [piece(kind, "a"), piece(kind, "b"), *ending(kind).splitlines(keepends=True)]
+    for count in range(len(said) + 1):
+
+        async def dies(peer: Peer, kind: str, count: int = count) -> None:
+            del kind
+            await peer.head(chunked=chunked)
+            for text in said[:count]:
+                await (peer.chunk(text) if chunked else peer.say(text))
+
+        async with serving(dies, kind) as server:
+            heard, fault, kept = await ask(build(kind, server.url))
+        assert "ab".startswith("".join(step.content for step in heard))
+        assert (fault is None) == bool(kept), count
+        assert [(entry.text(), entry.usage) for entry in kept] == [("ab", Usage(1, 2))] * len(kept)
+        assert not kept or count >= len(said) - (kind != "ollama") * 3
 
 
 async def test_a_choice_that_never_ends_is_not_kept() -> None:
