@@ -20,6 +20,7 @@ from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config
 from gateway.errors import BackendError, RequestError, envelope
+from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
@@ -39,6 +40,7 @@ from storage.guard import GuardedTier
 from storage.invalidations import Invalidations
 from storage.keys import KeyStore
 from storage.memory import MemoryTier
+from storage.near import Near
 from storage.tiers import Tiers
 
 _LOG = logging.getLogger("askonce")
@@ -78,7 +80,9 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         flights = SharedFlights(board)
         stack.push_async_callback(flights.aclose)
         router = Router(backends)
-        yield Parts(Pipeline(tiers, router, flights, config.policies), router, tiers, telemetry, access, invalidations)
+        pipeline = Pipeline(tiers, router, flights, config.policies)
+        explainer = Explainer(tiers, router, Near(database), config.policies)
+        yield Parts(pipeline, router, tiers, telemetry, access, invalidations, explainer)
 
 
 def create_app(config: Config) -> Litestar:

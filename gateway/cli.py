@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -175,9 +176,29 @@ def _check_said(said: Any, status: int, url: str) -> None:
 
 
 def _explained(said: dict[str, Any]) -> str:
-    lines = [f"key      {said['key']}", f"answer   {_where(said)}", "", "parts, in the order they are hashed:"]
+    lines = [f"key      {said['key']}", f"answer   {_where(said)}"]
+    lines += [f"why      {said['why']}"] if "why" in said else []
+    lines += _nearest(said.get("nearest"))
+    lines += ["", "parts, in the order they are hashed:"]
     lines += [f"  {name:15} {value or '(empty)'}" for name, value in said["parts"].items()]
     return "\n".join([*lines, "", "canonical prompt:", f"  {said['prompt']}"])
+
+
+def _nearest(found: dict[str, Any] | None) -> list[str]:
+    """The nearest kept request, each field that differs in two lines, one above the other."""
+    if not found:
+        return []
+    when = datetime.fromtimestamp(found["created_at"], UTC).isoformat(" ", "seconds")
+    lines = ["", f"nearest  {found['key']}, answered {when}"]
+    for differs in found["differs"]:
+        at = f" (from character {differs['at']})" if "at" in differs else ""
+        lines.append(f"  {differs['field']}{at}")
+        lines += [f"    {name:6} {_value(differs, name)}" for name in ("asked", "kept")]
+    return lines
+
+
+def _value(differs: dict[str, Any], name: str) -> str:
+    return json.dumps(differs[name], ensure_ascii=False) if name in differs else "(none)"
 
 
 def _where(said: dict[str, Any]) -> str:

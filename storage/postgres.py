@@ -113,8 +113,9 @@ def _row(item: Entry) -> tuple[Any, ...]:
     )
 
 
-def _entry(row: asyncpg.Record) -> Entry:
-    query = Query(
+def query_of(row: asyncpg.Record) -> Query:
+    """What the answer in `row` was asked."""
+    return Query(
         key=row["key"],
         scope=row["scope"],
         kind=row["kind"],
@@ -127,8 +128,11 @@ def _entry(row: asyncpg.Record) -> Entry:
         params=row["params"],
         text=row["prompt_text"],
     )
+
+
+def _entry(row: asyncpg.Record) -> Entry:
     return Entry(
-        query=query,
+        query=query_of(row),
         origin_id=row["origin_id"],
         backend=row["backend"],
         created_at=row["created_at"],

@@ -8,9 +8,10 @@ from litestar import Request, delete, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Request as Question
-from gateway.errors import InvalidRequest, StorageUnavailable
+from gateway.errors import InvalidRequest, StorageUnavailable, UnknownModel
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
@@ -23,8 +24,11 @@ _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_ha
 
 @post("/v1/cache/explain", summary="Explain a request's key", status_code=200, opt={"scope": "cache"})
 async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
-    """The body is any request; the reply is its canonical form, every part of its key, and which tier would answer."""
-    return await parts.pipeline.explain(await decoded(request, _question), request.auth)
+    """The body is any request; the reply is its canonical form, every part of its key, which tier would answer, and,
+    when that is none, the nearest kept request and what differs.
+    """
+    question = await decoded(request, _question)
+    return await parts.explainer.explain(question, request.auth, steering.read(request.headers))
 
 
 @delete("/v1/cache/{key:str}", summary="Delete one answer", status_code=200, opt={"scope": "cache"})
@@ -40,7 +44,10 @@ async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency
     """The caller's answers of one `model`, `tag` or `prompt_hash`, or with `all=true` all of them, are not given any
     more, by any gateway.
     """
-    return await _deleted(parts, request.auth, _selector(dict(request.query_params)))
+    selector = _selector(dict(request.query_params))
+    if selector.kind == "model":
+        selector = Selector("model", _served_name(parts, selector.value))
+    return await _deleted(parts, request.auth, selector)
 
 
 async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str, Any]:
@@ -51,6 +58,14 @@ async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str
         message = "The database cannot be reached, so nothing was deleted; try again when it is back."
         raise StorageUnavailable(message) from error
     return {"object": "cache.deleted", selector.kind: selector.value or True, "rows": done.rows, "epoch": done.id}
+
+
+def _served_name(parts: Parts, name: str) -> str:
+    """The name that answers of this model are kept under; one that is no longer served is taken as it is."""
+    try:
+        return parts.router.backend(name).name
+    except UnknownModel:
+        return name
 
 
 def _selector(params: dict[str, str]) -> Selector:

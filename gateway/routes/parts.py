@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.access import Access
+from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
 from gateway.router import Router
 from gateway.telemetry import Telemetry
@@ -19,3 +20,4 @@ class Parts(msgspec.Struct, frozen=True):
     telemetry: Telemetry
     access: Access
     invalidations: Invalidations
+    explainer: Explainer
