@@ -100,11 +100,10 @@ def _calling(text: str, index: int, chance: random.Random) -> list[Step]:
     steps: list[Step] = []
     for place in range(chance.randint(1, 2)):
         named = {"name": f"tool_{text[place]}", "arguments": ""}
-        steps.append(
-            Step(index, tool_calls=({"index": place, "id": f"call_{text[:8]}{place}", "type": "function", "function": named},))
-        )
-        for piece in _pieces('{"a":"' + text + '"}', chance):
-            steps.append(Step(index, tool_calls=({"index": place, "function": {"arguments": piece}},)))
+        call = {"index": place, "id": f"call_{text[:8]}{place}", "type": "function", "function": named}
+        pieces = _pieces('{"a":"' + text + '"}', chance)
+        deltas = [call, *({"index": place, "function": {"arguments": piece}} for piece in pieces)]
+        steps += [Step(index, tool_calls=(delta,)) for delta in deltas]
     return [*steps, Step(index, finish_reason="tool_calls")]
 
 

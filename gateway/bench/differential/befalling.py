@@ -30,9 +30,7 @@ _NOBODYS_KEY: Final = "0" * 64
 class Befalling:
     """Lets things happen to `site`, and tells `ledger` what may be lost by them."""
 
-    def __init__(
-        self, site: Site, known: Ledger, order: Callable[[Orders], Awaitable[None]], seed: int
-    ) -> None:
+    def __init__(self, site: Site, known: Ledger, order: Callable[[Orders], Awaitable[None]], seed: int) -> None:
         self.weights = dict.fromkeys(MODELS, "w1")
         self.up = asyncio.Event()
         self.up.set()
@@ -44,14 +42,15 @@ class Befalling:
         self._ledger = known
         self._order = order
         self._seed = seed
-        self._upset_since = math.inf
+        self.upset_since = math.inf
+        """When this round's began, if it is one that requests may fail by."""
         self._deleted: tuple[Deletion, Item, str, float] | None = None
         self._counted: Counter[str] = Counter()
         self._newest = 1
 
     def begin(self) -> None:
         """A new round."""
-        self.begun, self._upset_since, self._deleted = False, math.inf, None
+        self.begun, self.upset_since, self._deleted = False, math.inf, None
 
     def count(self) -> Counter[str]:
         """What has happened since this was last asked."""
@@ -60,7 +59,7 @@ class Befalling:
 
     def excuses(self, reply: Reply) -> bool:
         """Whether a reply may have failed because the gateway was stopped or killed: not by a mistake of its own."""
-        return reply.ended > self._upset_since and reply.status in (0, 200, 503)
+        return reply.ended > self.upset_since and reply.status in (0, 200, 503)
 
     async def upset(self, planned: Round) -> None:
         """What happens while requests are on their way."""
@@ -121,7 +120,7 @@ class Befalling:
         if upset == "flush redis":
             await site.flush_redis()
             return
-        self._upset_since = time.time()
+        self.upset_since = time.time()
         if upset == "kill a worker":
             site.kill_worker(number)
         elif upset == "restart":
@@ -140,7 +139,7 @@ class Befalling:
     async def _weigh(self, number: int) -> None:
         """Give one model other weights: new ones, or those it had before."""
         model = MODELS[number % len(MODELS)]
-        back = random.Random(f"{self._seed}/weights/{number}").random() < 0.3  # noqa: PLR2004 -- three in ten
+        back = random.Random(f"{self._seed}/weights/{number}").random() < 0.3
         old = int(self.weights[model][1:])
         if back and old > 1:
             self.weights[model] = f"w{old - 1}"
@@ -177,7 +176,7 @@ class Befalling:
         }[deletion.selector]
         sent = time.time()
         replies = await asyncio.to_thread(self._site.ask_any, "DELETE", f"/v1/cache{where}", b"", headers)
-        if replies[0] != 200:  # noqa: PLR2004 -- HTTP's word for it
+        if replies[0] != 200:
             raise BenchError(f"Nothing could be deleted: {replies[2]!r}")
         self._counted[f"deleted by {deletion.selector}"] += 1
         self._deleted = deletion, item, tag, sent
@@ -185,7 +184,7 @@ class Befalling:
     async def _explained(self, shot: Shot, headers: dict[str, str]) -> Any:
         body = msgspec.json.encode({**client.body_of(shot), "model": shot.place.model})
         status, _, content = await asyncio.to_thread(self._site.ask_any, "POST", "/v1/cache/explain", body, headers)
-        if status != 200:  # noqa: PLR2004 -- HTTP's word for it
+        if status != 200:
             raise BenchError(f"A question cannot be explained: {content!r}")
         return msgspec.json.decode(content)
 

@@ -43,7 +43,7 @@ class Reply(msgspec.Struct, kw_only=True):
     @property
     def complete(self) -> bool:
         """Whether it is an answer, to its end."""
-        return self.status == 200 and not self.fault and not self.shot.leaves  # noqa: PLR2004 -- HTTP's word for it
+        return self.status == 200 and not self.fault and not self.shot.leaves
 
     @property
     def cache(self) -> str:
@@ -136,7 +136,7 @@ def _folded(said: Said, shot: Shot) -> tuple[Step, ...]:
 
 
 def _read(reply: Reply, status: int, content: bytes) -> None:
-    if status != 200:  # noqa: PLR2004 -- HTTP's word for it
+    if status != 200:
         reply.fault = content[:300].decode(errors="replace")
     elif reply.shot.stream:
         _read_stream(reply, content)

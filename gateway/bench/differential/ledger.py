@@ -1,4 +1,4 @@
-"""Replies in, judgements out: a model of what is kept, kept by somebody who only sees what a client and an operator see.
+"""Replies in, judgements out: a model of what is kept, of somebody who sees what clients and operators see.
 
 It knows two things of every answer: whether it may be given (if not, and it is, that is a wrong answer), and whether
 it must be there (if so, and the model is asked all the same, that is a missed hit). What raced with a deletion, a kill
@@ -125,9 +125,10 @@ class Ledger:
         self._fresh: set[Item] = set()
         """Those with a new answer that was not seen in every tier yet."""
 
-    def key(self, item: Item) -> str | None:
-        """The gateway's name for `item`, in hexadecimal, once it has said it."""
-        return self._keys.get(item)
+    @property
+    def questions(self) -> int:
+        """How many different ones there were."""
+        return len(self._keys)
 
     def heard(self, replies: Iterable[Reply], upset_until: float) -> list[Taken]:
         """Take note of new answers; the refreshes among them. What was asked before `upset_until` may be lost."""
@@ -169,12 +170,15 @@ class Ledger:
         origin = self._by_id.get(reply.headers.get("x-askonce-origin-id", "")) or self._by_serial.get(reply.serial or 0)
         return origin.shot if origin else None
 
-    def judge(self, replies: Iterable[Reply]) -> None:
-        """Check where each answer came from, and count the hits there could have been."""
+    def judge(self, replies: Iterable[Reply], upset_since: float) -> None:
+        """Check where each answer came from, and count the hits there could have been.
+
+        After `upset_since` a follower may have asked the model itself, when it lost the one whose answer it heard.
+        """
         for reply in replies:
             if reply.complete and reply.reused:
-                self._check_origin(reply)
-            if reply.complete or reply.status == 504:  # noqa: PLR2004 -- nothing kept, where the model was not to be asked
+                self._check_origin(reply, upset=reply.ended > upset_since)
+            if reply.complete or reply.status == 504:
                 self._count(reply)
 
     def unsettled(self, touched: Iterable[Item]) -> dict[bytes, tuple[Item, bool]]:
@@ -257,19 +261,23 @@ class Ledger:
 
     def _note_calls(self, reply: Reply, terms: Terms, upset_until: float) -> None:
         if reply.serial is not None and reply.serial in self._by_serial:
-            return  # somebody had just been answered the same, and so the model was not asked again
+            # Somebody had just been answered the same, and so the model was not asked again.
+            self._by_id.setdefault(reply.id, self._by_serial[reply.serial])
+            return
         several = len(reply.shot.asked) > 1
         for item in set(items(reply.shot, reply.weights)):
             if several and self._live[item]:
                 continue
             call = _call(reply, item, terms, sure=not several and reply.began > upset_until)
+            call.unsure_until = upset_until
             if call.id:
                 self._by_id[call.id] = call
             if call.serial is not None:
                 self._by_serial[call.serial] = call
             if call.keep:
                 self._live[item].append(call)
-                self._fresh.add(item)
+                if call.sure:
+                    self._fresh.add(item)
 
     def _note_reused(self, reply: Reply) -> None:
         asked = items(reply.shot, reply.weights)
@@ -287,7 +295,7 @@ class Ledger:
             if origin.sure and origin not in self._live[origin.item]:
                 self._live[origin.item].append(origin)
 
-    def _check_origin(self, reply: Reply) -> None:
+    def _check_origin(self, reply: Reply, *, upset: bool) -> None:
         if reply.shot.kind == meaning.EMBEDDING:
             return
         (item,) = items(reply.shot, reply.weights)
@@ -297,17 +305,10 @@ class Ledger:
             if origin and not self._unheard[item]:
                 self.wrong.append(Wrong("an answer that nobody was given before", reply))
             return
-        late_s = reply.began - call.ended
-        if call.item != item:
-            self.wrong.append(Wrong("the answer to another question", reply, call.shot))
-        elif not call.keep and late_s > 0:
-            self.wrong.append(Wrong("an answer that was not to be kept", reply, call.shot))
-        elif reply.began > call.dead_at:
-            self.wrong.append(Wrong("an answer that had been taken back", reply, call.shot))
-        elif late_s > Terms.of(reply.shot).max_age_s:
-            self.wrong.append(Wrong("an answer that is too old", reply, call.shot))
-        elif origin and None not in (call.serial, reply.serial) and call.serial != reply.serial:
-            self.wrong.append(Wrong("not the answer that it says it is", reply, call.shot))
+        changed = not upset and origin and None not in (call.serial, reply.serial) and call.serial != reply.serial
+        what = "the answer to another question" if call.item != item else _misgiven(call, reply)
+        if what or changed:
+            self.wrong.append(Wrong(what or "not the answer that it says it is", reply, call.shot))
 
     def _count(self, reply: Reply) -> None:
         terms = Terms.of(reply.shot)
@@ -343,6 +344,16 @@ def covering(selector: Selector, item: Item, tag: str) -> Callable[[Call], bool]
     }
     fits = of_place[selector]
     return lambda call: call.item.place.scope == place.scope and fits(call)
+
+
+def _misgiven(call: Call, reply: Reply) -> str:
+    """Why this answer must not have been given in `reply`; empty when it may."""
+    late_s = reply.began - call.ended
+    if not call.keep and late_s > 0:
+        return "an answer that was not to be kept"
+    if reply.began > call.dead_at:
+        return "an answer that had been taken back"
+    return "an answer that is too old" if late_s > Terms.of(reply.shot).max_age_s else ""
 
 
 def _refreshed(reply: Reply) -> Taken:

@@ -51,7 +51,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "min_p": 0,
     "repetition_penalty": 1,
 }
-_KNOWN: Final = frozenset({*_DEFAULTS, *("seed", "max_tokens", "suffix", "tool_choice", "reasoning_effort", "dimensions")})
+_KNOWN: Final = _DEFAULTS.keys() | {"seed", "max_tokens", "suffix", "tool_choice", "reasoning_effort", "dimensions"}
 
 
 def digest(kind: str, model: str, weights: str, body: dict[str, Any]) -> bytes:

@@ -12,14 +12,14 @@ from gateway.bench.differential.questions import Asked
 
 T = TypeVar("T")
 
-MODELS: Final = ("alpha", "beta", "gamma")
-TENANTS: Final = ("acme", "rival", "brief", "strict")
+MODELS: Final[tuple[str, ...]] = ("alpha", "beta", "gamma")
+TENANTS: Final[tuple[str, ...]] = ("acme", "rival", "brief", "strict")
 NAMESPACE: Final = "handbook"
 SHARED: Final = f"shared/{NAMESPACE}"
 MEMBERS: Final = ("acme", "rival")
 BRIEF_S: Final = 1.5
 """How long answers count for the tenant `brief`."""
-TAGS: Final = ("draft", "web", "night")
+TAGS: Final[tuple[str, ...]] = ("draft", "web", "night")
 _KINDS: Final = (*[meaning.CHAT] * 7, *[meaning.COMPLETION] * 2, meaning.EMBEDDING)
 _FAULTS: Final[tuple[Fault, ...]] = ("429", "500", "503", "cut", "silent", "garbage", "error", "abort")
 _REMEMBERED: Final = 3000
@@ -39,10 +39,16 @@ Event = Literal[
 ]
 Selector = Literal["key", "model", "tag", "prompt_hash", "all"]
 Upset = Literal["delete", "flush redis", "kill a worker", "restart", "kill everything"]
-_CONTROLS: Final[tuple[Control, ...]] = (
-    *([""] * 90), *(["max-age=2"] * 3), "max-age=0", "no-cache", "no-store", "no-cache, no-store",
-    "only-if-cached", "only-if-cached", "only-if-cached",
-)  # fmt: skip
+_CONTROLS: Final[dict[Control, int]] = {
+    "": 900,
+    "max-age=2": 30,
+    "only-if-cached": 30,
+    "max-age=0": 10,
+    "no-cache": 10,
+    "no-store": 10,
+    "no-cache, no-store": 10,
+}
+"""How often each is sent, in a thousand."""
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -111,20 +117,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How often the model changes while the gateway runs: that takes half a minute each."""
 
 
-_EVENTS: Final[tuple[tuple[Event, int], ...]] = (
-    ("nothing", 24),
-    ("flush redis", 8),
-    ("truncate postgres", 4),
-    ("flush redis and postgres", 2),
-    ("restart", 3),
-    ("restart with new weights", 2),
-    ("kill a worker", 4),
-    ("kill everything", 2),
-    ("let answers expire", 3),
-)
-_UPSETS: Final[tuple[tuple[Upset | None, int], ...]] = (
-    (None, 30), ("delete", 20), ("flush redis", 3), ("kill a worker", 3), ("restart", 1), ("kill everything", 1),
-)  # fmt: skip
+_EVENTS: Final[dict[Event, int]] = {
+    "nothing": 24,
+    "flush redis": 8,
+    "truncate postgres": 4,
+    "flush redis and postgres": 2,
+    "restart": 3,
+    "restart with new weights": 2,
+    "kill a worker": 4,
+    "kill everything": 2,
+    "let answers expire": 3,
+}
+_UPSETS: Final[dict[Upset | None, int]] = {
+    None: 30,
+    "delete": 20,
+    "flush redis": 3,
+    "kill a worker": 3,
+    "restart": 1,
+    "kill everything": 1,
+}
+_SELECTORS: Final[dict[Selector, int]] = {"key": 8, "tag": 4, "prompt_hash": 4, "model": 2, "all": 1}
 
 
 class Planner:
@@ -148,10 +160,10 @@ class Planner:
             event: Event = "new weights while it runs" if number in live else events[number]
             yield self._round(number, min(left, self._options.round_size), upsets[number], event)
 
-    def _dealt(self, weighed: tuple[tuple[T, int], ...], count: int) -> list[T]:
+    def _dealt(self, weighed: dict[T, int], count: int) -> list[T]:
         """Each as often as it weighs, in any order: no run is without one of them by bad luck."""
-        deck = [one for one, weight in weighed for _ in range(weight)]
-        first = [one for one, _ in weighed]
+        deck = [one for one, weight in weighed.items() for _ in range(weight)]
+        first = list(weighed)
         dealt = (first + deck * (count // len(deck) + 1))[: max(count, len(first))]
         self._chance.shuffle(dealt)
         return dealt[:count]
@@ -162,7 +174,7 @@ class Planner:
         failing = chance.sample(range(size), size // 60)
         deletion = None
         if upset == "delete":
-            selector = chance.choices(("key", "tag", "prompt_hash", "model", "all"), (8, 4, 4, 2, 1))[0]
+            selector = chance.choices(list(_SELECTORS), list(_SELECTORS.values()))[0]
             deletion = Deletion(selector, chance.choice([shot for shot in shots if len(shot.asked) == 1]))
         return Round(
             number=number,
@@ -190,7 +202,7 @@ class Planner:
             mutation=mutation,
             habits=writing.habits(kind, chance),
             tenant=chance.choice(MEMBERS) if place.scope == SHARED else place.scope,
-            control=chance.choice(_CONTROLS),
+            control=chance.choices(list(_CONTROLS), list(_CONTROLS.values()))[0],
             tags=tuple(sorted(chance.sample(TAGS, chance.choice((0, 0, 0, 1, 2))))),
             stream=stream,
             include_usage=stream and chance.random() < 0.7,
@@ -214,11 +226,11 @@ class Planner:
         if draw < 0.82:
             model = chance.choice([model for model in MODELS if model != place.model])
             return Place(place.scope, model), asked, "model"
-        if len(asked) > 1:
+        first, *others = asked
+        if others:
             return self._new()
-        other = questions.neighbour(asked[0], chance)
-        (name, *_), *_ = set(other.changes) - set(asked[0].changes)
-        return place, (other,), str(name)
+        other, name = questions.neighbour(first, chance)
+        return place, (other,), name
 
     def _new(self) -> tuple[Place, tuple[Asked, ...], str]:
         chance = self._chance

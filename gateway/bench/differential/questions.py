@@ -27,6 +27,11 @@ class Asked(msgspec.Struct, frozen=True, order=True):
         """The same without what is no part of the prompt."""
         return Asked(self.kind, self.number, tuple(one for one in self.changes if one[0] in PROMPT))
 
+    @property
+    def as_heard(self) -> "Asked":
+        """The same without what the gateway keeps from the model: no answer can tell."""
+        return Asked(self.kind, self.number, tuple(one for one in self.changes if one[0] != "held back"))
+
     def body(self) -> Body:
         """As plain as it can be written, without its model."""
         body = _plain(self.kind, self.number)
@@ -68,6 +73,7 @@ def _put(**fields: Any) -> Change:
 
 
 def _puts(name: str, *values: Any) -> tuple[Change, ...]:
+    """Give one field each of these values."""
     return tuple(_put(**{name: value}) for value in values)
 
 
@@ -124,7 +130,8 @@ _WORDS: Final[tuple[Change, ...]] = tuple(
     )
 )
 _UNKNOWN: Final = _puts(
-    "x_unknown", 1, "1", True, 0, False, None, [], {}, "", 1.5, [1], ["1"], {"a": 1}, {"a": "1"}, {"a": [1]}, "true"
+    "x_unknown",
+    *(1, "1", True, 0, False, None, [], {}, "", 1.5, [1], ["1"], {"a": 1}, {"a": "1"}, {"a": [1]}, "true"),
 )
 _NESTED: Final = _puts(
     "vendor",
@@ -135,7 +142,9 @@ _NESTED: Final = _puts(
     {"deep": [{"a": 1, "b": [1, 2, 3], "c": None}]},
     {"deep": {"0": {"a": 1, "b": [1, 2, 3]}}},
 )
-_ALIKE: Final = tuple(_put(**{name: 5}) for name in ("Seed", "seed ", "s\u0435ed", "known", "extra", "n ", "scope", "tenant"))
+_ALIKE: Final = tuple(
+    _put(**{name: 5}) for name in ("Seed", "seed ", "s\u0435ed", "known", "extra", "n ", "scope", "tenant")
+)
 _SAMPLING: Final[dict[str, tuple[Change, ...]]] = {
     "seed": _puts("seed", 0, 1, 7, 2**53, 2**53 + 1, 2**63 - 2),
     "temperature": _puts("temperature", 0, 0.5, 0.25, 2),
@@ -210,15 +219,15 @@ def drawn(kind: str, number: int, chance: random.Random) -> Asked:
     """A question that nobody has asked, with up to three changes."""
     asked = Asked(kind, number)
     for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
-        asked = neighbour(asked, chance)
+        asked, _ = neighbour(asked, chance)
     return asked
 
 
-def neighbour(asked: Asked, chance: random.Random) -> Asked:
-    """A question that differs from `asked` in one field."""
+def neighbour(asked: Asked, chance: random.Random) -> tuple[Asked, str]:
+    """A question that differs from `asked` in one field, and which one that is."""
     names = sorted(CHANGES[asked.kind])
     while True:
         name = chance.choice(names)
         variant = chance.randrange(len(CHANGES[asked.kind][name]))
         if dict(asked.changes).get(name) != variant:
-            return asked.changed(name, variant)
+            return asked.changed(name, variant), name

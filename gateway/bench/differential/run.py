@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 import socket
 import tempfile
 import time
@@ -16,16 +15,21 @@ import aiohttp
 import msgspec
 
 from gateway.bench import processes
-from gateway.bench.differential import befalling, client, ledger, meaning
+from gateway.bench.differential import client, ledger, meaning
 from gateway.bench.differential.befalling import Befalling
 from gateway.bench.differential.client import Reply
 from gateway.bench.differential.ledger import Ledger, Wrong
 from gateway.bench.differential.oracle import Orders
-from gateway.bench.differential.plan import MODELS, Options, Planner, Round, Shot
+from gateway.bench.differential.plan import Options, Planner, Round
+from gateway.bench.differential.questions import Asked
 from gateway.bench.differential.site import Site
 from gateway.bench.processes import BenchError
 
 LANES: Final = 16
+REPLY_TIMEOUT_S: Final = 120.0
+_ROUNDS_MIN: Final = 10
+_ROUND_MAX: Final = 500
+_LIVE_WEIGHTS_EVERY: Final = 50_000
 _GATEWAY: Final = ("-m", "gateway.cli")
 
 Progress = Callable[[str], None]
@@ -43,6 +47,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     missed: list[Reply] = []
     possible: int = 0
     unwritten: int = 0
+    questions: int = 0
+    """Different ones: each of a place, a model and its weights."""
     counts: dict[str, Counter[str]] = {}
     """By table: what the requests were made by, how they were answered, and what befell the gateway."""
 
@@ -60,19 +66,18 @@ class Outcome(msgspec.Struct, kw_only=True):
 class _Run:
     """One run's state."""
 
-    def __init__(self, options: Options, site: Site, oracle: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, options: Options, site: Site, oracle: str) -> None:
         self.outcome = Outcome(options=options)
         self.ledger = Ledger()
         self._site = site
-        self._session = session
-        self._befalling = Befalling(site, self.ledger, self._order, options.seed)
+        self._befalling = Befalling(site, self.ledger, self.order, options.seed)
         self._oracle = oracle
-        self._labels: dict[tuple[str, str, bytes], Shot] = {}
+        self._labels: dict[tuple[str, str, bytes], Asked] = {}
 
     async def round(self, planned: Round) -> None:
         """Ask everything in `planned`, judge the replies, and let happen what is to."""
         befalling = self._befalling
-        await self._order(self._faults(planned))
+        await self.order(self._faults(planned))
         replies = await self._asked(planned)
         self._note(planned, replies)
         taken = self.ledger.heard(replies, befalling.upset_until)
@@ -80,7 +85,7 @@ class _Run:
         for reply in replies:
             if reply.complete and (said := client.mistake(reply)):
                 self.ledger.wrong.append(Wrong(said, reply, self.ledger.whose(reply)))
-        self.ledger.judge(replies)
+        self.ledger.judge(replies, befalling.upset_since)
         touched = {item for reply in replies for item in ledger.items(reply.shot, reply.weights)}
         await befalling.after(planned, touched)
 
@@ -91,7 +96,7 @@ class _Run:
         half = len(waiting) // 2
         befalling.begin()
 
-        async def lane() -> None:
+        async def lane(session: aiohttp.ClientSession) -> None:
             while waiting:
                 if len(waiting) <= half and not befalling.begun:
                     await befalling.upset(planned)
@@ -101,11 +106,12 @@ class _Run:
                 content = client.request(shot, self._site.keys, seed)
                 weights = befalling.weights[shot.place.model]
                 url = f"http://{self._site.address}"
-                replies.append(await client.sent(self._session, url, content, shot, weights))
+                replies.append(await client.sent(session, url, content, shot, weights))
 
-        async with asyncio.TaskGroup() as group:
+        # Connections of a round's own: those of the last one may lead to a worker that was killed since.
+        async with _session() as session, asyncio.TaskGroup() as group:
             for _ in range(LANES):
-                group.create_task(lane())
+                group.create_task(lane(session))
         return replies
 
     def _faults(self, planned: Round) -> Orders:
@@ -117,15 +123,21 @@ class _Run:
                 faults[digest.hex()] = list(kinds)
         return Orders(weights=self._befalling.weights, faults=faults)
 
-    async def _order(self, orders: Orders) -> None:
+    @property
+    def weights(self) -> dict[str, str]:
+        """Those of every model now."""
+        return self._befalling.weights
+
+    async def order(self, orders: Orders) -> None:
+        """Tell the oracle."""
         url = f"http://{self._oracle}/orders"
-        async with self._session.post(url, data=msgspec.json.encode(orders)) as response:
+        async with _session() as session, session.post(url, data=msgspec.json.encode(orders)) as response:
             await response.read()
 
     def _note(self, planned: Round, replies: Sequence[Reply]) -> None:
         """Count, check the generator's own labels, and tell faults that were ordered from those that were not."""
         counts = self.outcome.counts
-        failing = {planned.shots[index].asked for index, _ in planned.faults}
+        failing = {bytes.fromhex(digest) for digest in self._faults(planned).faults}
         self.outcome.requests += len(replies)
         for reply in replies:
             shot = reply.shot
@@ -135,24 +147,18 @@ class _Run:
             if reply.complete or shot.leaves or reply.fault == "":
                 continue
             refused = "not_cached" in reply.fault and shot.control == "only-if-cached"
-            if refused or shot.asked in failing or self._befalling.excuses(reply):
+            if refused or self._befalling.excuses(reply) or not failing.isdisjoint(client.digests(shot, reply.weights)):
                 continue
             self.outcome.errors.append(reply)
         counts.setdefault("befallen", Counter()).update(self._befalling.count())
 
     def _check_labels(self, reply: Reply) -> None:
-        """Two questions that the generator takes for different must ask for different things."""
-        for asked, digest in zip(reply.shot.asked, client.digests(reply.shot, reply.weights), strict=True):
-            seen = self._labels.setdefault((reply.shot.place.model, reply.weights, digest), reply.shot)
-            if asked not in seen.asked and not _told_apart_by_the_gateway_alone(asked.changes):
-                same = {tuple(c for c in other.changes if c[0] != "held back") for other in seen.asked}
-                if asked.changes not in same:
-                    message = f"The generator took two bodies for different that are equal: {seen} and {reply.shot}."
-                    raise BenchError(message)
-
-
-def _told_apart_by_the_gateway_alone(changes: tuple[tuple[str, int], ...]) -> bool:
-    return any(name == "held back" for name, _ in changes)
+        """Raise `BenchError` when questions that the generator takes for different ask for the same."""
+        shot = reply.shot
+        for asked, digest in zip(shot.asked, client.digests(shot, reply.weights), strict=True):
+            seen = self._labels.setdefault((shot.place.model, reply.weights, digest), asked.as_heard)
+            if asked.as_heard != seen:
+                raise BenchError(f"The generator takes two equal bodies for different: {asked} and {seen}.")
 
 
 def _told(reply: Reply) -> list[tuple[str, str]]:
@@ -173,6 +179,13 @@ def _told(reply: Reply) -> list[tuple[str, str]]:
     return told
 
 
+def sized(requests: int, seed: int) -> Options:
+    """As many requests in rounds of a size that lets everything happen, but not too often."""
+    rounds = max(_ROUNDS_MIN, requests // _ROUND_MAX)
+    live = requests // _LIVE_WEIGHTS_EVERY
+    return Options(requests=requests, seed=seed, round_size=-(-requests // rounds), live_weights=live)
+
+
 async def outcome(options: Options, progress: Progress, command: Sequence[str] = _GATEWAY) -> Outcome:
     """Run everything; `command` starts the gateway. Ends at the first wrong answer. Raises `BenchError`."""
     async with _prepared(options, command) as run:
@@ -182,8 +195,9 @@ async def outcome(options: Options, progress: Progress, command: Sequence[str] =
             found = run.outcome
             found.wrong, found.missed = run.ledger.wrong, run.ledger.missed
             found.possible, found.unwritten = run.ledger.possible, run.ledger.unwritten
+            found.questions = run.ledger.questions
             found.seconds = time.monotonic() - started
-            if time.monotonic() - said_at > 2 or not found.sound:  # noqa: PLR2004 -- seconds between two lines
+            if time.monotonic() - said_at > 2 or not found.sound:
                 said_at = time.monotonic()
                 progress(_line(found))
             if not found.sound:
@@ -208,13 +222,15 @@ async def _prepared(options: Options, command: Sequence[str]) -> AsyncGenerator[
         stack.enter_context(processes.running(words, fds=(listening.fileno(),)))
         oracle = f"127.0.0.1:{listening.getsockname()[1]}"
         site = Site(folder, oracle, options.workers, command)
-        connector = aiohttp.TCPConnector(limit=0)
-        session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120))
-        async with session:
-            run = _Run(options, site, oracle, session)
-            await run._order(Orders(weights=run._befalling.weights))
-            try:
-                await site.start()
-                yield run
-            finally:
-                await site.stop()
+        run = _Run(options, site, oracle)
+        await run.order(Orders(weights=run.weights))
+        try:
+            await site.start()
+            yield run
+        finally:
+            await site.stop()
+
+
+def _session() -> aiohttp.ClientSession:
+    timeout = aiohttp.ClientTimeout(total=REPLY_TIMEOUT_S)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)

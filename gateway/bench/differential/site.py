@@ -116,7 +116,7 @@ class Site:
         self._process.kill()
         await self.stop()
         end = time.monotonic() + START_S
-        while any(_alive(pid) for pid in family) and time.monotonic() < end:
+        while any(_alive(pid) for pid in family) and time.monotonic() < end:  # noqa: ASYNC110 -- they are no children
             await asyncio.sleep(_AGAIN_S)
 
     def kill_worker(self, number: int) -> None:
@@ -180,6 +180,7 @@ class Site:
                         return [replies[pid] for pid in pids]
                 if len(opened) > _HELD:  # those who have answered are held on to, so that others take the next
                     opened.pop(0).close()
+                time.sleep(_AGAIN_S)  # one that was killed takes a while to come back
         finally:
             for connection in opened:
                 connection.close()
