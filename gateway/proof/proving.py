@@ -14,7 +14,7 @@ from gateway.canonical import Identity, Request
 from gateway.config import PolicyConfig
 from gateway.errors import BackendError, NoAnswer
 from gateway.proof import comparison, rebuilding, remarks, vectors
-from gateway.proof.comparison import Choice, Divergence
+from gateway.proof.comparison import Choice, Comparison, Divergence
 from gateway.proof.record import iso, record
 from gateway.proof.vectors import Distance
 from gateway.router import Backend, Router
@@ -53,8 +53,9 @@ class Regenerated(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()
     usage: Usage
     prompt_changed: bool = False
+    tries: int = 1
     repeats: bool | None = None
-    """Of an answer that diverged: whether the model, asked once more, said the same again. None when unknown."""
+    """Whether the model said the same both times; None when it was asked once."""
 
 
 class Proof:
@@ -126,14 +127,16 @@ def _may_see(entry: Entry, caller: Caller) -> bool:
 
 
 async def _text(entry: Entry, backend: Backend, request: Request) -> Regenerated:
-    steps = await _heard(backend, request)
-    compared = await asyncio.to_thread(comparison.compare, entry.chunks, steps)
-    repeats: bool | None = None
+    """Ask as warm as then; when something else is said, once more the other way, and how likely each token was."""
+    asked = msgspec.structs.replace(request, cold=not entry.usage.cached_tokens)
+    steps = await _heard(backend, asked)
+    compared, again, repeats = await _compared(entry.chunks, steps), None, None
     if compared.divergence and not policy.is_sampled(request.params):
-        again = await _again(backend, request)
-        repeats = (await asyncio.to_thread(comparison.compare, steps, again)).outcome == "identical" if again else None
-        if again and repeats:  # the same answer, and now it is known how likely each token was
-            compared = await asyncio.to_thread(comparison.compare, entry.chunks, again)
+        again = await _again(backend, msgspec.structs.replace(asked, cold=not asked.cold))
+    if again:
+        second = await _compared(entry.chunks, again)
+        repeats = (await _compared(steps, again)).divergence is None
+        compared = second if repeats or not second.divergence else compared
     usage = _usage(steps)
     return Regenerated(
         outcome=compared.outcome,
@@ -142,6 +145,7 @@ async def _text(entry: Entry, backend: Backend, request: Request) -> Regenerated
         choices=compared.choices,
         usage=usage,
         prompt_changed=_prompts_differ(entry.chunks, steps) or _lengths_differ(entry.usage, usage),
+        tries=2 if again else 1,
         repeats=repeats,
     )
 
@@ -157,6 +161,11 @@ async def _vector(entry: Entry, backend: Backend, request: Request) -> Regenerat
 async def _heard(backend: Backend, request: Request) -> list[Chunk]:
     async with aclosing(asking.asked(backend, request)) as steps:
         return [step async for step in steps]
+
+
+async def _compared(then: Sequence[Chunk], now: Sequence[Chunk]) -> Comparison:
+    """In a thread: an answer may have any length."""
+    return await asyncio.to_thread(comparison.compare, then, now)
 
 
 async def _again(backend: Backend, request: Request) -> list[Chunk] | None:
@@ -182,7 +191,7 @@ def _lengths_differ(then: Usage, now: Usage) -> bool:
 
 def _shown(entry: Entry, done: Regenerated, identity: Identity) -> dict[str, Any]:
     then = rebuilding.identity(entry.query)
-    remarked = remarks.remarks(entry, now=identity, prompt_changed=done.prompt_changed)
+    remarked = remarks.remarks(entry, done, identity)
     return {
         "object": "cache.verification",
         "key": entry.query.key.hex(),
@@ -194,6 +203,7 @@ def _shown(entry: Entry, done: Regenerated, identity: Identity) -> dict[str, Any
         "compared": done.compared,
         "divergence": done.divergence,
         "choices": done.choices,
+        "tries": done.tries,
         "repeats": done.repeats,
         "identity": {"same": then == identity, "then": then, "now": identity},
         **remarked,

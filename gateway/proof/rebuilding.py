@@ -1,5 +1,6 @@
 """A recorded question (`Query`) -> the `Request` it was made from, and whether its key is still its own. Pure."""
 
+import json
 from typing import Any, Final
 
 import msgspec
@@ -13,21 +14,14 @@ OTHERS: Final = 5
 """How many other tokens are looked at beside each that was said: what every engine gives."""
 
 
-class _Params(msgspec.Struct):
-    known: dict[str, Any]
-    extra: dict[str, Any]
+_LARGEST: Final = 2**53 - 1
+"""The largest integer that a canonical number can have been made of."""
 
 
 def request(query: Query) -> Request:
-    """What was asked, to be asked again: cold, since how warm the engine was then cannot be had again.
-
-    Raises `DamagedRecord`.
-    """
+    """What was asked, to be asked again. Raises `DamagedRecord`."""
     known, extra = _params(query.params)
-    try:
-        prompt = msgspec.json.decode(query.prompt, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise DamagedRecord from error
+    prompt = _object(query.prompt)
     return Request(
         kind=query.kind,
         model=query.model,
@@ -35,7 +29,6 @@ def request(query: Query) -> Request:
         params=known,
         extra=extra,
         size_bytes=len(query.prompt) + len(query.params),
-        cold=True,
     )
 
 
@@ -70,10 +63,33 @@ def with_likelihoods(request: Request) -> Request:
 
 def _params(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Known and unknown ones. Raises `DamagedRecord`."""
+    match _object(text):
+        case {"known": dict(known), "extra": dict(extra)}:
+            if isinstance(seed := known.get("seed"), str):
+                known["seed"] = _seed(seed)
+            return known, extra
+        case _:
+            raise DamagedRecord
+
+
+def _seed(digits: str) -> int:
+    """A seed is a string in the key, for canonical numbers are doubles."""
     try:
-        recorded = msgspec.json.decode(text, type=_Params)
-        if isinstance(seed := recorded.known.get("seed"), str):  # canonical numbers are doubles
-            recorded.known["seed"] = int(seed)
-    except ValueError as error:  # msgspec's are such errors too
+        return int(digits)
+    except ValueError as error:
         raise DamagedRecord from error
-    return recorded.known, recorded.extra
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_int=_number)
+    except (ValueError, RecursionError) as error:
+        raise DamagedRecord from error
+    if not isinstance(value, dict):
+        raise DamagedRecord
+    return value
+
+
+def _number(digits: str) -> int | float:
+    """A whole number. One larger than any integer can be here was a float: 1e20 is written with all its digits."""
+    return float(digits) if abs(number := int(digits)) > _LARGEST else number

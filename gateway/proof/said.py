@@ -67,7 +67,7 @@ def _pieces(steps: Sequence[Chunk]) -> Iterable[str | None]:
     """A step of one token says that token's text, unless it is held back: half a character, or half a stop string."""
     for step in steps:
         ids = step.token_ids or ()
-        yield from (((step.reasoning + step.content) or None,) if len(ids) == 1 else (None,) * len(ids))
+        yield from (((step.reasoning + step.content + step.refusal) or None,) if len(ids) == 1 else (None,) * len(ids))
 
 
 def _likely(joined: dict[str, Any]) -> tuple[Likely, ...]:
