@@ -11,10 +11,10 @@ from storage.guard import Guard
 
 Outcome = Literal["identical", "diverged"]
 
+_WRITE_DEADLINES: Final = 5
+"""How much longer a write may take than a read: the reply has taken a while already, and a commit needs the disk."""
 SHOWN: Final = 100
 """How many an answer shows, newest first."""
-_WRITE_DEADLINES: Final = 10
-"""How much longer a write may take than a read, as in the tiers."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):

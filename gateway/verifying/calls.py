@@ -14,14 +14,10 @@ _TIMEOUT: Final = httpx.Timeout(10, read=1800)
 class RefusedError(Exception):
     """askonce said no to one key, in a sentence."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, *, is_gone: bool) -> None:
         super().__init__(message)
-        self.status = status
-
-    @property
-    def is_gone(self) -> bool:
+        self.is_gone = is_gone
         """Whether there is no such answer, or not any more."""
-        return self.status == HTTPStatus.NOT_FOUND
 
 
 class Gateway:
@@ -57,8 +53,8 @@ class Gateway:
             message = f"No askonce answers at {self._url} ({error}). Start one, or name another with --url."
             raise click.ClickException(message) from error
         match said:
-            case {"error": {"message": str(message)}}:
-                raise RefusedError(message, response.status_code)
+            case {"error": {"message": str(message), "code": code}}:
+                raise RefusedError(message, is_gone=code == "not_found")
             case {"object": str()} if response.status_code == HTTPStatus.OK:
                 return said
             case _:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from gateway.config import PolicyConfig
+from gateway.sweeping import Sweeper
 from storage.entry import Chunk, Entry
 from storage.keys import Wanted
 from storage.vector import packed, unpacked
@@ -300,6 +301,29 @@ def test_a_proof_of_an_answer_that_is_deleted_meanwhile_is_not_kept(asked: Asked
     httpx.delete(f"{asked.gateway.url}/v1/cache/{key}", timeout=30)
     done = Verification(outcome="identical", compared="text", divergence=None, identity={}, at=0, duration_ms=1)
     assert asked.gateway.run(proof._kept.put(entry, done)) is False
+
+
+def test_proofs_of_answers_that_are_gone_are_swept(asked: Asked, database_url: str) -> None:
+    """A day later; those of answers that are there stay, however old."""
+    gone, kept = asked.ask(), asked.ask({**HI, "seed": 1})
+    for key in (gone, gone, kept):
+        asked.proved(key)
+    asked.gateway.flushed()
+    parts = asked.gateway.parts
+    database: Any = parts.listing._database
+
+    async def swept(*statements: str) -> None:
+        for statement in statements:
+            await database.execute(statement)
+        sweeper = Sweeper(database, parts.invalidations, (), marks_needed_s=1e6)
+        await sweeper.sweep()
+        await sweeper.aclose()
+
+    asked.gateway.run(swept(f"delete from askonce.completions where key = '\\x{gone}'"))
+    assert _rows(database_url) == 3
+    asked.gateway.run(swept("update askonce.verifications set at = at - interval '2 days'"))
+    assert _rows(database_url) == 1
+    assert len(asked.get(kept).json()["verifications"]) == 1
 
 
 def test_a_new_answer_does_not_inherit_proofs(asked: Asked) -> None:

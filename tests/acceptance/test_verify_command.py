@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -104,6 +105,18 @@ def test_a_backend_that_is_down_is_not_asked_for_ever(gateway: Callable[..., Gat
     assert "5 in a row could not be verified" in done.stderr
     assert down.backend.calls == 5
     assert done.stdout.splitlines()[-1].split() == [MODEL, "0", "0", "0", "0", "5"]
+
+
+def test_an_answer_of_a_model_that_is_gone_is_not_proved(gateway: Callable[..., Gateway]) -> None:
+    """It is kept, but nobody can be asked: that is a failure, and is named."""
+    made = gateway(PARIS)
+    key = asked(made, "1")
+    entry = made.run(made.parts.tiers.find(bytes.fromhex(key))).found.entry
+    query = msgspec.structs.replace(entry.query, model="gone")
+    made.parts.tiers.put(msgspec.structs.replace(entry, query=query, replaces=True))
+    done = verify(made, key, key)
+    assert done.exit_code == 2
+    assert done.stderr.count("The model 'gone' does not exist here") == 2
 
 
 def test_what_cannot_be_asked_is_a_sentence(gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """`make proof-figures`: how many answers of the real engines are the same when they are asked for again.
 
 Greedy and seeded answers of the bundled model on vLLM and llama.cpp, made one at a time or eight at once, then verified
-one at a time. It writes docs/figures/proof.json.
+one at a time. It writes docs/figures/proof.json and the table in docs/proof.md.
 """
 
 import argparse
@@ -40,6 +40,9 @@ from tests.suites.marks import nothing_invalidated
 
 FIGURES = ROOT / "docs" / "figures" / "proof.json"
 BUNDLED = ROOT / "gateway" / "models" / "bundled"
+PAGE = ROOT / "docs" / "proof.md"
+BEGIN = "<!-- figures: begin, written by `make proof-figures` -->"
+END = "<!-- figures: end -->"
 MODEL = "gemma-3-askonce"
 CALLER = Caller(tenant="t")
 HOTTEST = "seeded, temperature 2"
@@ -87,7 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make proof-figures", description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="prompts for each figure")
     parser.add_argument("--figures", type=Path, default=FIGURES)
+    parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
+    paged(options.page.read_text("utf-8"), [])  # a page that cannot be written is better known before
     arguments = sys.argv[1:]
     command = f"make proof-figures ARGS={shlex.quote(shlex.join(arguments))}" if arguments else "make proof-figures"
     maker = figures.maker(command)
@@ -97,6 +102,23 @@ def main() -> None:
         with vllm.serving(BUNDLED / "hf", MODEL, Path(scratch)) as url:
             made += asyncio.run(measured("vllm", url, options.count, maker))
     figures.write(made, options.figures)
+    options.page.write_text(paged(options.page.read_text("utf-8"), made), "utf-8")
+
+
+def paged(page: str, made: Sequence[Figure]) -> str:
+    """The page with the figures between its two markers. A page without them raises `ValueError`."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page lacks {BEGIN} or {END}")
+    rows: dict[str, dict[str, float]] = {}
+    for figure in made:
+        engine, _, row = figure.name.partition(", ")
+        rows.setdefault(row, {})[engine] = figure.value
+    lines = ["| Answers | llama.cpp | vLLM |", "|---|---|---|"]
+    lines += [f"| {row} | {of['llamacpp']:g} % | {of['vllm']:g} % |" for row, of in rows.items()]
+    origin = [f"Printed by `{one.command}` on {one.date[:10]} ({one.machine})." for one in made[:1]]
+    return f"{before}{BEGIN}\n\n{chr(10).join([*lines, '', *origin])}\n\n{END}{after}"
 
 
 async def measured(kind: str, url: str, count: int, maker: Maker) -> list[Figure]:
