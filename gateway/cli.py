@@ -1,10 +1,11 @@
-"""`askonce`: serve, migrate, explain, bench, and the clients of the embedded servers."""
+"""`askonce`: serve, migrate, explain, verify, bench, and the clients of the embedded servers."""
 
 import asyncio
 import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,18 @@ _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Wh
 
 class _Group(click.Group):
     """Commands whose known errors are one sentence and status 1."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them; `verify` only when it is wanted, for the other commands need no client."""
+        if cmd_name == "verify":
+            from gateway.verifying.command import command  # noqa: PLC0415 -- see above
+
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them."""
+        return sorted([*super().list_commands(ctx), "verify"])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -175,9 +188,29 @@ def _check_said(said: Any, status: int, url: str) -> None:
 
 
 def _explained(said: dict[str, Any]) -> str:
-    lines = [f"key      {said['key']}", f"answer   {_where(said)}", "", "parts, in the order they are hashed:"]
+    lines = [f"key      {said['key']}", f"answer   {_where(said)}"]
+    lines += [f"why      {said['why']}"] if "why" in said else []
+    lines += _nearest(said.get("nearest"))
+    lines += ["", "parts, in the order they are hashed:"]
     lines += [f"  {name:15} {value or '(empty)'}" for name, value in said["parts"].items()]
     return "\n".join([*lines, "", "canonical prompt:", f"  {said['prompt']}"])
+
+
+def _nearest(found: dict[str, Any] | None) -> list[str]:
+    """The nearest kept request, each field that differs in two lines, one above the other."""
+    if not found:
+        return []
+    when = datetime.fromtimestamp(found["created_at"], UTC).isoformat(" ", "seconds")
+    lines = ["", f"nearest  {found['key']}, answered {when}"]
+    for differs in found["differs"]:
+        at = f" (from character {differs['at']})" if "at" in differs else ""
+        lines.append(f"  {differs['field']}{at}")
+        lines += [f"    {name:6} {_value(differs, name)}" for name in ("asked", "kept")]
+    return lines
+
+
+def _value(differs: dict[str, Any], name: str) -> str:
+    return json.dumps(differs[name], ensure_ascii=False) if name in differs else "(none)"
 
 
 def _where(said: dict[str, Any]) -> str:

@@ -4,29 +4,33 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-from gateway import key, policy
+from gateway import asking, policy
+from gateway.asking import since_ms
 from gateway.caller import Caller
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Request
 from gateway.config import PolicyConfig
-from gateway.errors import BackendError, NotKept
+from gateway.errors import NotKept
 from gateway.flights.shared import SharedFlights
+from gateway.naming import named, under
 from gateway.policy import Terms
 from gateway.router import Backend, Router
 from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
+from storage.flights.record import Wanted
 from storage.tiers import Found, Looked
 
 Status = Literal["hit", "miss", "coalesced", "bypass"]
 """`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was
 not looked at, because the client or the operator wants it so."""
 
-_ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
-"""How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
-_LARGE_BYTES = 2**18
+Provenance = Literal["exact", "coalesced", "generated", "regenerated"]
+"""What an answer is: a kept one to this very question; the one somebody else is being given now; new; or new although
+one was kept, because that was not wanted or too old."""
+
 _LOOKUPS = 16
 """Inputs of one embedding request looked up at the same time."""
 
@@ -47,10 +51,6 @@ class Tiers(Protocol):
         """The entry of `key` that counts, if the nearest tier has it."""
         ...
 
-    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
-        """The nearest entry of `key` that counts, left where it is."""
-        ...
-
     def put(self, entry: Entry) -> None:
         """Keep `entry`."""
         ...
@@ -67,7 +67,11 @@ class Answer(msgspec.Struct, frozen=True):
     tier: str
     key: bytes
     chunks: AsyncGenerator[Chunk]
+    provenance: Provenance
+    kept: bool = True
+    """Whether it is kept, or will be if all goes well."""
     origin_id: str | None = None
+    """The `id` of the reply that the answer was first given in, if that is another one."""
     age_s: float = 0.0
 
 
@@ -79,9 +83,18 @@ class Vectors(msgspec.Struct, frozen=True):
     usage: Usage
     hits: int
     tier: str
+    provenance: Provenance
+    kept: bool
+    """Whether they are kept, or will be if all goes well."""
     origin_id: str
     age_s: float
     """Of the oldest of them."""
+
+
+class _Outcome(msgspec.Struct):
+    """What became of an answer."""
+
+    kept: bool = False
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +103,15 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms
     tags: tuple[str, ...]
     reply_id: str
+    made_by: str
     stale: bool = False
     refresh: bool = False
+    outcome: _Outcome = msgspec.field(default_factory=_Outcome)
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the model says for this request is."""
+        return "regenerated" if self.refresh or self.stale else "generated"
 
 
 class Pipeline:
@@ -108,26 +128,28 @@ class Pipeline:
     async def answer(self, request: Request, caller: Caller, steering: Steering, reply_id: str) -> Answer:
         """The answer to `request`. Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`."""
         backend = self._router.backend(request.model, caller.models)
-        request = _under(backend.name, request)
-        query = await _named(request, caller.scope, await backend.identity())
+        request = under(backend.name, request)
+        query = await named(request, caller.scope, await backend.identity())
         terms = self._terms(request, caller, steering)
         looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
         if (found := looked.found) is not None:
-            age_s = max(0.0, time.time() - found.entry.created_at)
-            return Answer("hit", found.tier, query.key, replay(found.entry), found.entry.origin_id, age_s)
+            steps = paced(found.entry) if steering.paced else replay(found.entry)
+            age_s, origin_id = max(0.0, time.time() - found.entry.created_at), found.entry.origin_id
+            return Answer("hit", found.tier, query.key, steps, "exact", origin_id=origin_id, age_s=age_s)
         if steering.only_if_cached:
             raise NotKept
-        plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, stale=looked.stale, refresh=steering.no_cache)
-        if not terms.look:
-            return Answer("bypass", "backend", query.key, self._ask(backend, request, query, plan))
-        if not terms.keep:  # what is not kept is not shared either
-            return Answer("miss", "backend", query.key, self._ask(backend, request, query, plan))
+        plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
+        if not (terms.look and terms.keep):  # what is not kept is not shared either
+            status: Status = "miss" if terms.look else "bypass"
+            steps = self._ask(backend, request, query, plan)
+            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep)
+        wanted = Wanted(key=query.key, epoch=self._tiers.epoch, origin_id=reply_id, max_age_s=terms.max_age_s)
         joined = await self._flights.join(
-            query.key, self._tiers.epoch, lambda: self._ask_once(backend, request, query, plan)
+            wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
         if joined.leads:
-            return Answer("miss", "backend", query.key, joined.steps)
-        return Answer("coalesced", "flight", query.key, joined.steps)
+            return Answer("miss", "backend", query.key, joined.steps, plan.provenance)
+        return Answer("coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id)
 
     async def embed(self, requests: Sequence[Request], caller: Caller, steering: Steering, reply_id: str) -> Vectors:
         """The vector of each request; only those not kept are asked for, in one call.
@@ -136,14 +158,14 @@ class Pipeline:
         """
         backend = self._router.backend(requests[0].model, caller.models)
         identity = await backend.identity()
-        queries = [await _named(_under(backend.name, request), caller.scope, identity) for request in requests]
+        queries = [await named(under(backend.name, request), caller.scope, identity) for request in requests]
         terms = self._terms(requests[0], caller, steering)
         kept, stale = await self._kept({query.key for query in queries}, terms)
         if steering.only_if_cached and any(query.key not in kept for query in queries):
             raise NotKept
         asked = {q.key: (request, q) for request, q in zip(requests, queries, strict=True) if q.key not in kept}
         entries = {k: found.entry for k, found in kept.items()}
-        plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, refresh=steering.no_cache)
+        plan = _plan(terms, caller, steering, reply_id)
         entries |= await self._embed(list(asked.values()), backend, plan, stale)
         oldest = min(entries.values(), key=lambda entry: entry.created_at)
         return Vectors(
@@ -152,25 +174,11 @@ class Pipeline:
             usage=sum((entries[query.key].usage for query in queries), Usage()),
             hits=sum(query.key in kept for query in queries),
             tier="backend" if asked else ",".join(sorted({found.tier for found in kept.values()})),
+            provenance=plan.provenance if asked else "exact",
+            kept=terms.keep or not asked,
             origin_id=oldest.origin_id,
             age_s=max(0.0, time.time() - oldest.created_at),
         )
-
-    async def explain(self, request: Request, caller: Caller) -> dict[str, Any]:
-        """What `request` is to the cache: canonical form, every part of its key, and who would answer."""
-        backend, scope = self._router.backend(request.model, caller.models), caller.scope
-        request, identity = _under(backend.name, request), await backend.identity()
-        query = await _named(request, scope, identity)
-        found = (await self._tiers.find(query.key)).found
-        parts = key.parts(request, scope, identity, query.prompt_hash, query.params.encode())
-        return {
-            "key": query.key.hex(),
-            "tier": found.tier if found else "backend",
-            "backend": backend.name,
-            "prompt": query.prompt,
-            "params": query.params,
-            "parts": {name: value.hex() if name == "prompt_hash" else value.decode() for name, value in parts},
-        }
 
     def _terms(self, request: Request, caller: Caller, steering: Steering) -> Terms:
         return policy.terms(policy.of(self._policies, caller.scope, request.model), request, steering)
@@ -178,6 +186,7 @@ class Pipeline:
     async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
         """The backend's steps, unless somebody was answered the same since this request looked."""
         kept = self._tiers.in_memory(query.key, plan.terms.max_age_s)
+        plan.outcome.kept = kept is not None
         async with aclosing(replay(kept) if kept else self._ask(backend, request, query, plan)) as steps:
             async for step in steps:
                 yield step
@@ -186,28 +195,21 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         steps: list[Chunk] = []
-        choices, ended = range(request.choices), set[int]()
-        async with aclosing(backend.complete(request)) as arriving:
-            async for arrived in arriving:
-                _expected(arrived, choices, ended, backend.name)
-                if arrived.finish_reason:
-                    ended.add(arrived.index)
-                step = msgspec.structs.replace(arrived, after_ms=_since_ms(started))
+        async with aclosing(asking.asked(backend, request)) as arriving:
+            async for step in arriving:
                 steps.append(step)
                 yield step
-        if len(ended) < len(choices):
-            message = f"Backend '{backend.name}' ended its stream before the answer did."
-            raise BackendError(message)
         entry = Entry(
             query=query,
             origin_id=plan.reply_id,
             backend=backend.name,
             created_at=created_at,
-            duration_ms=_since_ms(started),
+            duration_ms=since_ms(started),
             chunks=tuple(steps),
             usage=sum((step.usage for step in steps if step.usage), Usage()),
             epoch=epoch,
             tags=plan.tags,
+            made_by=plan.made_by,
             replaces=plan.stale,
         )
         await self._keep(entry, plan)
@@ -220,6 +222,7 @@ class Pipeline:
             epoch = await self._tiers.supersede(entry.query.key, entry.query.scope)
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
         self._tiers.put(entry)
+        plan.outcome.kept = True
 
     async def _kept(self, keys: Collection[bytes], terms: Terms) -> tuple[dict[bytes, Found], set[bytes]]:
         """The entries of those of `keys` that have one, looked up a few at a time; and the keys of stale ones."""
@@ -247,11 +250,12 @@ class Pipeline:
                 origin_id=plan.reply_id,
                 backend=backend.name,
                 created_at=created_at,
-                duration_ms=_since_ms(started),
-                embedding=_sound(vector, backend.name),
+                duration_ms=since_ms(started),
+                embedding=asking.sound(vector, backend.name),
                 usage=Usage(prompt_tokens=vector.tokens),
                 epoch=epoch,
                 tags=plan.tags,
+                made_by=plan.made_by,
                 replaces=query.key in stale,
             )
         for entry in entries.values():
@@ -259,16 +263,15 @@ class Pipeline:
         return entries
 
 
-def _under(name: str, request: Request) -> Request:
-    """The request under the model's one name: `model` and `model:latest` are the same question."""
-    return request if request.model == name else msgspec.structs.replace(request, model=name)
-
-
-async def _named(request: Request, scope: str, identity: Identity) -> Query:
-    """The request's name; that of a large one is made in a thread."""
-    if request.size_bytes > _LARGE_BYTES:
-        return await asyncio.to_thread(key.query, request, scope, identity)
-    return key.query(request, scope, identity)
+def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:
+    return _Plan(
+        terms=terms,
+        tags=steering.tags,
+        reply_id=reply_id,
+        made_by=caller.key_id,
+        stale=stale,
+        refresh=steering.no_cache,
+    )
 
 
 async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
@@ -277,25 +280,9 @@ async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
         yield step
 
 
-def _expected(step: Chunk, choices: range, ended: Collection[int], backend: str) -> None:
-    """Raise for a step of a choice that nobody asked for or that has ended, and for an end that is a failure."""
-    if step.index not in choices:
-        message = f"Backend '{backend}' sent a choice that was not asked for."
-        raise BackendError(message)
-    if step.finish_reason and step.finish_reason not in _ENDS:
-        message = f"Backend '{backend}' gave up on the answer (finish_reason '{step.finish_reason[:40]}')."
-        raise BackendError(message)
-    if step.usage is None and step.index in ended:
-        message = f"Backend '{backend}' went on after the end of its answer."
-        raise BackendError(message)
-
-
-def _sound(vector: Vector, backend: str) -> bytes:
-    if not vector.values:
-        message = f"Backend '{backend}' returned an empty embedding."
-        raise BackendError(message)
-    return vector.values
-
-
-def _since_ms(started: float) -> float:
-    return (time.monotonic() - started) * 1000
+async def paced(entry: Entry) -> AsyncGenerator[Chunk]:
+    """The same, each as long after the first question as it was when the model said it."""
+    started = time.monotonic()
+    for step in entry.chunks:
+        await asyncio.sleep(step.after_ms / 1000 - (time.monotonic() - started))
+        yield step

@@ -10,6 +10,7 @@ from gateway.errors import InvalidRequest
 
 TAGS: Final = "x-askonce-tags"
 MAX_TAGS: Final = 16
+REPLAY: Final = "x-askonce-replay"
 _TAG: Final = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
 _SECONDS: Final = re.compile(r'"?(\d{1,10})"?')
 
@@ -27,13 +28,15 @@ class Steering(msgspec.Struct, frozen=True, kw_only=True):
     """Give nothing older than this."""
     tags: tuple[str, ...] = ()
     """Words to find or delete the answer by."""
+    paced: bool = False
+    """Give a kept answer as slowly as the model gave it, step by step."""
 
 
 def read(headers: Mapping[str, str]) -> Steering:
     """The wishes in a request's headers. Directives nobody here knows mean nothing, as RFC 9111 wants.
 
     Raises `InvalidRequest` for a `max-age` without seconds, for `no-cache` with `only-if-cached`, which nothing can
-    satisfy, and for tags that cannot be tags.
+    satisfy, for tags that cannot be tags, and for a pace that is none.
     """
     directives = dict(_directives(headers.get("cache-control", "")))
     if "no-cache" in directives and "only-if-cached" in directives:
@@ -45,6 +48,7 @@ def read(headers: Mapping[str, str]) -> Steering:
         only_if_cached="only-if-cached" in directives,
         max_age_s=_seconds(directives["max-age"]) if "max-age" in directives else None,
         tags=_tags(headers.get(TAGS, "")),
+        paced=_is_paced(headers.get(REPLAY, "instant")),
     )
 
 
@@ -58,6 +62,13 @@ def _seconds(text: str) -> float:
         message = f"'max-age={text}' has no number of seconds; write max-age=60."
         raise InvalidRequest(message, param="cache-control", code="invalid_value")
     return float(found[1])
+
+
+def _is_paced(text: str) -> bool:
+    if text not in ("instant", "paced"):
+        message = f"'{REPLAY}' is 'instant' or 'paced', not '{text[:40]}'."
+        raise InvalidRequest(message, param=REPLAY, code="invalid_value")
+    return text == "paced"
 
 
 def _tags(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ alter table askonce.completions
 comment on column askonce.completions.epoch is 'The last invalidation known when the model was asked.';
 comment on column askonce.completions.tags is 'Words the client gave the request, to find or delete its answer by.';
 
+create index completions_scope_created_at on askonce.completions (scope, created_at);
 create index completions_scope_model on askonce.completions (scope, model);
 create index completions_tags on askonce.completions using gin (tags) where tags <> '{}';
 

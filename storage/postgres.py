@@ -109,12 +109,14 @@ def _row(item: Entry) -> tuple[Any, ...]:
         item.first_ms(),
         item.epoch,
         list(item.tags),
+        item.made_by,
         item.replaces,
     )
 
 
-def _entry(row: asyncpg.Record) -> Entry:
-    query = Query(
+def query_of(row: asyncpg.Record) -> Query:
+    """What the answer in `row` was asked."""
+    return Query(
         key=row["key"],
         scope=row["scope"],
         kind=row["kind"],
@@ -127,8 +129,11 @@ def _entry(row: asyncpg.Record) -> Entry:
         params=row["params"],
         text=row["prompt_text"],
     )
+
+
+def _entry(row: asyncpg.Record) -> Entry:
     return Entry(
-        query=query,
+        query=query_of(row),
         origin_id=row["origin_id"],
         backend=row["backend"],
         created_at=row["created_at"],
@@ -138,6 +143,7 @@ def _entry(row: asyncpg.Record) -> Entry:
         usage=Usage(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"]),
         epoch=row["epoch"],
         tags=tuple(row["tags"]),
+        made_by=row["made_by"],
     )
 
 

@@ -87,6 +87,8 @@ class Tiers:
             if self._invalidations.allows(entry) and _young(entry, max_age_s):
                 return Looked(Found(entry, tier.name), stale)
             stale = True
+        if (entry := self.in_memory(key, max_age_s)) is not None:  # it has come while the others were looked at
+            return Looked(Found(entry, self._memory.name))
         return Looked(None, stale)
 
     def put(self, entry: Entry) -> None:

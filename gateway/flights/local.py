@@ -30,6 +30,8 @@ class Flight:
         """Asked when nobody listens here; without it nobody listens elsewhere."""
         self.leads: bool | None = None
         """Whether this process asks the backend; None until that is known."""
+        self.origin_id = ""
+        """The `id` of the reply that the answer is first given in, once that is known."""
         self.ended = False
         self.loop = asyncio.get_running_loop()
         self._flights = flights
@@ -42,9 +44,10 @@ class Flight:
         self._task = flights.spawn(self._run(source))
         self._task.add_done_callback(self._land)
 
-    def begun(self, *, leads: bool) -> None:
-        """Say whether this process asks the backend."""
+    def begun(self, *, leads: bool, origin_id: str) -> None:
+        """Say whether this process asks the backend, and in which reply the answer is first given."""
         self.leads = leads
+        self.origin_id = origin_id
         self._wake()
 
     def joined(self) -> None:
@@ -130,6 +133,11 @@ class Listener(AsyncGenerator[Chunk, None]):
         loop = self._flight.loop
         if not self._gone and not loop.is_closed():
             loop.call_soon_threadsafe(self._flight.left)
+
+    @property
+    def origin_id(self) -> str:
+        """The `id` of the reply that the answer is first given in; empty until that is known."""
+        return self._flight.origin_id
 
     async def leads(self) -> bool:
         """Whether this process asks the backend; waits until that is known."""

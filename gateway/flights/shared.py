@@ -13,13 +13,17 @@ from gateway.flights.local import Flight, Flights, Source
 from gateway.flights.relayed import raised, told
 from storage.entry import Chunk
 from storage.errors import LeaderLost, StorageError
-from storage.flights.record import Batch, Fault
+from storage.flights.record import Batch, Fault, Wanted
 
 Start = Callable[[], AsyncGenerator[Chunk]]
 """Asks the backend. What it gives is one answer, and it keeps it once that is complete."""
 
 _GRACE_S = 1.0
 """How long a second try that says something else waits for those who were told to ask again."""
+
+
+def _always() -> bool:
+    return True
 
 
 class Held(Protocol):
@@ -31,8 +35,8 @@ class Held(Protocol):
         """Pass `step` on."""
         ...
 
-    def land(self) -> None:
-        """The answer is complete, and kept."""
+    def land(self, *, kept: bool) -> None:
+        """The answer is complete; whether it is kept."""
         ...
 
     def fail(self, fault: Fault) -> None:
@@ -52,6 +56,7 @@ class Watched(Protocol):
     """Another process' lease."""
 
     ours: Literal[False]
+    origin_id: str
 
     def batches(self) -> AsyncGenerator[Batch]:
         """Its steps, from the first to the end. Raises `LeaderLost`, and `StorageError` when that cannot be known."""
@@ -61,8 +66,8 @@ class Watched(Protocol):
 class Board(Protocol):
     """Where processes see each other's flights."""
 
-    async def claim(self, key: bytes, epoch: int) -> Held | Watched | None:
-        """Lead the flight `key`, or watch who does; None when that one is older than `epoch`. Raises `StorageError`."""
+    async def claim(self, wanted: Wanted) -> Held | Watched | None:
+        """Lead the flight, or watch who does; None when that one is too old for it. Raises `StorageError`."""
         ...
 
 
@@ -73,6 +78,16 @@ class Joined(msgspec.Struct, frozen=True):
     """Closing it, or being cancelled while waiting for a step, is leaving."""
     leads: bool
     """Whether the backend is asked for this asker; the others hear what it is answered."""
+    origin_id: str
+    """The `id` of the reply that the answer is first given in."""
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What one asker wants, and how it would be got."""
+
+    wanted: Wanted
+    start: Start
+    kept: Callable[[], bool]
 
 
 class SharedFlights:
@@ -82,45 +97,49 @@ class SharedFlights:
         self._board = board
         self._flights = Flights()
 
-    async def join(self, key: bytes, epoch: int, start: Start) -> Joined:
-        """Listen to the answer to `key` from its first step; `start` asks for it unless somebody does already.
+    async def join(self, wanted: Wanted, start: Start, kept: Callable[[], bool] = _always) -> Joined:
+        """Listen to an answer from its first step; `start` asks for it unless somebody does already.
 
-        An answer that was begun for an `epoch` smaller than this one is not listened to. `start` may be called later
-        too, when the process that asks dies: then listeners hear the rest, if the second try says the same.
+        `start` may be called later too, when the process that asks dies: then listeners hear the rest, if the second
+        try says the same. `kept` says, once all is said, whether the answer is kept: only then is it heard by those who
+        come a moment later.
 
         The steps raise what `start()` raises, `AnswerChanged` when a second try says something else, and
         `BackendUnavailable` when the gateway closes.
         """
-        listener, opened = self._flights.join(key, epoch, functools.partial(self._shared, start))
-        return Joined(listener, opened and await listener.leads())
+        source = functools.partial(self._shared, _Asked(wanted, start, kept))
+        listener, opened = self._flights.join(wanted.key, wanted.epoch, source)
+        leads = await listener.leads()
+        return Joined(listener, opened and leads, listener.origin_id)
 
     async def aclose(self) -> None:
         """End what is under way. Other processes that follow take over at once."""
         await self._flights.aclose()
 
-    async def _shared(self, start: Start, flight: Flight) -> AsyncGenerator[Chunk]:
+    async def _shared(self, asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
         try:
-            claimed = await self._board.claim(flight.key, flight.epoch) if self._board else None
+            claimed = await self._board.claim(asked.wanted) if self._board else None
         except StorageError:
             claimed = None
         if claimed is None:
-            return await _alone(start, flight)
-        flight.begun(leads=claimed.ours)
+            return await _alone(asked, flight)
         if claimed.ours is False:
-            return self._followed(claimed, start, flight)
+            flight.begun(leads=False, origin_id=claimed.origin_id)
+            return self._followed(claimed, asked, flight)
+        flight.begun(leads=True, origin_id=asked.wanted.origin_id)
         flight.heard_elsewhere = claimed.heard_elsewhere
-        return _led(claimed, start)
+        return _led(claimed, asked)
 
-    async def _followed(self, watched: Watched, start: Start, flight: Flight) -> AsyncGenerator[Chunk]:
+    async def _followed(self, watched: Watched, asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
         try:
             async with aclosing(_given(watched)) as steps:
                 async for step in steps:
                     yield step
             return
         except LeaderLost:
-            source: Source = functools.partial(self._shared, start)
+            source: Source = functools.partial(self._shared, asked)
         except StorageError:
-            source = functools.partial(_alone, start)
+            source = functools.partial(_alone, asked)
         async with aclosing(self._again(source, flight)) as steps:
             async for step in steps:
                 yield step
@@ -141,19 +160,19 @@ class SharedFlights:
             await listener.aclose()
 
 
-async def _alone(start: Start, flight: Flight) -> AsyncGenerator[Chunk]:
-    flight.begun(leads=True)
-    return start()
+async def _alone(asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
+    flight.begun(leads=True, origin_id=asked.wanted.origin_id)
+    return asked.start()
 
 
-async def _led(held: Held, start: Start) -> AsyncGenerator[Chunk]:
+async def _led(held: Held, asked: _Asked) -> AsyncGenerator[Chunk]:
     """The backend's steps, passed on to other processes."""
     try:
-        async with aclosing(start()) as steps:
+        async with aclosing(asked.start()) as steps:
             async for step in steps:
                 held.put(step)
                 yield step
-        held.land()
+        held.land(kept=asked.kept())
     except Exception as error:
         held.fail(told(error))
         raise

@@ -1,30 +1,32 @@
 """`/v1/cache`: why a request hits or misses, and taking back what is kept."""
 
 import asyncio
-import re
 from typing import Any, Final
 
 from litestar import Request, delete, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Request as Question
-from gateway.errors import InvalidRequest, StorageUnavailable
+from gateway.errors import InvalidRequest, StorageUnavailable, UnknownModel
 from gateway.routes.parts import Parts
-from gateway.routes.reading import decoded
+from gateway.routes.reading import decoded, hexadecimal
 from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
 from storage.invalidations import Kind, Selector
 
 _DELETE_S: Final = 30.0
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_hash": "prompt", "all": "all"}
 
 
 @post("/v1/cache/explain", summary="Explain a request's key", status_code=200, opt={"scope": "cache"})
 async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
-    """The body is any request; the reply is its canonical form, every part of its key, and which tier would answer."""
-    return await parts.pipeline.explain(await decoded(request, _question), request.auth)
+    """The body is any request; the reply is its canonical form, every part of its key, which tier would answer, and,
+    when that is none, the nearest kept request and what differs.
+    """
+    question = await decoded(request, _question)
+    return await parts.explainer.explain(question, request.auth, steering.read(request.headers))
 
 
 @delete("/v1/cache/{key:str}", summary="Delete one answer", status_code=200, opt={"scope": "cache"})
@@ -32,7 +34,7 @@ async def delete_one(
     request: Request[Any, Caller, Any], parts: NamedDependency[Parts], key: FromPath[str]
 ) -> dict[str, Any]:
     """The answer of this key is not given any more, by any gateway."""
-    return await _deleted(parts, request.auth, Selector("key", _hex(key, "key")))
+    return await _deleted(parts, request.auth, Selector("key", hexadecimal(key, "key")))
 
 
 @delete("/v1/cache", summary="Delete answers", status_code=200, opt={"scope": "cache"})
@@ -40,7 +42,10 @@ async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency
     """The caller's answers of one `model`, `tag` or `prompt_hash`, or with `all=true` all of them, are not given any
     more, by any gateway.
     """
-    return await _deleted(parts, request.auth, _selector(dict(request.query_params)))
+    selector = _selector(dict(request.query_params))
+    if selector.kind == "model":
+        selector = Selector("model", _served_name(parts, selector.value))
+    return await _deleted(parts, request.auth, selector)
 
 
 async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str, Any]:
@@ -51,6 +56,14 @@ async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str
         message = "The database cannot be reached, so nothing was deleted; try again when it is back."
         raise StorageUnavailable(message) from error
     return {"object": "cache.deleted", selector.kind: selector.value or True, "rows": done.rows, "epoch": done.id}
+
+
+def _served_name(parts: Parts, name: str) -> str:
+    """The name that answers of this model are kept under; one that is no longer served is taken as it is."""
+    try:
+        return parts.router.backend(name).name
+    except UnknownModel:
+        return name
 
 
 def _selector(params: dict[str, str]) -> Selector:
@@ -64,14 +77,9 @@ def _selector(params: dict[str, str]) -> Selector:
     if named == "all" or not value:
         message = "'all' must be 'true'." if named == "all" else f"'{named}' is empty."
         raise InvalidRequest(message, param=named, code="invalid_value")
-    return Selector("prompt", _hex(value, named)) if named == "prompt_hash" else Selector(_SELECTORS[named], value)
-
-
-def _hex(text: str, param: str) -> str:
-    if _SHA256.fullmatch(text.lower()) is None:
-        message = f"'{param}' must be 64 hexadecimal digits, as in the header x-askonce-key."
-        raise InvalidRequest(message, param=param, code="invalid_value")
-    return text.lower()
+    return (
+        Selector("prompt", hexadecimal(value, named)) if named == "prompt_hash" else Selector(_SELECTORS[named], value)
+    )
 
 
 def _question(data: bytes) -> Question:

@@ -24,5 +24,5 @@ async def embeddings(request: Request[Any, Caller, Any], parts: NamedDependency[
     )
     headers = describing_vectors(vectors)
     parts.telemetry.replied(request.auth.tenant, "embedding", asked.model, headers["x-askonce-cache"], "")
-    content = openai_embeddings.encode(asked, vectors.values, vectors.usage)
+    content = openai_embeddings.encode(asked, vectors.values, vectors.usage, vectors.provenance)
     return Response(content, media_type="application/json", headers=headers)

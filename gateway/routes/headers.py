@@ -9,10 +9,19 @@ def describing(answer: Answer) -> dict[str, str]:
         "x-askonce-cache": answer.status,
         "x-askonce-tier": answer.tier,
         "x-askonce-key": answer.key.hex(),
+        "x-askonce-provenance": answer.provenance,
+        "age": str(int(answer.age_s)),
     }
-    if answer.origin_id is not None:
-        headers |= {"x-askonce-origin-id": answer.origin_id, "age": str(int(answer.age_s))}
+    if answer.origin_id:
+        headers["x-askonce-origin-id"] = answer.origin_id
+    if answer.kept:
+        headers["x-askonce-record"] = record(answer.key)
     return headers
+
+
+def record(key: bytes) -> str:
+    """Where all that is known of an answer can be read."""
+    return f"/v1/cache/{key.hex()}"
 
 
 def describing_vectors(vectors: Vectors) -> dict[str, str]:
@@ -21,12 +30,14 @@ def describing_vectors(vectors: Vectors) -> dict[str, str]:
     headers = {
         "x-askonce-cache": "hit" if kept else "miss",
         "x-askonce-tier": vectors.tier,
+        "x-askonce-provenance": vectors.provenance,
         "x-askonce-hits": f"{vectors.hits}/{len(vectors.values)}",
+        "age": str(int(vectors.age_s)),
     }
-    if kept:
-        headers["age"] = str(int(vectors.age_s))
     if len(vectors.keys) == 1:
         headers["x-askonce-key"] = vectors.keys[0].hex()
+        if vectors.kept:
+            headers["x-askonce-record"] = record(vectors.keys[0])
         if kept:
             headers["x-askonce-origin-id"] = vectors.origin_id
     return headers

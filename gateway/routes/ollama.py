@@ -63,7 +63,7 @@ async def embed(request: HttpRequest, parts: NamedDependency[Parts]) -> Response
     )
     headers = describing_vectors(vectors)
     parts.telemetry.replied(request.auth.tenant, "embedding", model, headers["x-askonce-cache"], "")
-    content = ollama.embeddings(model, vectors.values, vectors.usage, time.monotonic_ns() - started)
+    content = ollama.embeddings(model, vectors.values, vectors.usage, time.monotonic_ns() - started, vectors.provenance)
     return Response(content, media_type="application/json", headers=headers)
 
 
@@ -119,6 +119,7 @@ async def _answer(question: Question, request: HttpRequest, parts: Parts, *, cha
     head = reply.head("ollama-", question.model)
     caller = request.auth
     answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
+    head = head.of(answer.provenance)
     headers = describing(answer)
     if question.stream:
         first = await anext(answer.chunks)

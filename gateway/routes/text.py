@@ -74,6 +74,7 @@ async def _reply(request: HttpRequest, parts: Parts, wire: Wire) -> Any:
 async def _answer(question: Question, head: reply.Head, request: HttpRequest, parts: Parts, wire: Wire) -> Any:
     caller = request.auth
     answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
+    head = head.of(answer.provenance)
     headers = describing(answer)
     if question.stream:
         # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.

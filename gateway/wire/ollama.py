@@ -203,7 +203,7 @@ def line(head: reply.Head, chunk: Chunk, *, chat: bool) -> bytes:
 
 def last_line(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
     """The line that ends a stream: tool calls, why it ended, counts and times."""
-    return _line({**_frame(head), **_said("", "", chunks, chat=chat), **_ending(chunks, usage)})
+    return _line({**_frame(head), **_said("", "", chunks, chat=chat), **_ending(head, chunks, usage)})
 
 
 def whole(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
@@ -213,13 +213,14 @@ def whole(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool
     said = _said(content, reasoning, chunks, chat=chat)
     logprobs = (reply.logprobs(chunks) or {}).get("content")
     extra = {"logprobs": logprobs} if logprobs else {}
-    return msgspec.json.encode({**_frame(head), **said, **extra, **_ending(chunks, usage)})
+    return msgspec.json.encode({**_frame(head), **said, **extra, **_ending(head, chunks, usage)})
 
 
-def embeddings(model: str, vectors: Sequence[bytes], usage: Usage, total_ns: int) -> bytes:
+def embeddings(model: str, vectors: Sequence[bytes], usage: Usage, total_ns: int, provenance: str) -> bytes:
     """The reply to `/api/embed`."""
     counts = {"total_duration": total_ns, "load_duration": 0, "prompt_eval_count": usage.prompt_tokens}
-    return msgspec.json.encode({"model": model, "embeddings": [unpacked(v) for v in vectors], **counts})
+    marked = {**counts, **reply.marker(provenance)}
+    return msgspec.json.encode({"model": model, "embeddings": [unpacked(v) for v in vectors], **marked})
 
 
 def embedding(vector: bytes) -> bytes:
@@ -353,7 +354,7 @@ def _called(call: dict[str, Any]) -> dict[str, Any]:
     return {"function": {"name": function["name"], "arguments": arguments}}
 
 
-def _ending(chunks: Sequence[Chunk], usage: Usage) -> dict[str, Any]:
+def _ending(head: reply.Head, chunks: Sequence[Chunk], usage: Usage) -> dict[str, Any]:
     finish = next((chunk.finish_reason for chunk in chunks if chunk.finish_reason), "stop")
     first, last = (chunks[0].after_ms, chunks[-1].after_ms) if chunks else (0.0, 0.0)
     return {
@@ -365,6 +366,7 @@ def _ending(chunks: Sequence[Chunk], usage: Usage) -> dict[str, Any]:
         "prompt_eval_duration": _ns(first),
         "eval_count": usage.completion_tokens,
         "eval_duration": _ns(last - first),
+        **reply.marker(head.provenance),
     }
 
 

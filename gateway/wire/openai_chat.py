@@ -118,7 +118,8 @@ def closing(head: reply.Head, usage: Usage | None) -> bytes:
     """The events that end a stream: the usage, if it was asked for, and `[DONE]`."""
     if usage is None:
         return reply.DONE
-    return reply.sse({**_frame(head, "chat.completion.chunk"), "choices": [], "usage": reply.usage(usage)}) + reply.DONE
+    frame = _frame(head, "chat.completion.chunk")
+    return reply.sse({**frame, "choices": [], "usage": reply.usage(usage, head.provenance)}) + reply.DONE
 
 
 def whole(head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:
@@ -128,7 +129,7 @@ def whole(head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:
         steps[chunk.index].append(chunk)
     choices = [_choice(index, steps[index]) for index in sorted(steps)]
     frame = _frame(head, "chat.completion")
-    return msgspec.json.encode({**frame, "choices": choices, "usage": reply.usage(usage)})
+    return msgspec.json.encode({**frame, "choices": choices, "usage": reply.usage(usage, head.provenance)})
 
 
 def _event(

@@ -85,7 +85,7 @@ def closing(head: reply.Head, usage: Usage | None) -> bytes:
     """The events that end a stream: the usage, if it was asked for, and `[DONE]`."""
     if usage is None:
         return reply.DONE
-    return reply.sse({**_frame(head), "choices": [], "usage": reply.usage(usage)}) + reply.DONE
+    return reply.sse({**_frame(head), "choices": [], "usage": reply.usage(usage, head.provenance)}) + reply.DONE
 
 
 def whole(head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:
@@ -94,7 +94,7 @@ def whole(head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:
     for chunk in chunks:
         steps[chunk.index].append(chunk)
     choices = [_choice(index, steps[index]) for index in sorted(steps)]
-    return msgspec.json.encode({**_frame(head), "choices": choices, "usage": reply.usage(usage)})
+    return msgspec.json.encode({**_frame(head), "choices": choices, "usage": reply.usage(usage, head.provenance)})
 
 
 def _frame(head: reply.Head) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from gateway.canonical import Request
 from gateway.errors import InvalidRequest
-from gateway.wire import body
+from gateway.wire import body, reply
 from storage.entry import Usage
 from storage.vector import unpacked
 
@@ -57,11 +57,11 @@ def decode(data: bytes) -> Asked:
     return Asked(fields.model, items, fields.encoding_format == "base64")
 
 
-def encode(asked: Asked, vectors: Sequence[bytes], usage: Usage) -> bytes:
+def encode(asked: Asked, vectors: Sequence[bytes], usage: Usage, provenance: str = "") -> bytes:
     """The reply: `vectors` (little-endian float32s) in the order of the inputs."""
     shown = _base64 if asked.base64 else unpacked
     data = [{"object": "embedding", "index": i, "embedding": shown(vector)} for i, vector in enumerate(vectors)]
-    counts = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    counts = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens, **reply.marker(provenance)}
     return msgspec.json.encode({"object": "list", "data": data, "model": asked.model, "usage": counts})
 
 

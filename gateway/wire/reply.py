@@ -10,6 +10,7 @@ import msgspec
 from storage.entry import Chunk, Usage
 
 DONE = b"data: [DONE]\n\n"
+_CACHED = frozenset({"exact", "coalesced"})
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -18,6 +19,12 @@ class Head(msgspec.Struct, frozen=True):
     id: str
     created: int
     model: str
+    provenance: str = ""
+    """What its answer is: `exact`, `coalesced`, `generated` or `regenerated`."""
+
+    def of(self, provenance: str) -> "Head":
+        """The head of a reply whose answer is found."""
+        return msgspec.structs.replace(self, provenance=provenance)
 
 
 def head(prefix: str, model: str) -> Head:
@@ -30,8 +37,16 @@ def sse(value: object) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def usage(counts: Usage) -> dict[str, Any]:
-    """Usage in OpenAI's shape."""
+def marker(provenance: str) -> dict[str, Any]:
+    """What usage says of where an answer came from; one that the model was not asked for costs nothing."""
+    if not provenance:
+        return {}
+    cached = provenance in _CACHED
+    return {"askonce": {"provenance": provenance, "cached": cached, **({"cost_usd": 0} if cached else {})}}
+
+
+def usage(counts: Usage, provenance: str) -> dict[str, Any]:
+    """Usage in OpenAI's shape: what the model counted when it was asked, and whether that was now."""
     shown: dict[str, Any] = {
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
@@ -39,7 +54,7 @@ def usage(counts: Usage) -> dict[str, Any]:
     }
     if counts.cached_tokens is not None:
         shown["prompt_tokens_details"] = {"cached_tokens": counts.cached_tokens}
-    return shown
+    return shown | marker(provenance)
 
 
 def message(steps: Iterable[Chunk]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 import redis.asyncio
@@ -14,7 +15,7 @@ from storage.flights import record
 from storage.flights.held import NAME, Held
 from storage.flights.line import Line
 from storage.flights.lua import script
-from storage.flights.record import Lease, Timing, ms
+from storage.flights.record import Lease, Timing, Wanted, ms
 from storage.flights.watched import Reading, Watched
 from storage.guard import Guard, OnFault
 
@@ -39,13 +40,13 @@ class RedisFlights:
         blocked = asyncio.Semaphore(_MAX_BLOCKED)
         self._reading = Reading(client, self._line, self._claims, self._reads, blocked, self._timing)
 
-    async def claim(self, key: bytes, epoch: int) -> Held | Watched | None:
-        """Lead the flight `key`, or watch who does; None when that one is older than `epoch`.
+    async def claim(self, wanted: Wanted) -> Held | Watched | None:
+        """Lead the flight that is wanted, or watch who does; None when that one is too old.
 
         Raises `StorageError`, within the deadline, when Redis cannot say.
         """
-        mine = Lease(secrets.token_bytes(16), epoch)
-        names = record.names(key, mine.token)
+        mine = Lease(secrets.token_bytes(16), wanted.epoch, time.time(), wanted.origin_id)
+        names = record.names(wanted.key, mine.token)
         value = record.encode(mine)
         command = script("claim", (names.lease, names.listeners), mine.token, ms(self._timing.lease_s), value)
         asked: list[asyncio.Future[bytes]] = []
@@ -62,7 +63,7 @@ class RedisFlights:
             raise
         if held == value:
             return Held(self._line, names, mine, self._timing, self._on_fault)
-        return self._watched(key, held, mine)
+        return self._watched(wanted, held, mine)
 
     async def aclose(self) -> None:
         """Write what is waiting, then let go of connections."""
@@ -71,10 +72,10 @@ class RedisFlights:
         self._reads.close()
         await self._client.aclose()
 
-    def _watched(self, key: bytes, held: bytes, mine: Lease) -> Watched | None:
+    def _watched(self, wanted: Wanted, held: bytes, mine: Lease) -> Watched | None:
         lease = record.lease(held)
-        watched = Watched(self._reading, record.names(key, lease.token), lease, listener=mine.token)
-        if lease.epoch >= mine.epoch:
+        watched = Watched(self._reading, record.names(wanted.key, lease.token), lease, listener=mine.token)
+        if lease.epoch >= mine.epoch and not (lease.landed and wanted.is_too_old(mine.begun_at - lease.begun_at)):
             return watched
         watched.leave()
         return None

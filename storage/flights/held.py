@@ -57,9 +57,9 @@ class Held:
         else:
             self._gathering = self._loop.call_later(self._timing.gather_s, self._write)
 
-    def land(self) -> None:
-        """The answer is complete, and kept. It can be read for a while by those who do not find it yet."""
-        self._end(Batch(end="landed"), msgspec.structs.replace(self._lease, landed=True))
+    def land(self, *, kept: bool) -> None:
+        """The answer is complete. If it is kept, it can be read for a while by those who do not find it yet."""
+        self._end(Batch(end="landed"), msgspec.structs.replace(self._lease, landed=True) if kept else None)
 
     def fail(self, fault: Fault) -> None:
         """The backend failed: those who follow hear the same, those who come later ask anew."""

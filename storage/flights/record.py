@@ -33,6 +33,22 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long steps are gathered while nobody follows."""
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose answer somebody wants to hear."""
+
+    key: bytes
+    epoch: int = 0
+    """An answer that was begun for a smaller one is not listened to."""
+    origin_id: str = ""
+    """The `id` of the reply, if it is the first."""
+    max_age_s: float | None = None
+    """An answer that is complete already is not heard when it is older than this."""
+
+    def is_too_old(self, age_s: float) -> bool:
+        """Whether an answer of this age is not wanted."""
+        return self.max_age_s is not None and age_s > self.max_age_s
+
+
 class Fault(msgspec.Struct, frozen=True):
     """Why there is no answer, as clients are told."""
 
@@ -58,6 +74,10 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
 
     token: bytes
     epoch: int
+    begun_at: float
+    """Seconds since the epoch, UTC."""
+    origin_id: str
+    """The `id` of the reply this answer is first given in."""
     landed: bool = False
     """Whether the answer is complete."""
 

@@ -44,6 +44,7 @@ class Watched(Scripted):
         self.ended = threading.Event()
         self.hold_after: int | None = None
         """After so many steps it says nothing more, until it is cancelled."""
+        self.held = False
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Answer, and write down whether the answer was heard to its end."""
@@ -56,6 +57,7 @@ class Watched(Scripted):
                     yield step
                     count += 1
                     if count == self.hold_after:
+                        self.held = True
                         await asyncio.Event().wait()
             end = "complete"
         except Exception:

@@ -179,7 +179,8 @@ def test_several_workers_serve_one_port_and_share_what_they_know(folder: Path) -
 def test_an_address_given_on_the_command_line_is_known_to_the_workers(folder: Path) -> None:
     """On loopback only this machine's names are answered to; on all addresses every name is."""
     for host, status in (("127.0.0.1", 403), ("0.0.0.0", 200)):
-        server = Served(folder, "--model", "bundled", "--host", host).start()
+        env = {"ASKONCE_ADMIN_KEY": "a" * 32}  # nobody without a key is served where others can reach
+        server = Served(folder, "--model", "bundled", "--host", host, env=env).start()
         try:
             elsewhere = {"host": "gateway.example"}
             assert httpx.get(f"{server.url}/healthz", headers=elsewhere, timeout=10).status_code == status

@@ -76,6 +76,16 @@ def test_one_tenants_answers_are_never_anothers(served: Served) -> None:
         assert reply.headers["x-askonce-key"] != first.headers["x-askonce-key"]
 
 
+def test_one_tenants_requests_are_not_named_to_another(served: Served) -> None:
+    """However alike the questions are: why a request missed is told from the asker's own."""
+    acme, rival = served.key("acme"), served.key("rival")
+    kept = served.ask(acme, {**HI, "seed": 1})
+    served.gateway.flushed()
+    explained = {key: served.ask(key, HI, "/v1/cache/explain").json() for key in (acme, rival)}
+    assert explained[acme]["nearest"]["key"] == kept.headers["x-askonce-key"]
+    assert explained[rival]["nearest"] is None
+
+
 def test_a_request_without_a_good_key_is_refused(served: Served) -> None:
     """401 in OpenAI's envelope, with the way to mend it; health stays open to all."""
     key = served.key()

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from gateway.flights.shared import SharedFlights
 from storage.entry import Chunk
 from storage.flights import board
+from storage.flights.record import Wanted
 from tests.suites.replicas import TIMING
 
 
@@ -25,7 +26,7 @@ async def main(url: str, key: bytes) -> None:
 
     redis_flights = board.connect(url, lambda *_: None, TIMING)
     flights = SharedFlights(redis_flights)
-    joined = await flights.join(key, 0, steps)
+    joined = await flights.join(Wanted(key=key), steps)
     async for step in joined.steps:
         print(step.content, flush=True)
     await flights.aclose()

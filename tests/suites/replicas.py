@@ -12,7 +12,7 @@ import redis.asyncio
 from gateway.flights.shared import Joined, SharedFlights
 from storage.flights import board
 from storage.flights.board import RedisFlights
-from storage.flights.record import Timing
+from storage.flights.record import Timing, Wanted
 from tests.suites.speaking import Backend, first
 
 KEY = bytes(range(32))
@@ -74,7 +74,7 @@ async def replicas(url: str) -> AsyncIterator[Replicas]:
 
 async def led(shared: Replicas, backend: Backend, *said: str) -> Joined:
     """A flight that a gateway of its own leads, its first steps given."""
-    joined = await shared.one().join(KEY, 0, backend.complete)
+    joined = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert joined.leads
     await backend.until(lambda backend: backend.calls == 1)
     backend.say(*said)

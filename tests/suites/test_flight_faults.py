@@ -13,6 +13,7 @@ from gateway.errors import (
 )
 from storage.entry import Chunk
 from storage.flights import record
+from storage.flights.record import Wanted
 from tests.conftest import Servers
 from tests.suites.frozen import frozen
 from tests.suites.replicas import KEY, TIMING, Replicas, leading, led
@@ -27,7 +28,7 @@ async def test_a_step_that_cannot_be_written_stays_here(shared: Replicas) -> Non
     """Half of a surrogate pair has no encoding: those who follow ask for themselves."""
     backend, other = Backend(), Backend("a", "b\ud800", None)
     leader = await led(shared, backend, "a")
-    follower = await shared.one().join(KEY, 0, other.complete)
+    follower = await shared.one().join(Wanted(key=KEY), other.complete)
     assert await first(follower, 1) == "a"
     started = time.monotonic()
     backend.say("b\ud800", None)
@@ -55,9 +56,9 @@ async def test_a_gateway_that_stops_hands_over_at_once(shared: Replicas) -> None
     """Those who follow wait for no lease: one of them asks, the others follow that one."""
     leading_one = shared.one()
     backend = Backend()
-    leader = await leading_one.join(KEY, 0, backend.complete)
+    leader = await leading_one.join(Wanted(key=KEY), backend.complete)
     await backend.until(lambda backend: backend.calls == 1)
-    followers = [await shared.one().join(KEY, 0, backend.complete) for _ in range(3)]
+    followers = [await shared.one().join(Wanted(key=KEY), backend.complete) for _ in range(3)]
     backend.say("a")
     assert [await first(joined, 1) for joined in followers] == ["a"] * 3
     started = time.monotonic()
@@ -80,7 +81,7 @@ async def test_a_leader_that_is_killed_is_taken_over_once(shared: Replicas, give
     both = [shared.one(), shared.one()]
     async with leading(shared.url, KEY) as leader:
         await leader.say(*WORDS[:given])
-        joined = await asyncio.gather(*(both[n % 2].join(KEY, 0, backend.complete) for n in range(100)))
+        joined = await asyncio.gather(*(both[n % 2].join(Wanted(key=KEY), backend.complete) for n in range(100)))
         hearing = [asyncio.create_task(text(each)) for each in joined[2:]]
         before = [await first(each, given) for each in joined[:2]]
         await leader.kill()
@@ -100,11 +101,11 @@ async def test_a_second_try_that_differs_is_an_error(shared: Replicas, count: in
     gateways = [shared.one() for _ in range(count)]
     async with leading(shared.url, KEY) as leader:
         await leader.say(*WORDS[:3])
-        joined = [await gateways[n % count].join(KEY, 0, backend.complete) for n in range(10)]
+        joined = [await gateways[n % count].join(Wanted(key=KEY), backend.complete) for n in range(10)]
         assert [await first(each, 3) for each in joined] == ["".join(WORDS[:3])] * 10
         await leader.kill()
         outcomes = await asyncio.gather(*map(heard, joined))
-        late = [await gateway.join(KEY, 0, backend.complete) for gateway in gateways]
+        late = [await gateway.join(Wanted(key=KEY), backend.complete) for gateway in gateways]
         backend.say(None)
         assert await asyncio.gather(*map(text, late)) == ["".join(second)] * count
     assert {said for said, _ in outcomes} == {""}
@@ -117,7 +118,7 @@ async def test_a_second_try_that_says_less_is_an_error(shared: Replicas) -> None
     backend = Backend(WORDS[0], None)
     async with leading(shared.url, KEY) as leader:
         await leader.say(*WORDS[:3])
-        joined = await shared.one().join(KEY, 0, backend.complete)
+        joined = await shared.one().join(Wanted(key=KEY), backend.complete)
         assert await first(joined, 3) == "".join(WORDS[:3])
         await leader.kill()
         said, fault = await heard(joined)
@@ -130,12 +131,12 @@ async def test_a_leader_that_was_only_stopped_does_no_harm(shared: Replicas) -> 
     backend = Backend(*WORDS[:2])
     async with leading(shared.url, KEY) as leader:
         await leader.say(WORDS[0])
-        follower = await shared.one().join(KEY, 0, backend.complete)
+        follower = await shared.one().join(Wanted(key=KEY), backend.complete)
         assert await first(follower, 1) == WORDS[0]
         with frozen(leader.pid):
             assert await first(follower, 1) == WORDS[1]
         await leader.say("quite ", "another ", "end")
-        late = await shared.one().join(KEY, 0, backend.complete)
+        late = await shared.one().join(Wanted(key=KEY), backend.complete)
         assert await first(late, 2) == "".join(WORDS[:2])
         backend.say(*WORDS[2:], None)
         assert await asyncio.gather(text(follower), text(late)) == ["".join(WORDS[2:])] * 2
@@ -146,7 +147,7 @@ async def test_a_stream_with_a_hole_is_not_continued(shared: Replicas) -> None:
     """Redis drops what was used least when it is full: a follower that misses a step asks for itself."""
     backend, other = Backend(), Backend(*WORDS, None)
     leader = await led(shared, backend, *WORDS[:3])
-    follower = await shared.one().join(KEY, 0, other.complete)
+    follower = await shared.one().join(Wanted(key=KEY), other.complete)
     assert await first(follower, 3) == "".join(WORDS[:3])
     name = await _stream(shared)
     async with redis.asyncio.Redis.from_url(shared.url) as client:
@@ -164,12 +165,12 @@ async def test_what_nobody_here_wrote_is_not_believed(shared: Replicas, garbage:
     backend = Backend("a", None)
     async with redis.asyncio.Redis.from_url(shared.url) as client:
         await client.set(record.names(KEY, b"").lease, garbage, px=1000)
-        assert await text(await shared.one().join(KEY, 0, backend.complete)) == "a"
+        assert await text(await shared.one().join(Wanted(key=KEY), backend.complete)) == "a"
         names = record.names(KEY, b"t")
-        await client.set(names.lease, record.encode(record.Lease(b"t", 0)), px=1000)
+        await client.set(names.lease, record.encode(record.Lease(b"t", 0, 0.0, "")), px=1000)
         await client.xadd(names.steps, {b"batch": garbage}, id="1-0")
         await client.pexpire(names.steps, 1000)
-        assert await text(await shared.one().join(KEY, 0, backend.complete)) == "a"
+        assert await text(await shared.one().join(Wanted(key=KEY), backend.complete)) == "a"
     assert backend.calls == 2
 
 
@@ -178,9 +179,9 @@ async def test_an_answer_that_was_dropped_is_asked_for_again(shared: Replicas) -
     backend = Backend("a", None)
     names = record.names(KEY, b"t")
     async with redis.asyncio.Redis.from_url(shared.url) as client:
-        await client.set(names.lease, record.encode(record.Lease(b"t", 0, landed=True)), px=60_000)
+        await client.set(names.lease, record.encode(record.Lease(b"t", 0, 0.0, "", landed=True)), px=60_000)
         async with asyncio.timeout(30):
-            assert await text(await shared.one().join(KEY, 0, backend.complete)) == "a"
+            assert await text(await shared.one().join(Wanted(key=KEY), backend.complete)) == "a"
         await client.delete(names.lease)
 
 
@@ -189,7 +190,7 @@ async def test_a_redis_that_is_down_is_not_needed(shared: Replicas) -> None:
     backend = Backend("a", None)
     replica = shared.one(url="unix:///nowhere/redis.sock")
     started = time.monotonic()
-    joined = [await replica.join(KEY, 0, backend.complete) for _ in range(10)]
+    joined = [await replica.join(Wanted(key=KEY), backend.complete) for _ in range(10)]
     assert [await text(each) for each in joined] == ["a"] * 10
     assert time.monotonic() - started < TIMING.deadline_s
     assert backend.calls == 1
@@ -200,7 +201,7 @@ async def test_a_redis_that_refuses_is_not_needed(shared: Replicas) -> None:
     """Full, and allowed to drop nothing."""
     backend, other = Backend(), Backend(*WORDS, None)
     leader = await led(shared, backend, *WORDS[:3])
-    follower = await shared.one().join(KEY, 0, other.complete)
+    follower = await shared.one().join(Wanted(key=KEY), other.complete)
     assert await first(follower, 3) == "".join(WORDS[:3])
     async with redis.asyncio.Redis.from_url(shared.url) as client:
         old = await client.config_get("maxmemory*")
@@ -209,7 +210,7 @@ async def test_a_redis_that_refuses_is_not_needed(shared: Replicas) -> None:
         try:
             backend.say(*WORDS[3:], None)
             assert await text(leader) == await text(follower) == "".join(WORDS[3:])
-            assert await text(await shared.one().join(KEY, 0, Backend("a", None).complete)) == "a"
+            assert await text(await shared.one().join(Wanted(key=KEY), Backend("a", None).complete)) == "a"
         finally:
             for name in ("maxmemory", "maxmemory-policy"):
                 await client.config_set(name, old[name])
@@ -219,13 +220,13 @@ async def test_a_redis_that_is_frozen_costs_one_deadline(shared: Replicas, serve
     """The first asker waits for it, the next ones do not; and no lease is left of the attempt."""
     backend = Backend("a", None)
     replica = shared.one(SHORT)
-    assert await text(await replica.join(b"before" * 6, 0, backend.complete)) == "a"
+    assert await text(await replica.join(Wanted(key=b"before" * 6), backend.complete)) == "a"
     with frozen(servers.redis_process):
         started = time.monotonic()
-        assert await text(await replica.join(KEY, 0, backend.complete)) == "a"
+        assert await text(await replica.join(Wanted(key=KEY), backend.complete)) == "a"
         first_s = time.monotonic() - started
         for number in range(20):
-            assert await text(await replica.join(number.to_bytes(32), 0, backend.complete)) == "a"
+            assert await text(await replica.join(Wanted(key=number.to_bytes(32)), backend.complete)) == "a"
         assert time.monotonic() - started < SHORT.deadline_s + 1
     assert first_s >= SHORT.deadline_s
     assert backend.calls == 22
@@ -237,13 +238,13 @@ async def test_a_redis_that_freezes_midway_holds_nobody_up(shared: Replicas, ser
     backend, other = Backend(), Backend(*WORDS, None)
     leader = await led(shared, backend, *WORDS[:3])
     replica = shared.one(SHORT)
-    follower = await replica.join(KEY, 0, other.complete)
+    follower = await replica.join(Wanted(key=KEY), other.complete)
     assert await first(follower, 3) == "".join(WORDS[:3])
     with frozen(servers.redis_process):
         backend.say(*WORDS[3:], None)
         assert await text(leader) == "".join(WORDS[3:])
         assert await text(follower) == "".join(WORDS[3:])
-        alone = await replica.join(b"other" * 6, 0, other.complete)
+        alone = await replica.join(Wanted(key=b"other" * 6), other.complete)
         assert await text(alone) == "".join(WORDS)
     assert (backend.calls, other.calls) == (1, 2)
 
@@ -252,7 +253,7 @@ async def test_leaving_while_redis_is_frozen_closes_the_source(shared: Replicas,
     """Nobody can say whether others listen; they can ask for themselves."""
     backend = Backend()
     replica = shared.one(SHORT)
-    joined = await replica.join(KEY, 0, backend.complete)
+    joined = await replica.join(Wanted(key=KEY), backend.complete)
     with frozen(servers.redis_process):
         started = time.monotonic()
         await joined.steps.aclose()
@@ -265,7 +266,7 @@ async def test_asking_and_leaving_while_redis_is_frozen_leaves_no_lease(shared: 
     backend = Backend()
     replica = shared.one()
     with frozen(servers.redis_process):
-        asking = asyncio.create_task(replica.join(KEY, 0, backend.complete))
+        asking = asyncio.create_task(replica.join(Wanted(key=KEY), backend.complete))
         await asyncio.sleep(0.1)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -277,7 +278,7 @@ async def test_a_connection_that_breaks_is_made_anew(shared: Replicas) -> None:
     """Those that wait and those that idle: nobody asks twice for that."""
     backend = Backend()
     leader = await led(shared, backend, "a")
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert await first(follower, 1) == "a"
     async with redis.asyncio.Redis.from_url(shared.url) as client:
         await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

@@ -19,6 +19,7 @@ from gateway.errors import (
 )
 from storage.entry import Chunk
 from storage.flights import record
+from storage.flights.record import Wanted
 from tests.suites.replicas import KEY, TIMING, Replicas, led
 from tests.suites.speaking import Backend, first, settled, text
 
@@ -29,7 +30,7 @@ async def test_500_listeners_on_two_replicas_are_one_call(shared: Replicas) -> N
     """Both ask at the same time; everybody hears the same."""
     backend = Backend(*WORDS, None)
     both = [shared.one(), shared.one()]
-    joined = await asyncio.gather(*(both[n % 2].join(KEY, 0, backend.complete) for n in range(500)))
+    joined = await asyncio.gather(*(both[n % 2].join(Wanted(key=KEY), backend.complete) for n in range(500)))
     assert await asyncio.gather(*map(text, joined)) == ["".join(WORDS)] * 500
     assert backend.calls == 1
     assert [each.leads for each in joined].count(True) == 1
@@ -50,7 +51,7 @@ async def test_500_questions_on_two_replicas_are_500_calls(shared: Replicas) -> 
     patient = msgspec.structs.replace(TIMING, silence_s=20.0)
     both = [shared.one(patient), shared.one(patient)]
     started = time.monotonic()
-    asking = (replica.join(number.to_bytes(32), 0, source) for number in range(500) for replica in both)
+    asking = (replica.join(Wanted(key=number.to_bytes(32)), source) for number in range(500) for replica in both)
     joined = await asyncio.gather(*asking)
     assert await asyncio.gather(*(first(each, 1) for each in joined)) == ["a"] * 1000
     go_on.set()
@@ -64,11 +65,11 @@ async def test_a_late_follower_hears_the_prefix_and_then_the_tail(shared: Replic
     """On the leader's replica, on another, and on one that comes to a flight that has long been followed."""
     backend = Backend()
     leader = await led(shared, backend, "a", "b")
-    one = await shared.one().join(KEY, 0, backend.complete)
+    one = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert await first(one, 2) == "ab"
     backend.say("c")
     assert await first(one, 1) == "c"
-    other = await shared.one().join(KEY, 0, backend.complete)
+    other = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert await first(other, 3) == "abc"
     assert not one.leads
     assert not other.leads
@@ -94,17 +95,17 @@ async def test_a_step_reaches_a_follower_exactly(shared: Replicas) -> None:
     async def source() -> AsyncGenerator[Chunk]:
         yield step
 
-    leader = await shared.one().join(KEY, 0, source)
-    follower = await shared.one().join(KEY, 0, source)
+    leader = await shared.one().join(Wanted(key=KEY), source)
+    follower = await shared.one().join(Wanted(key=KEY), source)
     assert [step async for step in follower.steps] == [step async for step in leader.steps] == [step]
 
 
 async def test_a_finished_flight_can_still_be_read(shared: Replicas) -> None:
     """For those who asked before the tiers had it; then nothing of it is left."""
     backend = Backend("a", "b", None)
-    leader = await shared.one().join(KEY, 0, backend.complete)
+    leader = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert await text(leader) == "ab"
-    late = await shared.one().join(KEY, 0, backend.complete)
+    late = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert not late.leads
     assert await text(late) == "ab"
     assert backend.calls == 1
@@ -112,14 +113,14 @@ async def test_a_finished_flight_can_still_be_read(shared: Replicas) -> None:
     assert {"flight", "steps"} <= kept.keys()
     assert all(0 < left <= 1000 * TIMING.lease_s * 2 for left in kept.values())
     await shared.until(set())
-    assert (await shared.one().join(KEY, 0, backend.complete)).leads
+    assert (await shared.one().join(Wanted(key=KEY), backend.complete)).leads
 
 
 async def test_everything_in_redis_expires(shared: Replicas) -> None:
     """At every moment of a flight, so that nothing stays of a process that dies."""
     backend = Backend()
     leader = await led(shared, backend, "a")
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert await first(follower, 1) == "a"
     kept = await shared.keys()
     assert kept.keys() == {"flight", "steps", "listeners"}
@@ -131,8 +132,8 @@ async def test_everything_in_redis_expires(shared: Replicas) -> None:
 async def test_a_lease_outlives_itself_while_its_flight_goes_on(shared: Replicas) -> None:
     """A backend may think for longer than a lease lasts, before its first step and between two."""
     backend = Backend()
-    leader = await shared.one().join(KEY, 0, backend.complete)
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    leader = await shared.one().join(Wanted(key=KEY), backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     hearing = asyncio.gather(text(leader), text(follower))
     await asyncio.sleep(1.5 * TIMING.lease_s)
     backend.say("a")
@@ -146,7 +147,7 @@ async def test_a_follower_is_known_for_as_long_as_it_listens(shared: Replicas) -
     """Also when it is never left without news: a leader without listeners of its own stays for it."""
     backend = Backend()
     leader = await led(shared, backend, "a")
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     await leader.steps.aclose()
     until = time.monotonic() + 2 * TIMING.lease_s
     while time.monotonic() < until:
@@ -161,8 +162,8 @@ async def test_steps_are_gathered_only_while_nobody_follows(shared: Replicas) ->
     """The first one is written at once, and so is every one that somebody waits for."""
     slow = msgspec.structs.replace(TIMING, gather_s=2.0)
     backend = Backend()
-    leader = await shared.one(slow).join(KEY, 0, backend.complete)
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    leader = await shared.one(slow).join(Wanted(key=KEY), backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     for step, limit_s in (("first", 1.0), ("second", 30.0), ("third", 1.0)):
         started = time.monotonic()
         backend.say(step)
@@ -175,7 +176,7 @@ async def test_a_listener_who_leaves_is_not_missed(shared: Replicas) -> None:
     """Neither a follower nor, as long as somebody listens anywhere, the leader."""
     backend = Backend()
     leader = await led(shared, backend, "a")
-    one, other = [await shared.one().join(KEY, 0, backend.complete) for _ in range(2)]
+    one, other = [await shared.one().join(Wanted(key=KEY), backend.complete) for _ in range(2)]
     assert [await first(joined, 1) for joined in (one, other)] == ["a", "a"]
     await one.steps.aclose()
     await leader.steps.aclose()
@@ -189,7 +190,7 @@ async def test_a_follower_who_leaves_is_forgotten(shared: Replicas) -> None:
     """At once, and not when it would have expired."""
     backend = Backend()
     leader = await led(shared, backend, "a")
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert await first(follower, 1) == "a"
     await shared.until({"flight", "steps", "listeners"})
     await follower.steps.aclose()
@@ -215,7 +216,7 @@ async def test_the_last_listener_closes_the_source_and_the_lease(shared: Replica
     await leader.steps.aclose()
     assert backend.closed == 1
     await shared.until(set(), 0.2)
-    again = await shared.one().join(KEY, 0, backend.complete)
+    again = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert again.leads
 
 
@@ -223,7 +224,7 @@ async def test_the_last_listener_elsewhere_closes_the_source(shared: Replicas) -
     """The leader stays for others, and no longer than they do."""
     backend = Backend()
     leader = await led(shared, backend, "a")
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     assert await first(follower, 1) == "a"
     await leader.steps.aclose()
     assert backend.closed == 0
@@ -236,10 +237,10 @@ async def test_who_comes_while_the_last_one_leaves_is_heard(shared: Replicas) ->
     """Redis is being asked whether others listen: one does, here."""
     backend = Backend()
     replica = shared.one()
-    leader = await replica.join(KEY, 0, backend.complete)
+    leader = await replica.join(Wanted(key=KEY), backend.complete)
     leaving = asyncio.create_task(leader.steps.aclose())
     await asyncio.sleep(0)
-    again = await replica.join(KEY, 0, backend.complete)
+    again = await replica.join(Wanted(key=KEY), backend.complete)
     await leaving
     backend.say("a", None)
     assert await text(again) == "a"
@@ -250,10 +251,10 @@ async def test_a_leader_without_listeners_can_be_joined_again(shared: Replicas) 
     """While it stays for others."""
     backend = Backend()
     replica = shared.one()
-    leader = await replica.join(KEY, 0, backend.complete)
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    leader = await replica.join(Wanted(key=KEY), backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     await leader.steps.aclose()
-    again = await replica.join(KEY, 0, backend.complete)
+    again = await replica.join(Wanted(key=KEY), backend.complete)
     await follower.steps.aclose()
     backend.say("a", None)
     assert await text(again) == "a"
@@ -274,7 +275,7 @@ async def test_a_fault_reaches_every_replica(shared: Replicas, fault: Exception)
     """As the same reply to the client, after the same steps; and the next question asks anew."""
     backend = Backend()
     leader = await led(shared, backend, "a")
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     backend.say("b", fault)
     assert (await first(leader, 1), await first(follower, 2)) == ("b", "ab")
     for joined in (leader, follower):
@@ -283,14 +284,14 @@ async def test_a_fault_reaches_every_replica(shared: Replicas, fault: Exception)
         assert (caught.value.status, envelope(caught.value)) == (fault.status, envelope(fault))  # type: ignore[attr-defined]
         assert isinstance(caught.value, BackendError) == isinstance(fault, BackendError)
     await settled()
-    assert (await shared.one().join(KEY, 0, backend.complete)).leads
+    assert (await shared.one().join(Wanted(key=KEY), backend.complete)).leads
 
 
 async def test_a_mistake_of_the_leader_is_told_without_details(shared: Replicas) -> None:
     """The stack trace is for its own log."""
     backend = Backend()
     leader = await led(shared, backend)
-    follower = await shared.one().join(KEY, 0, backend.complete)
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
     backend.say(RuntimeError("secret"))
     with pytest.raises(RuntimeError, match="secret"):
         await anext(leader.steps)
@@ -304,15 +305,15 @@ async def test_a_mistake_of_the_leader_is_told_without_details(shared: Replicas)
 async def test_an_answer_from_before_is_not_joined(shared: Replicas) -> None:
     """Who asks after a flush goes alone until the old flight has ended; who asks before it may hear the new answer."""
     old, new = Backend(), Backend()
-    leader = await shared.one().join(KEY, 1, old.complete)
-    later = await shared.one().join(KEY, 2, new.complete)
+    leader = await shared.one().join(Wanted(key=KEY, epoch=1), old.complete)
+    later = await shared.one().join(Wanted(key=KEY, epoch=2), new.complete)
     assert leader.leads
     assert later.leads
     assert (await shared.keys()).keys() == {"flight"}
     await leader.steps.aclose()
     third = Backend()
-    newest = await shared.one().join(KEY, 3, third.complete)
-    either = await shared.one().join(KEY, 1, old.complete)
+    newest = await shared.one().join(Wanted(key=KEY, epoch=3), third.complete)
+    either = await shared.one().join(Wanted(key=KEY, epoch=1), old.complete)
     assert newest.leads
     assert not either.leads
     third.say("new", None)
@@ -326,8 +327,23 @@ async def test_a_follower_hears_its_first_step_soon(shared: Replicas) -> None:
     times: list[float] = []
     for _ in range(20):
         started = time.perf_counter()
-        follower = await shared.one().join(KEY, 0, backend.complete)
+        follower = await shared.one().join(Wanted(key=KEY), backend.complete)
         assert await first(follower, 1) == "a"
         times.append(time.perf_counter() - started)
     assert min(times) < 0.05
     await leader.steps.aclose()
+
+
+@pytest.mark.parametrize(("kept", "max_age_s", "heard"), [(True, None, True), (True, 0.0, False), (False, None, False)])
+async def test_who_hears_what_is_complete_already(
+    shared: Replicas, kept: bool, max_age_s: float | None, heard: bool
+) -> None:
+    """Those whose wishes it meets, if it is kept: one that is not kept is for those who came in time."""
+    backend, replica = Backend("a", None), shared.one()
+    leader = await replica.join(Wanted(key=KEY, origin_id="first"), backend.complete, lambda: kept)
+    assert await text(leader) == "a"
+    await replica.aclose()  # it writes what is waiting first
+    late = await shared.one().join(Wanted(key=KEY, origin_id="late", max_age_s=max_age_s), backend.complete)
+    assert late.leads is not heard
+    assert late.origin_id == ("first" if heard else "late")
+    assert await text(late) == "a"

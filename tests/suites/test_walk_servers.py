@@ -253,7 +253,7 @@ async def test_a_read_only_postgres_is_still_read(real: Real, database_url: str,
         await client.flushall()
     real.memory.clear()
     async with asyncio.timeout(20):
-        while (found := await real.tiers.get(late.query.key)) is None:  # noqa: ASYNC110 -- its breaker tells nobody
+        while (found := (await real.tiers.get(late.query.key)).found) is None:  # noqa: ASYNC110 -- its breaker tells nobody
             await asyncio.sleep(0.1)
     assert found.tier == "postgres"
     assert real.drops == []

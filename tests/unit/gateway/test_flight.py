@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import BackendError, BackendRefused, BackendUnavailable
 from gateway.flights.shared import Joined, SharedFlights
 from storage.entry import Chunk
+from storage.flights.record import Wanted
 from tests.suites.speaking import Backend, first, settled, text
 
 KEY = b"k" * 32
@@ -32,16 +33,16 @@ async def flights() -> AsyncIterator[SharedFlights]:
 
 async def test_equal_questions_are_one_call(flights: SharedFlights, backend: Backend) -> None:
     """Whenever they come: before the first step, between two, after the last; and all hear the very same steps."""
-    early = [await flights.join(KEY, 0, backend.complete) for _ in range(3)]
+    early = [await flights.join(Wanted(key=KEY), backend.complete) for _ in range(3)]
     hearing = [asyncio.create_task(text(joined)) for joined in early]
     await settled()
     backend.say("a", "b")
     await settled()
-    midway = await flights.join(KEY, 0, backend.complete)
+    midway = await flights.join(Wanted(key=KEY), backend.complete)
     assert await first(midway, 2) == "ab"
     backend.say("c")
     await settled()
-    late = await flights.join(KEY, 0, backend.complete)
+    late = await flights.join(Wanted(key=KEY), backend.complete)
     backend.say(None)
     assert await asyncio.gather(*hearing, text(late)) == ["abc"] * 4
     assert await text(midway) == "c"
@@ -51,7 +52,10 @@ async def test_equal_questions_are_one_call(flights: SharedFlights, backend: Bac
 
 async def test_steps_are_not_copied(flights: SharedFlights, backend: Backend) -> None:
     """Two listeners hold the same object."""
-    one, other = await flights.join(KEY, 0, backend.complete), await flights.join(KEY, 0, backend.complete)
+    one, other = (
+        await flights.join(Wanted(key=KEY), backend.complete),
+        await flights.join(Wanted(key=KEY), backend.complete),
+    )
     await settled()
     backend.say("a")
     assert await anext(one.steps) is await anext(other.steps)
@@ -62,7 +66,7 @@ async def test_steps_are_not_copied(flights: SharedFlights, backend: Backend) ->
 async def test_other_questions_and_later_ones_are_other_calls(flights: SharedFlights, backend: Backend) -> None:
     """An answer that has come to its end is found in the tiers."""
     for key in (KEY, KEY, b"o" * 32):
-        joined = await flights.join(key, 0, backend.complete)
+        joined = await flights.join(Wanted(key=key), backend.complete)
         assert joined.leads
         await settled()
         backend.say("a", None)
@@ -72,20 +76,20 @@ async def test_other_questions_and_later_ones_are_other_calls(flights: SharedFli
 
 async def test_an_answer_from_before_is_not_joined(flights: SharedFlights, backend: Backend) -> None:
     """It goes on for those who listen; who asks for the old epoch gets either."""
-    old = await flights.join(KEY, 1, backend.complete)
+    old = await flights.join(Wanted(key=KEY, epoch=1), backend.complete)
     await settled()
     backend.say("old", None)
-    new = await flights.join(KEY, 2, backend.complete)
+    new = await flights.join(Wanted(key=KEY, epoch=2), backend.complete)
     await settled()
     backend.say("new", None)
-    either = await flights.join(KEY, 1, backend.complete)
+    either = await flights.join(Wanted(key=KEY, epoch=1), backend.complete)
     assert [await text(joined) for joined in (old, new, either)] == ["old", "new", "new"]
     assert [joined.leads for joined in (old, new, either)] == [True, True, False]
 
 
 async def test_a_listener_who_leaves_is_not_missed(flights: SharedFlights, backend: Backend) -> None:
     """The one who led included."""
-    leader, other = [await flights.join(KEY, 0, backend.complete) for _ in range(2)]
+    leader, other = [await flights.join(Wanted(key=KEY), backend.complete) for _ in range(2)]
     await settled()
     backend.say("a")
     assert await first(leader, 1) == "a"
@@ -101,7 +105,7 @@ async def test_the_last_to_leave_closes_the_source(
     flights: SharedFlights, backend: Backend, said: Sequence[str]
 ) -> None:
     """Before the first step or after; it is closed when leaving is done, and who comes then asks anew."""
-    joined = [await flights.join(KEY, 0, backend.complete) for _ in range(3)]
+    joined = [await flights.join(Wanted(key=KEY), backend.complete) for _ in range(3)]
     await settled()
     backend.say(*said)
     await settled()
@@ -109,7 +113,7 @@ async def test_the_last_to_leave_closes_the_source(
         assert backend.closed == 0
         await each.steps.aclose()
     assert backend.closed == 1
-    again = await flights.join(KEY, 0, backend.complete)
+    again = await flights.join(Wanted(key=KEY), backend.complete)
     assert again.leads
     await settled()
     backend.say("new", None)
@@ -129,11 +133,11 @@ async def test_who_comes_while_a_source_closes_asks_anew(flights: SharedFlights)
         finally:
             await asyncio.shield(closing.wait())
 
-    one = await flights.join(KEY, 0, slow_to_close)
+    one = await flights.join(Wanted(key=KEY), slow_to_close)
     assert await first(one, 1) == "a"
     leaving = asyncio.create_task(one.steps.aclose())
     await settled()
-    other = await flights.join(KEY, 0, slow_to_close)
+    other = await flights.join(Wanted(key=KEY), slow_to_close)
     assert other.leads
     assert await first(other, 1) == "a"
     closing.set()
@@ -144,7 +148,7 @@ async def test_who_comes_while_a_source_closes_asks_anew(flights: SharedFlights)
 
 async def test_cancelling_a_listener_is_leaving(flights: SharedFlights, backend: Backend) -> None:
     """While it waits for a step, or for the news who leads."""
-    joined = [await flights.join(KEY, 0, backend.complete) for _ in range(2)]
+    joined = [await flights.join(Wanted(key=KEY), backend.complete) for _ in range(2)]
     waiting = [asyncio.ensure_future(anext(each.steps)) for each in joined]
     await settled()
     waiting[0].cancel()
@@ -158,7 +162,7 @@ async def test_cancelling_a_listener_is_leaving(flights: SharedFlights, backend:
 
 async def test_letting_go_of_a_listener_is_leaving(flights: SharedFlights, backend: Backend) -> None:
     """A request that is cancelled between joining and listening leaves no call behind."""
-    joined = await flights.join(KEY, 0, backend.complete)
+    joined = await flights.join(Wanted(key=KEY), backend.complete)
     await settled()
     del joined
     gc.collect()
@@ -169,7 +173,7 @@ async def test_letting_go_of_a_listener_is_leaving(flights: SharedFlights, backe
 @pytest.mark.parametrize("said", [(), ("a", "b")])
 async def test_a_fault_reaches_everybody(flights: SharedFlights, backend: Backend, said: Sequence[str]) -> None:
     """After the steps that came before it; and later questions ask anew."""
-    joined = [await flights.join(KEY, 0, backend.complete) for _ in range(3)]
+    joined = [await flights.join(Wanted(key=KEY), backend.complete) for _ in range(3)]
     await settled()
     fault = BackendRefused("no", status=418)
     backend.say(*said, fault)
@@ -180,12 +184,12 @@ async def test_a_fault_reaches_everybody(flights: SharedFlights, backend: Backen
         assert caught.value is fault
         with pytest.raises(StopAsyncIteration):
             await anext(each.steps)
-    assert (await flights.join(KEY, 0, backend.complete)).leads
+    assert (await flights.join(Wanted(key=KEY), backend.complete)).leads
 
 
 async def test_a_fault_heard_by_many_does_not_grow(flights: SharedFlights, backend: Backend) -> None:
     """An exception collects frames each time it is raised."""
-    joined = [await flights.join(KEY, 0, backend.complete) for _ in range(100)]
+    joined = [await flights.join(Wanted(key=KEY), backend.complete) for _ in range(100)]
     await settled()
     fault = BackendError("no")
     backend.say(fault)
@@ -201,7 +205,7 @@ async def test_a_fault_heard_by_many_does_not_grow(flights: SharedFlights, backe
 async def test_closing_ends_everything(backend: Backend) -> None:
     """Those who listen are told, and nobody can join any more."""
     flights = SharedFlights()
-    joined = await flights.join(KEY, 0, backend.complete)
+    joined = await flights.join(Wanted(key=KEY), backend.complete)
     await settled()
     backend.say("a")
     await settled()
@@ -211,13 +215,13 @@ async def test_closing_ends_everything(backend: Backend) -> None:
     with pytest.raises(BackendUnavailable, match="closing"):
         await anext(joined.steps)
     with pytest.raises(BackendUnavailable, match="closing"):
-        await flights.join(KEY, 0, backend.complete)
+        await flights.join(Wanted(key=KEY), backend.complete)
 
 
 async def test_closing_before_anything_ran(backend: Backend) -> None:
     """A task that is cancelled before its first step still tells its listeners."""
     flights = SharedFlights()
-    joining = asyncio.ensure_future(flights.join(KEY, 0, backend.complete))
+    joining = asyncio.ensure_future(flights.join(Wanted(key=KEY), backend.complete))
     await asyncio.sleep(0)
     await flights.aclose()
     joined = await joining
@@ -228,7 +232,7 @@ async def test_closing_before_anything_ran(backend: Backend) -> None:
 
 async def test_a_generator_in_every_way(flights: SharedFlights, backend: Backend) -> None:
     """Steps can be asked for and closed as those of any generator."""
-    joined = await flights.join(KEY, 0, backend.complete)
+    joined = await flights.join(Wanted(key=KEY), backend.complete)
     await settled()
     backend.say("a")
     assert (await joined.steps.asend(None)).content == "a"
@@ -251,6 +255,6 @@ async def test_many_listeners_and_many_steps(flights: SharedFlights) -> None:
         return [step.index async for step in joined.steps] == list(range(steps))
 
     started = time.process_time()
-    joined = [await flights.join(KEY, 0, source) for _ in range(listeners)]
+    joined = [await flights.join(Wanted(key=KEY), source) for _ in range(listeners)]
     assert all(await asyncio.gather(*map(hear, joined)))
     assert time.process_time() - started < 20

@@ -10,11 +10,13 @@ from gateway.backends.scripted import Line, Script, Scripted
 from gateway.caller import Caller
 from gateway.canonical import Request, Vector
 from gateway.errors import BackendError, UnknownModel
+from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Answer, Pipeline
 from gateway.router import Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry, Usage
+from storage.entry import Chunk, Entry, Query, Usage
+from storage.near import Kept
 from storage.tiers import Found, Looked
 
 CALLER = Caller(tenant="s")
@@ -202,19 +204,28 @@ async def test_an_unknown_model_is_named_with_those_that_exist(shelf: Shelf) -> 
     for call in (
         pipeline.answer(asking(), CALLER, PLAIN, "id"),
         pipeline.embed(embedding("a"), CALLER, PLAIN, "id"),
-        pipeline.explain(asking(), CALLER),
     ):
         with pytest.raises(UnknownModel, match=r"'m' does not exist here; these do: a, b\."):
             await call
+
+
+class Nothing:
+    """A record with nothing in it."""
+
+    async def candidates(self, query: Query) -> list[Kept]:
+        """None."""
+        del query
+        return []
 
 
 async def test_explaining_asks_nobody_and_keeps_nothing(shelf: Shelf) -> None:
     """It says what would happen."""
     backend = Scripted("m")
     pipeline = Pipeline(shelf, Router({"m": backend}), SharedFlights())
-    assert (await pipeline.explain(asking(), CALLER))["tier"] == "backend"
+    explainer = Explainer(shelf, Router({"m": backend}), Nothing())
+    assert (await explainer.explain(asking(), CALLER, PLAIN))["tier"] == "backend"
     answer = await pipeline.answer(asking(), CALLER, PLAIN, "id")
     await heard(answer)
-    explained = await pipeline.explain(asking(), CALLER)
+    explained = await explainer.explain(asking(), CALLER, PLAIN)
     assert (explained["tier"], explained["key"]) == ("shelf", answer.key.hex())
     assert backend.calls == 1

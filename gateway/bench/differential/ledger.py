@@ -1,0 +1,379 @@
+"""Replies in, judgements out: a model of what is kept, of somebody who sees what clients and operators see.
+
+It knows two things of every answer: whether it may be given (if not, and it is, that is a wrong answer), and whether
+it must be there (if so, and the model is asked all the same, that is a missed hit). What raced with a deletion, a kill
+or a flush is neither: it may be there or not, but what is given must be right.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from gateway.bench.differential import meaning
+from gateway.bench.differential.client import Reply
+from gateway.bench.differential.plan import BRIEF_S, Place, Selector, Shot
+from gateway.bench.differential.questions import Asked
+from gateway.bench.differential.site import Kept
+
+
+class Item(msgspec.Struct, frozen=True, order=True):
+    """One question in one place, to these weights: equal items share an answer, and no others do."""
+
+    place: Place
+    weights: str
+    asked: Asked
+
+
+class Call(msgspec.Struct, eq=False, kw_only=True):
+    """One answer that the model gave, as far as its client knows."""
+
+    item: Item
+    shot: Shot
+    began: float
+    ended: float
+    id: str
+    """Of the reply it was first given in; empty where replies have none."""
+    serial: int | None
+    keep: bool
+    """Whether it was to be kept."""
+    sure: bool
+    """Whether it must have been kept; else it may have been."""
+    shared: bool
+    """Whether others could join it: then it can be had until every tier has it."""
+    in_redis: bool = False
+    in_postgres: bool = False
+    sure_from: float = 0.0
+    sure_until: float = math.inf
+    unsure_until: float = 0.0
+    """Until then workers may not have heard of what made it unsure."""
+    dead_at: float = math.inf
+    """From when on it must not be given."""
+
+    def must_be_found(self, reply: Reply) -> bool:
+        """Whether whoever asked when `reply` was asked for must have been given this."""
+        here = self.shared or (self.in_redis or self.in_postgres)
+        since = max(self.ended, 0 if self.shared else self.sure_from)
+        return self.keep and self.sure and here and since < reply.began and reply.ended < self.sure_until
+
+    def doubt(self, sent: float, settled: float) -> None:
+        """Something happened between these times that may have cost it."""
+        self.sure = self.shared = False
+        self.sure_until, self.unsure_until = min(self.sure_until, sent), max(self.unsure_until, settled)
+
+    def confirm(self, began: float) -> None:
+        """It was given to somebody who asked at `began`, and so it is kept; where, is to be seen."""
+        if not self.sure and self.keep and began > self.unsure_until and self.dead_at == math.inf:
+            self.sure, self.sure_until, self.sure_from = True, math.inf, 0.0
+            self.in_redis = self.in_postgres = False
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers were taken back: by a deletion, or by a new answer that was asked for."""
+
+    covers: Callable[[Call], bool]
+    items: tuple[Item, ...] | None = None
+    """Where to look for what is covered; None for everywhere."""
+    sent: float
+    certain: bool = True
+    """Whether it surely came about."""
+
+
+class Wrong(msgspec.Struct, frozen=True):
+    """An answer that must not have been given, and whose it is."""
+
+    what: str
+    reply: Reply
+    other: Shot | None = None
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a shot's headers and its tenant's policy come to."""
+
+    look: bool
+    keep: bool
+    refresh: bool
+    max_age_s: float
+
+    @classmethod
+    def of(cls, shot: Shot) -> "Terms":
+        """Those of `shot`."""
+        body = shot.asked[0].body()
+        sampled = body.get("temperature", 1) > 0 and body.get("seed") is None
+        out = shot.place.scope == "strict" and shot.kind != meaning.EMBEDDING and sampled
+        keep = not (out or "no-store" in shot.control)
+        age_s = float(shot.control[8:]) if shot.control.startswith("max-age=") else math.inf
+        age_s = min(age_s, BRIEF_S) if shot.place.scope == "brief" else age_s
+        return cls(not (out or "no-cache" in shot.control), keep, keep and "no-cache" in shot.control, age_s)
+
+
+class Ledger:
+    """Everything known of what is kept."""
+
+    def __init__(self) -> None:
+        self.wrong: list[Wrong] = []
+        self.missed: list[Reply] = []
+        self.possible = 0
+        self.unwritten = 0
+        self._live: defaultdict[Item, list[Call]] = defaultdict(list)
+        self._by_id: dict[str, Call] = {}
+        self._by_serial: dict[int, Call] = {}
+        self._unheard: Counter[Item] = Counter()
+        self._keys: dict[Item, str] = {}
+        self._items: dict[str, tuple[Item, Shot]] = {}
+        self._fresh: set[Item] = set()
+        """Those with a new answer that was not seen in every tier yet."""
+
+    @property
+    def questions(self) -> int:
+        """How many different ones there were."""
+        return len(self._keys)
+
+    def heard(self, replies: Iterable[Reply], upset_until: float) -> list[Taken]:
+        """Take note of new answers; the refreshes among them. What was asked before `upset_until` may be lost."""
+        taken: list[Taken] = []
+        for reply in replies:
+            terms = Terms.of(reply.shot)
+            if not reply.complete:
+                self._note_unheard(reply, terms)
+            else:
+                self._note_key(reply)
+                if reply.reused:
+                    self._note_reused(reply)
+                elif reply.cache:
+                    self._note_calls(reply, terms, upset_until)
+            if terms.refresh and reply.status in (0, 200):
+                taken.append(_refreshed(reply))
+        return taken
+
+    def covered(self, taken: Taken) -> list[Call]:
+        """The answers that were taken back for sure."""
+        found = (call for item in self._among(taken) for call in self._live[item] if taken.covers(call))
+        return [call for call in found if taken.certain and call.ended < taken.sent]
+
+    def take(self, taken: Taken, settled: float) -> None:
+        """Answers were taken back, of which every worker knows since `settled`."""
+        for item in self._among(taken):
+            calls = self._live[item]
+            if not any(taken.covers(call) for call in calls):
+                continue
+            for call in calls:
+                # Those not covered too: any of them may be the one that was kept.
+                call.doubt(taken.sent, settled)
+                if taken.certain and call.ended < taken.sent and taken.covers(call):
+                    call.dead_at = min(call.dead_at, settled)
+            self._live[item] = [call for call in calls if call.dead_at == math.inf]
+
+    def whose(self, reply: Reply) -> Shot | None:
+        """The request that the answer in `reply` was first given to, as far as the reply says."""
+        origin = self._by_id.get(reply.headers.get("x-askonce-origin-id", "")) or self._by_serial.get(reply.serial or 0)
+        return origin.shot if origin else None
+
+    def judge(self, replies: Iterable[Reply], upset_since: float) -> None:
+        """Check where each answer came from, and count the hits there could have been.
+
+        After `upset_since` a follower may have asked the model itself, when it lost the one whose answer it heard.
+        """
+        for reply in replies:
+            if reply.complete and reply.reused:
+                self._check_origin(reply, upset=reply.ended > upset_since)
+            if reply.complete or reply.status == 504:
+                self._count(reply)
+
+    def unsettled(self, touched: Iterable[Item]) -> dict[bytes, tuple[Item, bool]]:
+        """What must be kept, but was not seen in every tier: all that is new, and of the rest what was `touched`.
+
+        Also whether it is new, and so has to get there.
+        """
+        found: dict[bytes, tuple[Item, bool]] = {}
+        for item in {*self._fresh, *touched}:
+            key = self._keys.get(item)
+            if key and any(c.keep and c.sure and not (c.in_redis and c.in_postgres) for c in self._live[item]):
+                found[bytes.fromhex(key)] = item, item in self._fresh
+            else:
+                self._fresh.discard(item)
+        return found
+
+    def settle(self, item: Item, redis: Kept | None, postgres: Kept | None, now: float) -> bool:
+        """What the tiers hold under the key of `item`; whether there is nothing to wait for."""
+        calls, kept = self._live[item], (redis, postgres)
+        nameless = item.asked.kind == meaning.EMBEDDING
+        if not nameless and any(self._strange(one, calls) for one in kept if one is not None):
+            for call in calls:
+                call.sure = False
+            return True
+        ids = {call.id for call in calls}
+        in_redis, in_postgres = (one is not None and (nameless or one.origin_id in ids) for one in kept)
+        for call in calls:
+            # What Redis has of embeddings may be an old one: they do not say whose they are.
+            call.in_redis, call.in_postgres = in_redis and not nameless, in_postgres
+            call.sure_from = call.sure_from or now
+        if in_redis and in_postgres:
+            self._fresh.discard(item)
+        return in_redis and in_postgres
+
+    def give_up(self, item: Item) -> None:
+        """It was never written, though it should have been."""
+        self.unwritten += 1
+        self._fresh.discard(item)
+        for call in self._live[item]:
+            call.sure = False
+
+    def lost(self, *, redis: bool = False, postgres: bool = False) -> None:
+        """These tiers have lost what they had, and memories what only they had."""
+        for item in self._fresh:
+            for call in self._live[item]:
+                call.sure = False
+        self._fresh.clear()
+        for calls in self._live.values():
+            for call in calls:
+                call.in_redis &= not redis
+                call.in_postgres &= not postgres
+                call.shared = False
+
+    def _among(self, taken: Taken) -> Iterable[Item]:
+        return list(self._live) if taken.items is None else taken.items
+
+    def _strange(self, kept: Kept, calls: Sequence[Call]) -> bool:
+        """Whether it is an answer that may count, of somebody who never heard it to its end."""
+        if any(call.id == kept.origin_id for call in calls):
+            return False
+        known = self._by_id.get(kept.origin_id)
+        return known is None or known.dead_at == math.inf
+
+    def _note_unheard(self, reply: Reply, terms: Terms) -> None:
+        for item in items(reply.shot, reply.weights):
+            self._unheard[item] += 1
+            if reply.id and not reply.reused:
+                self._by_id.setdefault(reply.id, _call(reply, item, terms, sure=False, ended=math.inf))
+
+    def _note_key(self, reply: Reply) -> None:
+        key = reply.headers.get("x-askonce-key")
+        if key is None or len(reply.shot.asked) > 1:
+            return
+        (item,) = items(reply.shot, reply.weights)
+        other, shot = self._items.setdefault(key, (item, reply.shot))
+        if other != item:
+            self.wrong.append(Wrong("two different questions have the same key", reply, shot))
+        if self._keys.setdefault(item, key) != key:
+            self.wrong.append(Wrong("the same question has two keys", reply))
+
+    def _note_calls(self, reply: Reply, terms: Terms, upset_until: float) -> None:
+        if reply.serial is not None and reply.serial in self._by_serial:
+            # Somebody had just been answered the same, and so the model was not asked again.
+            self._by_id.setdefault(reply.id, self._by_serial[reply.serial])
+            return
+        several = len(reply.shot.asked) > 1
+        for item in set(items(reply.shot, reply.weights)):
+            if several and self._live[item]:
+                continue
+            call = _call(reply, item, terms, sure=not several and reply.began > upset_until)
+            call.unsure_until = upset_until
+            if call.id:
+                self._by_id[call.id] = call
+            if call.serial is not None:
+                self._by_serial[call.serial] = call
+            if call.keep:
+                self._live[item].append(call)
+                if call.sure:
+                    self._fresh.add(item)
+
+    def _note_reused(self, reply: Reply) -> None:
+        asked = items(reply.shot, reply.weights)
+        if reply.shot.kind == meaning.EMBEDDING:
+            for item in asked:
+                for call in self._live[item]:
+                    call.confirm(reply.began)
+            return
+        if reply.cache == "coalesced" and reply.id:
+            # A follower's reply may become an origin: when its leader dies, it is the one who asks.
+            self._by_id.setdefault(reply.id, _call(reply, asked[0], Terms.of(reply.shot), sure=False))
+        origin = self._by_id.get(reply.headers.get("x-askonce-origin-id", ""))
+        if origin is not None and origin.ended < reply.began:
+            origin.confirm(reply.began)
+            if origin.sure and origin not in self._live[origin.item]:
+                self._live[origin.item].append(origin)
+
+    def _check_origin(self, reply: Reply, *, upset: bool) -> None:
+        if reply.shot.kind == meaning.EMBEDDING:
+            return
+        (item,) = items(reply.shot, reply.weights)
+        origin = reply.headers.get("x-askonce-origin-id")
+        call = self._by_id.get(origin) if origin else self._by_serial.get(reply.serial or 0)
+        if call is None:
+            if origin and not self._unheard[item]:
+                self.wrong.append(Wrong("an answer that nobody was given before", reply))
+            return
+        changed = not upset and origin and None not in (call.serial, reply.serial) and call.serial != reply.serial
+        what = "the answer to another question" if call.item != item else _misgiven(call, reply)
+        if what or changed:
+            self.wrong.append(Wrong(what or "not the answer that it says it is", reply, call.shot))
+
+    def _count(self, reply: Reply) -> None:
+        terms = Terms.of(reply.shot)
+        if not terms.look:
+            if reply.reused:
+                self.wrong.append(Wrong("a kept answer, where the model was to be asked", reply))
+            return
+        if all(self._must_be_found(item, reply, terms) for item in items(reply.shot, reply.weights)):
+            self.possible += 1
+            if not reply.reused:
+                self.missed.append(reply)
+
+    def _must_be_found(self, item: Item, reply: Reply, terms: Terms) -> bool:
+        calls = self._live[item]
+        young = all(reply.ended - call.began < terms.max_age_s for call in calls)
+        return young and any(call.must_be_found(reply) for call in calls)
+
+
+def items(shot: Shot, weights: str) -> list[Item]:
+    """What a shot asks for."""
+    return [Item(shot.place, weights, asked) for asked in shot.asked]
+
+
+def covering(selector: Selector, item: Item, tag: str) -> Callable[[Call], bool]:
+    """Which answers a deletion by `selector` takes back, when `item` is what it was chosen by."""
+    place, asked = item.place, item.asked.prompt
+    of_place: dict[Selector, Callable[[Call], bool]] = {
+        "key": lambda call: call.item == item,
+        "model": lambda call: call.item.place.model == place.model,
+        "tag": lambda call: tag in call.shot.tags,
+        "prompt_hash": lambda call: call.item.asked.number == asked.number and call.item.asked.prompt == asked,
+        "all": lambda _: True,
+    }
+    fits = of_place[selector]
+    return lambda call: call.item.place.scope == place.scope and fits(call)
+
+
+def _misgiven(call: Call, reply: Reply) -> str:
+    """Why this answer must not have been given in `reply`; empty when it may."""
+    late_s = reply.began - call.ended
+    if not call.keep and late_s > 0:
+        return "an answer that was not to be kept"
+    if reply.began > call.dead_at:
+        return "an answer that had been taken back"
+    return "an answer that is too old" if late_s > Terms.of(reply.shot).max_age_s else ""
+
+
+def _refreshed(reply: Reply) -> Taken:
+    asked = set(items(reply.shot, reply.weights))
+
+    def covers(call: Call) -> bool:
+        return call.item in asked and call.shot is not reply.shot
+
+    return Taken(covers=covers, items=tuple(asked), sent=reply.began, certain=reply.complete)
+
+
+def _call(reply: Reply, item: Item, terms: Terms, *, sure: bool, ended: float | None = None) -> Call:
+    return Call(
+        item=item,
+        shot=reply.shot,
+        began=reply.began,
+        ended=reply.ended if ended is None else ended,
+        id=reply.id,
+        serial=reply.serial,
+        keep=terms.keep,
+        sure=sure,
+        shared=sure and reply.cache == "miss" and item.asked.kind != meaning.EMBEDDING,
+    )
