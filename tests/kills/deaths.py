@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-_LATE_S = 3.0
+_LATE_S = 10.0
 """How long after its return a model's death may still be news to a gateway on a busy machine."""
 
 

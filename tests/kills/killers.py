@@ -12,7 +12,7 @@ from tests.kills.deaths import Deaths
 from tests.kills.victims import Doomed, Replica
 from tests.kills.world import CALM, World
 
-PLAN = {"gateway": 8, "worker": 10, "redis": 16, "postgres": 16, "model": 70, "client": 80}
+PLAN = {"gateway": 6, "worker": 10, "redis": 16, "postgres": 16, "model": 72, "client": 80}
 """How many of each kind: 200. The first two are a gateway's parent and the process that answers."""
 T = TypeVar("T")
 _CLIENTS_AT_ONCE = 4
