@@ -170,16 +170,19 @@ class Ledger:
         origin = self._by_id.get(reply.headers.get("x-askonce-origin-id", "")) or self._by_serial.get(reply.serial or 0)
         return origin.shot if origin else None
 
-    def judge(self, replies: Iterable[Reply], upset_since: float) -> None:
-        """Check where each answer came from, and count the hits there could have been.
-
-        After `upset_since` a follower may have asked the model itself, when it lost the one whose answer it heard.
-        """
+    def judge(self, replies: Iterable[Reply]) -> None:
+        """Check where each answer came from, and count the hits there could have been."""
         for reply in replies:
             if reply.complete and reply.reused:
-                self._check_origin(reply, upset=reply.ended > upset_since)
+                self._check_origin(reply)
             if reply.complete or reply.status == 504:
                 self._count(reply)
+
+    def asked_again(self, reply: Reply) -> bool:
+        """Whether the model was asked for a follower: it had lost the one whose answer it was to hear."""
+        (item, *_) = items(reply.shot, reply.weights)
+        own = reply.serial is not None and reply.serial not in self._by_serial
+        return reply.cache == "coalesced" and own and not self._unheard[item]
 
     def unsettled(self, touched: Iterable[Item]) -> dict[bytes, tuple[Item, bool]]:
         """What must be kept, but was not seen in every tier: all that is new, and of the rest what was `touched`.
@@ -295,20 +298,21 @@ class Ledger:
             if origin.sure and origin not in self._live[origin.item]:
                 self._live[origin.item].append(origin)
 
-    def _check_origin(self, reply: Reply, *, upset: bool) -> None:
+    def _check_origin(self, reply: Reply) -> None:
         if reply.shot.kind == meaning.EMBEDDING:
             return
         (item,) = items(reply.shot, reply.weights)
-        origin = reply.headers.get("x-askonce-origin-id")
-        call = self._by_id.get(origin) if origin else self._by_serial.get(reply.serial or 0)
-        if call is None:
-            if origin and not self._unheard[item]:
-                self.wrong.append(Wrong("an answer that nobody was given before", reply))
-            return
-        changed = not upset and origin and None not in (call.serial, reply.serial) and call.serial != reply.serial
-        what = "the answer to another question" if call.item != item else _misgiven(call, reply)
-        if what or changed:
-            self.wrong.append(Wrong(what or "not the answer that it says it is", reply, call.shot))
+        origin = reply.headers.get("x-askonce-origin-id", "")
+        named, said = self._by_id.get(origin), self._by_serial.get(reply.serial or 0)
+        if origin and named is None and not self._unheard[item]:
+            self.wrong.append(Wrong("an answer that nobody was given before", reply))
+        for call in (named, said):
+            if call is not None and (what := _misgiven(call, item, reply)):
+                self.wrong.append(Wrong(what, reply, call.shot))
+                return
+        # A follower that lost its leader has asked by itself: that is no kept answer.
+        if reply.cache == "hit" and named and None not in (named.serial, reply.serial) and named.serial != reply.serial:
+            self.wrong.append(Wrong("not the answer that it says it is", reply, named.shot))
 
     def _count(self, reply: Reply) -> None:
         terms = Terms.of(reply.shot)
@@ -318,7 +322,7 @@ class Ledger:
             return
         if all(self._must_be_found(item, reply, terms) for item in items(reply.shot, reply.weights)):
             self.possible += 1
-            if not reply.reused:
+            if not reply.reused or self.asked_again(reply):
                 self.missed.append(reply)
 
     def _must_be_found(self, item: Item, reply: Reply, terms: Terms) -> bool:
@@ -346,9 +350,11 @@ def covering(selector: Selector, item: Item, tag: str) -> Callable[[Call], bool]
     return lambda call: call.item.place.scope == place.scope and fits(call)
 
 
-def _misgiven(call: Call, reply: Reply) -> str:
-    """Why this answer must not have been given in `reply`; empty when it may."""
+def _misgiven(call: Call, item: Item, reply: Reply) -> str:
+    """Why this answer must not have been given to who asked for `item`; empty when it may."""
     late_s = reply.began - call.ended
+    if call.item != item:
+        return "the answer to another question"
     if not call.keep and late_s > 0:
         return "an answer that was not to be kept"
     if reply.began > call.dead_at:

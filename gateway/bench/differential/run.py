@@ -85,7 +85,8 @@ class _Run:
         for reply in replies:
             if reply.complete and (said := client.mistake(reply)):
                 self.ledger.wrong.append(Wrong(said, reply, self.ledger.whose(reply)))
-        self.ledger.judge(replies, befalling.upset_since)
+        self.ledger.judge(replies)
+        self._count(replies)
         touched = {item for reply in replies for item in ledger.items(reply.shot, reply.weights)}
         await befalling.after(planned, touched)
 
@@ -135,21 +136,25 @@ class _Run:
             await response.read()
 
     def _note(self, planned: Round, replies: Sequence[Reply]) -> None:
-        """Count, check the generator's own labels, and tell faults that were ordered from those that were not."""
-        counts = self.outcome.counts
+        """Check the generator's own labels, and tell faults that were ordered from those that were not."""
         failing = {bytes.fromhex(digest) for digest in self._faults(planned).faults}
         self.outcome.requests += len(replies)
         for reply in replies:
             shot = reply.shot
             self._check_labels(reply)
-            for table, name in _told(reply):
-                counts.setdefault(table, Counter())[name] += 1
             if reply.complete or shot.leaves or reply.fault == "":
                 continue
             refused = "not_cached" in reply.fault and shot.control == "only-if-cached"
             if refused or self._befalling.excuses(reply) or not failing.isdisjoint(client.digests(shot, reply.weights)):
                 continue
             self.outcome.errors.append(reply)
+
+    def _count(self, replies: Sequence[Reply]) -> None:
+        counts = self.outcome.counts
+        for reply in replies:
+            again = self.ledger.asked_again(reply)
+            for table, name in _told(reply, "coalesced, then asked again" if again else reply.cache):
+                counts.setdefault(table, Counter())[name] += 1
         counts.setdefault("befallen", Counter()).update(self._befalling.count())
 
     def _check_labels(self, reply: Reply) -> None:
@@ -161,9 +166,9 @@ class _Run:
                 raise BenchError(f"The generator takes two equal bodies for different: {asked} and {seen}.")
 
 
-def _told(reply: Reply) -> list[tuple[str, str]]:
+def _told(reply: Reply, answered: str) -> list[tuple[str, str]]:
     shot = reply.shot
-    how = reply.cache if reply.complete else "left by the client" if shot.leaves else f"status {reply.status}"
+    how = answered if reply.complete else "left by the client" if shot.leaves else f"status {reply.status}"
     told = [
         ("mutation", shot.mutation),
         ("kind", shot.kind),

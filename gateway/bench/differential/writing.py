@@ -24,7 +24,7 @@ def _may_say(**fields: Any) -> Habit:
 
 def _limit(body: Body, chance: random.Random) -> None:
     """The older name or the newer, or both, of which the newer counts."""
-    if "max_tokens" in body:
+    if body.get("max_tokens") is not None:
         body["max_completion_tokens"] = body["max_tokens"]
         if chance.random() < 0.5:
             del body["max_tokens"]
