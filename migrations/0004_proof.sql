@@ -49,9 +49,20 @@ begin
   delete from askonce.verifications v
     where v.scope = wanted_scope
       and askonce.speaks_of(wanted_kind, wanted_value, v.key, v.prompt_hash, v.model, v.tags);
-  delete from askonce.completions c
-    where c.scope = wanted_scope
-      and askonce.speaks_of(wanted_kind, wanted_value, c.key, c.prompt_hash, c.model, c.tags);
+  -- A statement for each kind: only so can each use its index.
+  case wanted_kind
+    when 'key' then
+      delete from askonce.completions c where c.key = decode(wanted_value, 'hex') and c.scope = wanted_scope;
+    when 'prompt' then
+      delete from askonce.completions c where c.prompt_hash = decode(wanted_value, 'hex') and c.scope = wanted_scope;
+    when 'model' then
+      delete from askonce.completions c where c.scope = wanted_scope and c.model = wanted_value;
+    when 'tag' then
+      delete from askonce.completions c
+        where c.tags @> array[wanted_value] and c.tags <> '{}' and c.scope = wanted_scope;
+    else
+      delete from askonce.completions c where c.scope = wanted_scope;
+  end case;
   get diagnostics deleted = row_count;
 end
 $$;
