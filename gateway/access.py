@@ -1,10 +1,8 @@
 """Who asks: a key -> a `Caller`. Keys that were seen are remembered, so that the database is asked seldom."""
 
-import asyncio
 import hmac
-from collections.abc import Awaitable
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import cachetools
 
@@ -12,9 +10,8 @@ from gateway.caller import DEFAULT_TENANT, SCOPES, Caller
 from gateway.errors import AccessUnknown, InvalidKey, MissingKey
 from storage import keys
 from storage.errors import StorageError
+from storage.guard import Guard, OnFault
 from storage.keys import Key
-
-T = TypeVar("T")
 
 REMEMBERED: Final = 4096
 MAX_AGE_S: Final = 30.0
@@ -29,15 +26,15 @@ class Keys(Protocol):
         """The key of this id."""
         ...
 
-    async def any(self) -> bool:
-        """Whether any key is active."""
+    async def ever(self) -> bool:
+        """Whether there was ever a key."""
         ...
 
 
 class Access:
     """Tells callers by their keys.
 
-    `local`: the server listens on loopback only, so as long as there is no key, everybody who reaches it may ask.
+    `local`: the server listens on loopback only, so until the first key is made, everybody who reaches it may ask.
     `admin_key`: a key from the settings, which is good for everything.
     """
 
@@ -50,9 +47,11 @@ class Access:
         self._last: cachetools.LRUCache[str, Key] = cachetools.LRUCache(REMEMBERED)
         self._required: cachetools.TTLCache[str, bool] = cachetools.TTLCache(1, MAX_AGE_S)
         self._was_required = not local or bool(admin_key)
+        self._changes = 0
 
     def changed(self) -> None:
         """Ask the database again before the next answer: a key was made, revoked or changed."""
+        self._changes += 1
         self._known.clear()
         self._unknown.clear()
         self._required.clear()
@@ -89,6 +88,7 @@ class Access:
         return key
 
     async def _looked_up(self, key_id: str) -> Key | None:
+        changes = self._changes
         try:
             key = await self._kept.get(key_id)
         except StorageError as error:
@@ -96,6 +96,8 @@ class Access:
             if (last := self._last.get(key_id)) is not None:
                 return last
             raise AccessUnknown from error
+        if changes != self._changes:  # what was read may be what has changed: it is good for this once
+            return key
         if key is None:
             self._unknown[key_id] = True
         else:
@@ -107,32 +109,29 @@ class Access:
             return True
         if (required := self._required.get("")) is not None:
             return required
+        changes = self._changes
         try:
-            required = await self._kept.any()
+            required = await self._kept.ever()
         except StorageError:
             return self._was_required
-        self._required[""] = self._was_required = required
+        if changes == self._changes:
+            self._required[""] = required
+        self._was_required = required
         return required
 
 
 class GuardedKeys:
-    """`kept`, with every fault turned into `StorageError` within `deadline_s`."""
+    """`kept`, with every fault turned into `StorageError` within `deadline_s`, and at once while it is in trouble."""
 
-    def __init__(self, kept: Keys, deadline_s: float) -> None:
+    def __init__(self, kept: Keys, deadline_s: float, on_fault: OnFault) -> None:
         self._kept = kept
         self._deadline_s = deadline_s
+        self._guard = Guard("keys", on_fault, sort="look-ups")
 
     async def get(self, key_id: str) -> Key | None:
         """The key of this id. Raises `StorageError`."""
-        return await self._bounded(self._kept.get(key_id))
+        return await self._guard.call("get", lambda: self._kept.get(key_id), self._deadline_s)
 
-    async def any(self) -> bool:
-        """Whether any key is active. Raises `StorageError`."""
-        return await self._bounded(self._kept.any())
-
-    async def _bounded(self, call: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await call
-        except Exception as error:
-            raise StorageError(f"Keys cannot be looked up: {error}") from error
+    async def ever(self) -> bool:
+        """Whether there was ever a key. Raises `StorageError`."""
+        return await self._guard.call("ever", self._kept.ever, self._deadline_s)

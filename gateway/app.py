@@ -19,7 +19,7 @@ from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config
-from gateway.errors import BackendError, RequestError, envelope
+from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
@@ -63,11 +63,11 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
     telemetry = Telemetry()
     async with contextlib.AsyncExitStack() as stack:
         database = await postgres.connect(config.database_url, config.database_connections)
-        invalidations = Invalidations(database)
+        invalidations = Invalidations(database, telemetry.fault)
         tiers = _tiers(config, database, invalidations, telemetry)
         stack.push_async_callback(tiers.aclose)
         access = Access(
-            GuardedKeys(KeyStore(database), config.database_deadline_s),
+            GuardedKeys(KeyStore(database), config.database_deadline_s, telemetry.fault),
             local=config.host in LOOPBACK,
             admin_key=config.admin_key,
         )
@@ -245,7 +245,7 @@ def _error(
 
 
 def _named(request: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, Any]]:
-    return _error(error.status, envelope(error), request)
+    return _error(error.status, envelope(error), request, "miss" if isinstance(error, NotKept) else "bypass")
 
 
 def _failed(request: Request[Any, Any, Any], error: BackendError) -> Response[dict[str, Any]]:

@@ -28,6 +28,10 @@ class Lifetime(click.ParamType[timedelta]):
             return value
         if (found := re.fullmatch(r"(\d{1,5})([mhdw])", str(value))) is None:
             self.fail(f"'{value}' is no time; write 30m, 12h, 90d or 2w.", param, ctx)
+        if not int(found[1]) and param and param.name == "expires":
+            self.fail(
+                "a key that lives no time is none; leave it out for one that lives until it is revoked.", param, ctx
+            )
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

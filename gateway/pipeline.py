@@ -55,8 +55,15 @@ class Tiers(Protocol):
         """Keep `entry`."""
         ...
 
-    async def supersede(self, key: bytes, scope: str) -> int:
-        """What is kept under `key` counts no longer, anywhere; the number from which on entries do."""
+    def closed(self, query: Query) -> int:
+        """What the epoch of an answer to `query` must be at least."""
+        ...
+
+    async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
+        """What is kept under `keys` counts no longer, anywhere; the number from which on entries do.
+
+        None when others cannot be told: then what is kept has to stay.
+        """
         ...
 
 
@@ -143,7 +150,13 @@ class Pipeline:
             status: Status = "miss" if terms.look else "bypass"
             steps = self._ask(backend, request, query, plan)
             return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep)
-        wanted = Wanted(key=query.key, epoch=self._tiers.epoch, origin_id=reply_id, max_age_s=terms.max_age_s)
+        wanted = Wanted(
+            key=query.key,
+            epoch=self._tiers.epoch,
+            needs=self._tiers.closed(query),
+            origin_id=reply_id,
+            max_age_s=terms.max_age_s,
+        )
         joined = await self._flights.join(
             wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
@@ -219,7 +232,9 @@ class Pipeline:
         if not plan.terms.keep or entry.answer_bytes() > plan.terms.max_bytes:
             return
         if plan.refresh:
-            epoch = await self._tiers.supersede(entry.query.key, entry.query.scope)
+            epoch = await self._tiers.supersede([entry.query.key], entry.query.scope)
+            if epoch is None:
+                return
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
         self._tiers.put(entry)
         plan.outcome.kept = True

@@ -1,8 +1,7 @@
 """How one request is to be answered: `cache-control` and `x-askonce-*` headers -> `Steering`."""
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -12,7 +11,17 @@ TAGS: Final = "x-askonce-tags"
 MAX_TAGS: Final = 16
 REPLAY: Final = "x-askonce-replay"
 _TAG: Final = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
-_SECONDS: Final = re.compile(r'"?(\d{1,10})"?')
+_SECONDS: Final = re.compile(r'"?(\d+)"?', re.ASCII)
+_LONGEST_S: Final = 2.0**31
+"""RFC 9111 lets a longer time be taken for this one."""
+
+
+class Headers(Protocol):
+    """A request's headers, each of which may occur more than once."""
+
+    def getall(self, key: str, default: list[str], /) -> list[str]:
+        """Every value of a header."""
+        ...
 
 
 class Steering(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +41,14 @@ class Steering(msgspec.Struct, frozen=True, kw_only=True):
     """Give a kept answer as slowly as the model gave it, step by step."""
 
 
-def read(headers: Mapping[str, str]) -> Steering:
+def read(headers: Headers) -> Steering:
     """The wishes in a request's headers. Directives nobody here knows mean nothing, as RFC 9111 wants.
 
     Raises `InvalidRequest` for a `max-age` without seconds, for `no-cache` with `only-if-cached`, which nothing can
     satisfy, for tags that cannot be tags, and for a pace that is none.
     """
-    directives = dict(_directives(headers.get("cache-control", "")))
+    said = _directives(_joined(headers, "cache-control"))
+    directives = {name for name, _ in said}
     if "no-cache" in directives and "only-if-cached" in directives:
         message = "'no-cache' asks the model and 'only-if-cached' forbids it; send one of them."
         raise InvalidRequest(message, param="cache-control", code="invalid_value")
@@ -46,10 +56,15 @@ def read(headers: Mapping[str, str]) -> Steering:
         no_cache="no-cache" in directives,
         no_store="no-store" in directives,
         only_if_cached="only-if-cached" in directives,
-        max_age_s=_seconds(directives["max-age"]) if "max-age" in directives else None,
-        tags=_tags(headers.get(TAGS, "")),
-        paced=_is_paced(headers.get(REPLAY, "instant")),
+        max_age_s=min((_seconds(value) for name, value in said if name == "max-age"), default=None),
+        tags=_tags(_joined(headers, TAGS)),
+        paced=_is_paced(_joined(headers, REPLAY) or "instant"),
     )
+
+
+def _joined(headers: Headers, name: str) -> str:
+    """Several headers of one name are a list, as RFC 9110 has it."""
+    return ",".join(headers.getall(name, []))
 
 
 def _directives(text: str) -> list[tuple[str, str]]:
@@ -61,7 +76,7 @@ def _seconds(text: str) -> float:
     if (found := _SECONDS.fullmatch(text)) is None:
         message = f"'max-age={text}' has no number of seconds; write max-age=60."
         raise InvalidRequest(message, param="cache-control", code="invalid_value")
-    return float(found[1])
+    return min(float(found[1]), _LONGEST_S)
 
 
 def _is_paced(text: str) -> bool:

@@ -4,14 +4,17 @@ An entry carries the number of the last invalidation that its maker knew when th
 while no later invalidation speaks of it. Numbers, not times: clocks differ between machines.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from storage import sql
-from storage.entry import Entry
+from storage.entry import Entry, Query
+from storage.guard import Guard, OnFault
 
+ADD_S = 30.0
+"""How long deleting may take: rows of the record go with it."""
 Kind = Literal["key", "model", "tag", "prompt", "all"]
 
 
@@ -37,7 +40,7 @@ class Database(Protocol):
         """All rows."""
         ...
 
-    async def fetchrow(self, query: str, *args: Any) -> Any:
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:
         """One row, or None."""
         ...
 
@@ -46,12 +49,19 @@ class Database(Protocol):
         ...
 
 
+def _unheard(name: str, doing: str, fault: BaseException) -> None:
+    del name, doing, fault
+
+
 class Invalidations:
     """The list as this process knows it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, on_fault: OnFault = _unheard) -> None:
         self._database = database
+        self._guard = Guard("invalidations", on_fault)
         self._closed: dict[tuple[str, Kind, str], int] = {}
+        self._tags_closed: dict[str, int] = {}
+        """The last number of each scope that speaks of any tag."""
         self.epoch = 0
         """The last number known."""
         self.known = False
@@ -59,9 +69,18 @@ class Invalidations:
 
     def allows(self, entry: Entry, *, unread: bool = False) -> bool:
         """Whether `entry` may still be given. While the list has not been read nothing may, unless `unread` says so."""
-        if not self.known and not unread:
+        if not self.known:
+            return unread
+        if entry.epoch > self.epoch:
+            # Made after something that has not been heard of here yet; or with another database, whose numbers say
+            # nothing: that of a Redis which has outlived its own.
             return False
         return not self._closed or all(self._closed.get(place, 0) <= entry.epoch for place in _places(entry))
+
+    def closed(self, query: Query) -> int:
+        """The last that may speak of answers to `query`; of their tags nothing is known before they are there."""
+        tags = self._tags_closed.get(query.scope, 0)
+        return max(tags, *(self._closed.get(place, 0) for place in _places_of(query)))
 
     async def refresh(self) -> None:
         """Read what is new. Raises what the database's client raises."""
@@ -70,25 +89,48 @@ class Invalidations:
 
     async def add(self, scope: str, selector: Selector) -> Deleted:
         """Invalidate for every gateway. Raises what the database's client raises."""
-        row = await self._database.fetchrow(sql.query("invalidation_put"), scope, selector.kind, selector.value)
+        asked = (scope, selector.kind, selector.value)
+        row = await self._database.fetchrow(sql.query("invalidation_put"), *asked, timeout=ADD_S)
         await self.refresh()
         return Deleted(row["id"], row["deleted"])
 
+    async def add_keys(self, scope: str, keys: Sequence[bytes], deadline_s: float) -> int:
+        """Invalidate the answers of these keys: the number from which on they count.
+
+        Raises `StorageError` after the deadline, and at once while the database is known to be in trouble.
+        """
+        values = [key.hex() for key in keys]
+
+        async def add() -> int:
+            row = await self._database.fetchrow(sql.query("invalidation_put_keys"), scope, values)
+            await self.refresh()
+            return row["id"]
+
+        return await self._guard.call("add", add, deadline_s)
+
     async def prune(self, older_than_s: float) -> None:
-        """Take away what is too old to matter: every entry it spoke of has left the tiers. The same errors."""
+        """Take away what is too old to matter: what it spoke of has left the tiers, or does so now. The same errors."""
         await self._database.execute(sql.query("invalidation_prune"), older_than_s)
+        row = await self._database.fetchrow(sql.query("invalidation_first"))
+        first = row["id"] or 0
+        self._closed = {place: number for place, number in self._closed.items() if number >= first}
 
     def _take(self, rows: Iterable[Any]) -> None:
         for row in rows:
             self._closed[row["scope"], row["kind"], row["value"]] = row["id"]
+            if row["kind"] == "tag":
+                self._tags_closed[row["scope"]] = row["id"]
             self.epoch = max(self.epoch, row["id"])
 
 
 def _places(entry: Entry) -> Iterator[tuple[str, Kind, str]]:
-    asked = entry.query
+    yield from _places_of(entry.query)
+    for tag in entry.tags:
+        yield entry.query.scope, "tag", tag
+
+
+def _places_of(asked: Query) -> Iterator[tuple[str, Kind, str]]:
     yield asked.scope, "all", ""
     yield asked.scope, "model", asked.model
     yield asked.scope, "key", asked.key.hex()
     yield asked.scope, "prompt", asked.prompt_hash.hex()
-    for tag in entry.tags:
-        yield asked.scope, "tag", tag

@@ -103,7 +103,7 @@ class KeyStore:
         _expect_name("tenant", wanted.tenant)
         key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
         text = f"{PREFIX}{key_id}-{secrets.token_urlsafe(32)}"
-        expires_at = datetime.now(UTC) + wanted.lifetime if wanted.lifetime else None
+        expires_at = datetime.now(UTC) + wanted.lifetime if wanted.lifetime is not None else None
         await self._database.execute(sql.query("tenant_put"), wanted.tenant)
         await self._database.execute(
             sql.query("key_put"),
@@ -129,6 +129,10 @@ class KeyStore:
     async def any(self) -> bool:
         """Whether any key is active."""
         return bool(await self._database.fetchval(sql.query("keys_any")))
+
+    async def ever(self) -> bool:
+        """Whether there was ever a key: from then on the server is closed to who has none."""
+        return bool(await self._database.fetchval(sql.query("keys_ever")))
 
     async def revoke(self, key_id: str) -> None:
         """End a key now. Raises `KeyFault` when there is none, or it is revoked already."""

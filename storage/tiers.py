@@ -7,10 +7,10 @@ from itertools import takewhile
 
 import msgspec
 
-from storage.entry import Encoded, Entry
+from storage.entry import Encoded, Entry, Query
 from storage.errors import StorageError
 from storage.guard import GuardedTier
-from storage.invalidations import Invalidations, Selector
+from storage.invalidations import Invalidations
 from storage.memory import MemoryTier
 from storage.writer import GATHER_S, Writer
 
@@ -101,16 +101,19 @@ class Tiers:
         for writer in writers:
             writer.put(item)
 
-    async def supersede(self, key: bytes, scope: str) -> int:
-        """What is kept under `key` counts no longer, anywhere; the number from which on entries do.
+    def closed(self, query: Query) -> int:
+        """What the epoch of an answer to `query` must be at least."""
+        return self._invalidations.closed(query)
 
-        While the database is down only this process and those who share its Redis learn of it.
+    async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
+        """What is kept under `keys` counts no longer, anywhere; the number from which on entries do.
+
+        None when others cannot be told, because the database is down: then what is kept has to stay.
         """
         try:
-            async with asyncio.timeout(SUPERSEDE_S):
-                return (await self._invalidations.add(scope, Selector("key", key.hex()))).id
-        except Exception:  # noqa: BLE001 -- whatever the database's client raises: the answer is kept all the same
-            return self.epoch
+            return await self._invalidations.add_keys(scope, keys, SUPERSEDE_S)
+        except StorageError:
+            return None
 
     async def health(self) -> dict[str, str]:
         """`ok` or what is wrong, for each lower tier."""

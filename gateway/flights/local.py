@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.errors import BackendUnavailable
 from storage.entry import Chunk
+from storage.flights.record import Wanted
 
 _AGAIN_S = 1.0
 """How often it is asked whether others listen, once nobody here does."""
@@ -202,18 +203,18 @@ class Flights:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def join(self, key: bytes, epoch: int, source: Source, instead_of: Flight | None = None) -> tuple[Listener, bool]:
-        """Listen to the flight `key`; also whether it had to be started, from `source`.
+    def join(self, wanted: Wanted, source: Source, instead_of: Flight | None = None) -> tuple[Listener, bool]:
+        """Listen to the flight that is wanted; also whether it had to be started, from `source`.
 
-        It had to when there is none, none that is not older than `epoch`, or none but `instead_of`.
+        It had to when there is none, none that is new enough, or none but `instead_of`.
         Raises `BackendUnavailable` once the gateway is closing.
         """
         if self._closed:
             raise BackendUnavailable(_CLOSING)
-        flight = self._flights.get(key)
-        if flight is not None and flight is not instead_of and flight.epoch >= epoch:
+        flight = self._flights.get(wanted.key)
+        if flight is not None and flight is not instead_of and wanted.allows(flight.epoch):
             return Listener(flight), False
-        flight = self._flights[key] = Flight(key, epoch, source, self)
+        flight = self._flights[wanted.key] = Flight(wanted.key, wanted.epoch, source, self)
         return Listener(flight), True
 
     def forget(self, flight: Flight) -> None:

@@ -108,7 +108,7 @@ class SharedFlights:
         `BackendUnavailable` when the gateway closes.
         """
         source = functools.partial(self._shared, _Asked(wanted, start, kept))
-        listener, opened = self._flights.join(wanted.key, wanted.epoch, source)
+        listener, opened = self._flights.join(wanted, source)
         leads = await listener.leads()
         return Joined(listener, opened and leads, listener.origin_id)
 
@@ -147,7 +147,7 @@ class SharedFlights:
     async def _again(self, source: Source, flight: Flight) -> AsyncGenerator[Chunk]:
         """The rest of `flight` from a second try, which is a flight of its own: others may hear it from the start."""
         agreement = Agreement(tuple(flight.steps))
-        listener, _ = self._flights.join(flight.key, flight.epoch, source, instead_of=flight)
+        listener, _ = self._flights.join(Wanted(key=flight.key, epoch=flight.epoch), source, instead_of=flight)
         try:
             async for step in listener:
                 if (rest := agreement.rest(step)) is not None:

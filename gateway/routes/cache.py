@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Request as Question
-from gateway.errors import InvalidRequest, StorageUnavailable, UnknownModel
+from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable, UnknownModel
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded, hexadecimal
 from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
@@ -34,7 +34,12 @@ async def delete_one(
     request: Request[Any, Caller, Any], parts: NamedDependency[Parts], key: FromPath[str]
 ) -> dict[str, Any]:
     """The answer of this key is not given any more, by any gateway."""
-    return await _deleted(parts, request.auth, Selector("key", hexadecimal(key, "key")))
+    selector = Selector("key", hexadecimal(key, "key"))
+    if request.auth.models is not None:
+        found = (await parts.tiers.find(bytes.fromhex(selector.value))).found
+        if found is None or found.entry.query.model not in request.auth.models:
+            raise NoAnswer
+    return await _deleted(parts, request.auth, selector)
 
 
 @delete("/v1/cache", summary="Delete answers", status_code=200, opt={"scope": "cache"})
@@ -45,6 +50,11 @@ async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency
     selector = _selector(dict(request.query_params))
     if selector.kind == "model":
         selector = Selector("model", _served_name(parts, selector.value))
+    models = request.auth.models
+    if models is not None and not (selector.kind == "model" and selector.value in models):
+        named = ", ".join(sorted(models))
+        message = f"This key is for some models only: delete by one answer's key, or by ?model=… of: {named}."
+        raise Forbidden(message, code="model_not_allowed")
     return await _deleted(parts, request.auth, selector)
 
 

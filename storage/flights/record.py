@@ -38,11 +38,17 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     key: bytes
     epoch: int = 0
-    """An answer that was begun for a smaller one is not listened to."""
+    """The last invalidation that the asker knows: what its own answer will carry."""
+    needs: int | None = None
+    """An answer that was begun at a smaller epoch is not listened to; without a number, than the asker's own."""
     origin_id: str = ""
     """The `id` of the reply, if it is the first."""
     max_age_s: float | None = None
     """An answer that is complete already is not heard when it is older than this."""
+
+    def allows(self, epoch: int) -> bool:
+        """Whether an answer that was begun at `epoch` may be listened to."""
+        return epoch >= (self.epoch if self.needs is None else self.needs)
 
     def is_too_old(self, age_s: float) -> bool:
         """Whether an answer of this age is not wanted."""

@@ -8,6 +8,8 @@ import pytest
 
 from gateway.config import PolicyConfig
 from tests.acceptance.in_thread import MODEL, Gateway
+from tests.conftest import Servers
+from tests.suites.frozen import frozen
 
 CHAT = "/v1/chat/completions"
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "temperature": 0}
@@ -153,3 +155,19 @@ def test_what_to_delete_must_be_said(ask: Asked, path: str) -> None:
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "invalid_value"
     assert ask.where() == "hit memory"
+
+
+def test_a_header_that_comes_twice_is_one_list(ask: Asked) -> None:
+    """No line of it is overlooked."""
+    twice = [("cache-control", "max-age=100"), ("cache-control", "no-store")]
+    reply = httpx.post(ask.gateway.url + CHAT, json=HI, headers=twice, timeout=30)
+    assert reply.headers["x-askonce-cache"] == "miss"
+    assert ask.where() == "miss backend"
+
+
+def test_no_cache_changes_nothing_while_others_cannot_be_told(ask: Asked, servers: Servers) -> None:
+    """The client has the new answer; what is kept stays the same on every gateway."""
+    first = ask().json()["id"]
+    with frozen(servers.postgres_process):
+        assert ask.where("no-cache") == "bypass backend"
+    assert ask().headers["x-askonce-origin-id"] == first

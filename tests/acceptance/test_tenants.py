@@ -162,3 +162,22 @@ def test_tenants_share_answers_where_an_operator_lets_them(served: Served) -> No
     served.gateway.run(served.store.leave("docs", "rival"))
     served.gateway.run(_until(lambda: keys.identify(rival) not in served.gateway.parts.access._known))
     assert code(served.ask(rival, x_askonce_namespace="docs")) == (403, "namespace_not_allowed")
+
+
+def test_a_key_for_some_models_deletes_no_others(served: Served) -> None:
+    """Not by their answers' keys, not by name, and not with everything else."""
+    all_, other, own = served.key(), served.key(models=("another",)), served.key(models=(MODEL,))
+    key = served.ask(all_).headers["x-askonce-key"]
+
+    def deleted(who: str, path: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {who}"}
+        return httpx.delete(f"{served.gateway.url}/v1/cache{path}", headers=headers, timeout=30)
+
+    assert deleted(other, f"/{key}").status_code == 404
+    for query in ("?all=true", f"?model={MODEL}", "?tag=a"):
+        assert code(deleted(other, query)) == (403, "model_not_allowed")
+    assert served.ask(all_).headers["x-askonce-cache"] == "hit"
+    assert code(deleted(own, "?all=true")) == (403, "model_not_allowed")
+    assert deleted(own, f"?model={MODEL}").status_code == 200
+    assert served.ask(all_).headers["x-askonce-cache"] == "miss"
+    assert deleted(own, f"/{key}").status_code == 200

@@ -19,7 +19,7 @@ from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.router import Backend, Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry, Usage
+from storage.entry import Chunk, Entry, Query, Usage
 from storage.tiers import Looked
 from tests.engines.child import free_port
 from tests.suites.faulty import Peer, faulty
@@ -46,6 +46,11 @@ class Kept:
         """Nothing that was not there a moment ago."""
         del key, max_age_s
         return None
+
+    def closed(self, query: Query) -> int:
+        """Nothing was ever taken back."""
+        del query
+        return 0
 
     async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """Nothing is there."""

@@ -347,3 +347,15 @@ async def test_who_hears_what_is_complete_already(
     assert late.leads is not heard
     assert late.origin_id == ("first" if heard else "late")
     assert await text(late) == "a"
+
+
+async def test_an_invalidation_of_something_else_divides_nobody(shared: Replicas) -> None:
+    """Who knows of more may follow who knew less, as long as nothing of it speaks of this question."""
+    backend = Backend()
+    leader = await led(shared, backend, "a")
+    later = Wanted(key=KEY, epoch=9, needs=0)
+    followers = [await shared.one().join(later, backend.complete) for _ in range(3)]
+    assert [follower.leads for follower in followers] == [False] * 3
+    backend.say("b", None)
+    assert [await text(one) for one in (*followers, leader)] == ["ab"] * 3 + ["b"]
+    assert backend.calls == 1

@@ -207,3 +207,49 @@ async def test_what_could_not_be_read_is_read_again(database_url: str, fault: ty
     await until(lambda: len(told) == 2)
     await changes.aclose()
     assert told == ["*", "*"]
+
+
+async def test_an_answer_that_came_after_its_deletion_goes_with_the_mark(
+    gateways: tuple[Gateway, Gateway], database_url: str
+) -> None:
+    """A gateway that was asking just then writes its row late; it never comes back, and is not kept for ever."""
+    one, other = gateways
+    for number, (kind, value) in enumerate(SELECTORS):
+        name = f"late {number}"
+        query = msgspec.structs.replace(made(name).query, model=f"model of {name}")
+        await one.marks.add("default", Selector(kind, value(name)))
+        one.tiers.put(msgspec.structs.replace(made(name, "text", tags=(f"tag-{name}",)), query=query))
+    one.tiers.put(msgspec.structs.replace(made("new", "text"), epoch=one.marks.epoch))
+    await one.marks.add("another", Selector("all"))
+    await one.flushed()
+    await one.marks.prune(0)
+    connection = await asyncpg.connect(database_url)
+    try:
+        assert await connection.fetchval("select count(*) from askonce.invalidations") == 1
+        kept = await connection.fetch("select key from askonce.completions")
+    finally:
+        await connection.close()
+    assert [row["key"] for row in kept] == [made("new").query.key]
+    assert one.marks._closed.keys() == {("another", "all", "")}
+    assert await other.has("new") is not None
+
+
+async def test_what_another_database_numbered_does_not_count(gateways: tuple[Gateway, Gateway]) -> None:
+    """A Redis that outlives its database has answers of numbers that were never given here."""
+    one, other = gateways
+    one.tiers.put(msgspec.structs.replace(made("a", "text"), epoch=2000))
+    await one.flushed()
+    assert await other.has("a") is None
+
+
+async def test_many_answers_are_superseded_in_one_step(gateways: tuple[Gateway, Gateway]) -> None:
+    """And none while others cannot be told."""
+    one, other = gateways
+    keys = [made(name).query.key for name in ("a", "b", "c")]
+    for name in ("a", "b", "c"):
+        one.tiers.put(made(name, "text"))
+    epoch = await one.tiers.supersede(keys[:2], "default")
+    assert epoch is not None
+    await until(lambda: other.marks.epoch >= epoch)
+    assert [await other.has(name) is None for name in ("a", "b")] == [True, True]
+    assert await one.has("c") == "memory"

@@ -62,6 +62,7 @@ async def test_a_revoked_key_stays_listed_and_opens_nothing(store: KeyStore) -> 
     (key,) = await store.list()
     assert key.state(now()) == "revoked"
     assert not await store.any()
+    assert await store.ever()  # the server stays closed
     for missing in (key_id, "nosuchkeyx"):
         with pytest.raises(KeyFault, match=missing):
             await store.revoke(missing)

@@ -40,7 +40,7 @@ class Kept:
         self._reached()
         return self.found.get(key_id)
 
-    async def any(self) -> bool:
+    async def ever(self) -> bool:
         """As the store does."""
         self._reached()
         return bool(self.found)
@@ -128,13 +128,43 @@ async def test_a_frozen_database_costs_its_deadline() -> None:
     """And is a `StorageError`."""
 
     class Frozen(Kept):
-        async def any(self) -> bool:
+        async def ever(self) -> bool:
             await asyncio.sleep(60)
             return False
 
     async with asyncio.timeout(5):
         with pytest.raises(StorageError):
-            await GuardedKeys(Frozen(), 0.05).any()
+            await GuardedKeys(Frozen(), 0.05, lambda *_: None).ever()
+
+
+async def test_a_database_in_trouble_is_left_alone() -> None:
+    """After a few deadlines the next requests cost nothing."""
+    kept = Kept(key())
+    kept.down = True
+    guarded = GuardedKeys(kept, 1, lambda *_: None)
+    for _ in range(50):
+        with pytest.raises(StorageError):
+            await guarded.get("a" * 10)
+    assert kept.asked < 10
+
+
+async def test_what_changes_while_it_is_looked_up_is_looked_up_again() -> None:
+    """A reply that was under way when the key was revoked is remembered by nobody."""
+    kept = Kept(key())
+    access = Access(kept, local=False)
+    plain = kept.get
+
+    async def slow(key_id: str) -> Key | None:
+        found = await plain(key_id)
+        kept.found[key_id] = key(revoked_at=datetime.now(UTC))
+        access.changed()
+        return found
+
+    kept.get = slow
+    await access.caller(TEXT)
+    kept.get = plain
+    with pytest.raises(InvalidKey, match="revoked"):
+        await access.caller(TEXT)
 
 
 async def test_the_operators_key_is_good_for_everything() -> None:

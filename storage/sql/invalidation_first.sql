@@ -1,0 +1,2 @@
+-- The first invalidation that is still there.
+select min(id) as id from askonce.invalidations
