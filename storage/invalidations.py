@@ -11,8 +11,10 @@ import msgspec
 
 from storage import sql
 from storage.entry import Entry, Query
+from storage.errors import StorageError
 from storage.guard import Guard, OnFault
 
+REFRESH_S = 0.25
 ADD_S = 30.0
 """How long deleting may take: rows of the record go with it."""
 Kind = Literal["key", "model", "tag", "prompt", "all"]
@@ -71,10 +73,6 @@ class Invalidations:
         """Whether `entry` may still be given. While the list has not been read nothing may, unless `unread` says so."""
         if not self.known:
             return unread
-        if entry.epoch > self.epoch:
-            # Made after something that has not been heard of here yet; or with another database, whose numbers say
-            # nothing: that of a Redis which has outlived its own.
-            return False
         return not self._closed or all(self._closed.get(place, 0) <= entry.epoch for place in _places(entry))
 
     def closed(self, query: Query) -> int:
@@ -86,6 +84,19 @@ class Invalidations:
         """Read what is new. Raises what the database's client raises."""
         self._take(await self._database.fetch(sql.query("invalidation_list"), self.epoch))
         self.known = True
+
+    async def numbered(self, entry: Entry) -> bool:
+        """Whether `entry` was made with this database, as far as can be told: then its number is one that was given.
+
+        A Redis that outlives its database has entries of numbers that say nothing here.
+        """
+        if not self.known or entry.epoch <= self.epoch:
+            return True
+        try:
+            await self._guard.call("refresh", self.refresh, REFRESH_S)
+        except StorageError:
+            return True
+        return entry.epoch <= self.epoch
 
     async def add(self, scope: str, selector: Selector) -> Deleted:
         """Invalidate for every gateway. Raises what the database's client raises."""

@@ -84,7 +84,8 @@ class Tiers:
         for tier in self._lower:
             if (entry := await tier.get(key)) is None:
                 continue
-            if self._invalidations.allows(entry) and _young(entry, max_age_s):
+            numbered = await self._invalidations.numbered(entry)
+            if numbered and self._invalidations.allows(entry) and _young(entry, max_age_s):
                 return Looked(Found(entry, tier.name), stale)
             stale = True
         if (entry := self.in_memory(key, max_age_s)) is not None:  # it has come while the others were looked at
