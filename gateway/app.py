@@ -23,8 +23,9 @@ from gateway.errors import BackendError, RequestError, envelope
 from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
+from gateway.proof.proving import Proof
 from gateway.router import Backend, Router
-from gateway.routes import cache, embeddings, health, models, text
+from gateway.routes import cache, embeddings, health, models, proof, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
@@ -36,12 +37,14 @@ from storage import postgres, redis
 from storage.changes import EVERYTHING, Changes
 from storage.errors import AskonceError
 from storage.flights import board as flights_in_redis
-from storage.guard import GuardedTier
+from storage.guard import Guard, GuardedTier
 from storage.invalidations import Invalidations
 from storage.keys import KeyStore
+from storage.listing import Listing
 from storage.memory import MemoryTier
 from storage.near import Near
 from storage.tiers import Tiers
+from storage.verifications import Verifications
 
 _LOG = logging.getLogger("askonce")
 
@@ -80,9 +83,19 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         flights = SharedFlights(board)
         stack.push_async_callback(flights.aclose)
         router = Router(backends)
-        pipeline = Pipeline(tiers, router, flights, config.policies)
-        explainer = Explainer(tiers, router, Near(database), config.policies)
-        yield Parts(pipeline, router, tiers, telemetry, access, invalidations, explainer)
+        kept = _verifications(config, database, telemetry)
+        stack.push_async_callback(kept.aclose)
+        yield Parts(
+            pipeline=Pipeline(tiers, router, flights, config.policies),
+            router=router,
+            tiers=tiers,
+            telemetry=telemetry,
+            access=access,
+            invalidations=invalidations,
+            proof=Proof(tiers, router, kept, config.policies),
+            listing=Listing(database),
+            explainer=Explainer(tiers, router, Near(database), config.policies),
+        )
 
 
 def create_app(config: Config) -> Litestar:
@@ -108,6 +121,9 @@ def create_app(config: Config) -> Litestar:
             cache.explain,
             cache.delete_one,
             cache.delete_many,
+            proof.record,
+            proof.verify,
+            proof.listed,
             health.healthz,
             health.readyz,
             health.metrics,
@@ -148,6 +164,13 @@ def _tiers(config: Config, database: asyncpg.Pool, invalidations: Invalidations,
     ]
     memory = MemoryTier(config.memory_max_bytes, config.redis_ttl_s)
     return Tiers(memory, lower, invalidations, telemetry.dropped)
+
+
+def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Verifications:
+    reads, writes = (
+        Guard("postgres", telemetry.fault, sort=f"{sort} of verifications") for sort in ("reads", "writes")
+    )
+    return Verifications(database, reads, writes, config.database_deadline_s)
 
 
 def _server(backend: BackendConfig) -> Server:

@@ -22,6 +22,8 @@ class Request(msgspec.Struct, frozen=True):
     include_usage: bool = False
     size_bytes: int = 0
     """How large it was on the wire: what naming it will cost."""
+    cold: bool = False
+    """The engine shall compute all of the prompt, and use nothing of its prefix cache, where it can be told so."""
 
     @property
     def choices(self) -> int:

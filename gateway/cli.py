@@ -1,4 +1,4 @@
-"""`askonce`: serve, migrate, explain, bench, and the clients of the embedded servers."""
+"""`askonce`: serve, migrate, explain, verify, bench, and the clients of the embedded servers."""
 
 import asyncio
 import json
@@ -26,6 +26,18 @@ _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Wh
 
 class _Group(click.Group):
     """Commands whose known errors are one sentence and status 1."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them; `verify` only when it is wanted, for the other commands need no client."""
+        if cmd_name == "verify":
+            from gateway.verifying.command import command  # noqa: PLC0415 -- see above
+
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All of them."""
+        return sorted([*super().list_commands(ctx), "verify"])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

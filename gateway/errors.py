@@ -3,7 +3,7 @@
 AskonceError
 ├── RequestError            4xx
 │   ├── InvalidRequest      400  ├── UnknownModel 404
-│   ├── NotKept 504
+│   ├── NotKept 504             ├── NoAnswer 404  ├── DamagedRecord 409
 │   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown, StorageUnavailable 503
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
@@ -45,6 +45,20 @@ class NotKept(RequestError):
 
     status = 504
     code = "not_cached"
+
+
+class NoAnswer(RequestError):
+    """Nothing is kept for you under this key."""
+
+    status = 404
+    code = "not_found"
+
+
+class DamagedRecord(RequestError):
+    """The record's question cannot be read, so it cannot be asked again; somebody has changed the row."""
+
+    status = 409
+    code = "damaged_record"
 
 
 class MissingKey(RequestError):

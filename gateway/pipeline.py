@@ -8,11 +8,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from gateway import policy
+from gateway import asking, policy
+from gateway.asking import since_ms
 from gateway.caller import Caller
-from gateway.canonical import Request, Vector
+from gateway.canonical import Request
 from gateway.config import PolicyConfig
-from gateway.errors import BackendError, NotKept
+from gateway.errors import NotKept
 from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
 from gateway.policy import Terms
@@ -30,8 +31,6 @@ Provenance = Literal["exact", "coalesced", "generated", "regenerated"]
 """What an answer is: a kept one to this very question; the one somebody else is being given now; new; or new although
 one was kept, because that was not wanted or too old."""
 
-_ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
-"""How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
 _LOOKUPS = 16
 """Inputs of one embedding request looked up at the same time."""
 
@@ -104,6 +103,7 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms
     tags: tuple[str, ...]
     reply_id: str
+    made_by: str
     stale: bool = False
     refresh: bool = False
     outcome: _Outcome = msgspec.field(default_factory=_Outcome)
@@ -138,7 +138,7 @@ class Pipeline:
             return Answer("hit", found.tier, query.key, steps, "exact", origin_id=origin_id, age_s=age_s)
         if steering.only_if_cached:
             raise NotKept
-        plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, stale=looked.stale, refresh=steering.no_cache)
+        plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
         if not (terms.look and terms.keep):  # what is not kept is not shared either
             status: Status = "miss" if terms.look else "bypass"
             steps = self._ask(backend, request, query, plan)
@@ -165,7 +165,7 @@ class Pipeline:
             raise NotKept
         asked = {q.key: (request, q) for request, q in zip(requests, queries, strict=True) if q.key not in kept}
         entries = {k: found.entry for k, found in kept.items()}
-        plan = _Plan(terms=terms, tags=steering.tags, reply_id=reply_id, refresh=steering.no_cache)
+        plan = _plan(terms, caller, steering, reply_id)
         entries |= await self._embed(list(asked.values()), backend, plan, stale)
         oldest = min(entries.values(), key=lambda entry: entry.created_at)
         return Vectors(
@@ -195,28 +195,21 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         steps: list[Chunk] = []
-        choices, ended = range(request.choices), set[int]()
-        async with aclosing(backend.complete(request)) as arriving:
-            async for arrived in arriving:
-                _expected(arrived, choices, ended, backend.name)
-                if arrived.finish_reason:
-                    ended.add(arrived.index)
-                step = msgspec.structs.replace(arrived, after_ms=_since_ms(started))
+        async with aclosing(asking.asked(backend, request)) as arriving:
+            async for step in arriving:
                 steps.append(step)
                 yield step
-        if len(ended) < len(choices):
-            message = f"Backend '{backend.name}' ended its stream before the answer did."
-            raise BackendError(message)
         entry = Entry(
             query=query,
             origin_id=plan.reply_id,
             backend=backend.name,
             created_at=created_at,
-            duration_ms=_since_ms(started),
+            duration_ms=since_ms(started),
             chunks=tuple(steps),
             usage=sum((step.usage for step in steps if step.usage), Usage()),
             epoch=epoch,
             tags=plan.tags,
+            made_by=plan.made_by,
             replaces=plan.stale,
         )
         await self._keep(entry, plan)
@@ -257,16 +250,28 @@ class Pipeline:
                 origin_id=plan.reply_id,
                 backend=backend.name,
                 created_at=created_at,
-                duration_ms=_since_ms(started),
-                embedding=_sound(vector, backend.name),
+                duration_ms=since_ms(started),
+                embedding=asking.sound(vector, backend.name),
                 usage=Usage(prompt_tokens=vector.tokens),
                 epoch=epoch,
                 tags=plan.tags,
+                made_by=plan.made_by,
                 replaces=query.key in stale,
             )
         for entry in entries.values():
             await self._keep(entry, plan)
         return entries
+
+
+def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:
+    return _Plan(
+        terms=terms,
+        tags=steering.tags,
+        reply_id=reply_id,
+        made_by=caller.key_id,
+        stale=stale,
+        refresh=steering.no_cache,
+    )
 
 
 async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
@@ -281,27 +286,3 @@ async def paced(entry: Entry) -> AsyncGenerator[Chunk]:
     for step in entry.chunks:
         await asyncio.sleep(step.after_ms / 1000 - (time.monotonic() - started))
         yield step
-
-
-def _expected(step: Chunk, choices: range, ended: Collection[int], backend: str) -> None:
-    """Raise for a step of a choice that nobody asked for or that has ended, and for an end that is a failure."""
-    if step.index not in choices:
-        message = f"Backend '{backend}' sent a choice that was not asked for."
-        raise BackendError(message)
-    if step.finish_reason and step.finish_reason not in _ENDS:
-        message = f"Backend '{backend}' gave up on the answer (finish_reason '{step.finish_reason[:40]}')."
-        raise BackendError(message)
-    if step.usage is None and step.index in ended:
-        message = f"Backend '{backend}' went on after the end of its answer."
-        raise BackendError(message)
-
-
-def _sound(vector: Vector, backend: str) -> bytes:
-    if not vector.values:
-        message = f"Backend '{backend}' returned an empty embedding."
-        raise BackendError(message)
-    return vector.values
-
-
-def _since_ms(started: float) -> float:
-    return (time.monotonic() - started) * 1000

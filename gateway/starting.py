@@ -3,7 +3,6 @@
 import asyncio
 from typing import Final
 
-import asyncpg
 import click
 
 from gateway import config as settings
@@ -29,11 +28,11 @@ class Preparation:
         """
         try:
             await migrate.migrate(url)
+            await self._expect_key(url)
         except migrate.UnreachableError as error:
             click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
             self._later = asyncio.create_task(_when_back(url))
             return False
-        await self._expect_key(url)
         return True
 
     async def _expect_key(self, url: str) -> None:
@@ -48,11 +47,8 @@ class Preparation:
 
 
 async def _has_key(url: str) -> bool:
-    connection = await asyncpg.connect(url, timeout=10)
-    try:
+    async with migrate.opened(url) as connection:
         return await KeyStore(connection).any()
-    finally:
-        await connection.close(timeout=5)
 
 
 async def _when_back(url: str) -> None:

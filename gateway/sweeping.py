@@ -1,4 +1,6 @@
-"""What time takes away: rows whose policy says so, and marks of invalidations that nothing needs any more."""
+"""What time takes away: rows whose policy says so, what was verified of them, and marks of invalidations that nothing
+needs any more.
+"""
 
 import asyncio
 import logging
@@ -54,6 +56,10 @@ class Sweeper:
     async def sweep(self) -> None:
         """Take away what is due. Raises what the database's client raises."""
         await self._marks.prune(self._marks_needed_s)
+        await self._expire()
+        await self._database.execute(sql.query("verification_prune"))
+
+    async def _expire(self) -> None:
         if not any(one.ttl_s for one in self._policies):
             return
         due: defaultdict[float, list[tuple[str, str]]] = defaultdict(list)

@@ -29,10 +29,20 @@ class Telemetry:
             ["tier"],
             registry=self._registry,
         )
+        self._verifications = Counter(
+            "askonce_verifications",
+            "Kept answers that were asked again, by tenant, model and what came of it.",
+            ["tenant", "model", "outcome"],
+            registry=self._registry,
+        )
 
     def replied(self, tenant: str, kind: str, model: str, cache: str, tier: str) -> None:
         """A reply was begun."""
         self._replies.labels(tenant, kind, model, cache, tier).inc()
+
+    def verified(self, tenant: str, model: str, outcome: str) -> None:
+        """A kept answer was asked again."""
+        self._verifications.labels(tenant, model, outcome).inc()
 
     def refused(self, code: str) -> None:
         """An error was sent."""

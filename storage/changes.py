@@ -1,7 +1,6 @@
 """What others change in the database, heard at once: every gateway listens on one channel of Postgres."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -14,13 +13,16 @@ EVERYTHING: Final = "*"
 _RETRY_S: Final = 1.0
 _PROBE_S: Final = 5
 _LOG = logging.getLogger("askonce")
-_FAULTS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_FAULTS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 OnChange = Callable[[str], Awaitable[None]]
 
 
 class Changes:
-    """A connection that listens, made again whenever it is lost. `on_change` is given what was said."""
+    """A connection that listens, made again whenever it is lost. `on_change` is given what was said.
+
+    When `on_change` fails the connection is given up as well, so that what it could not do is done after the next one.
+    """
 
     def __init__(self, url: str, on_change: OnChange) -> None:
         self._url = url
@@ -63,8 +65,7 @@ class Changes:
         except TimeoutError:
             await connection.execute("select 1")
             return
-        with contextlib.suppress(*_FAULTS):  # whoever asks next asks the database, and meets the fault then
-            await self._on_change(said)
+        await self._on_change(said)
 
     def _heard(self, connection: Any, pid: int, channel: str, said: object) -> None:
         del connection, pid, channel

@@ -90,6 +90,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last invalidation known when the model was asked (`storage/invalidations.py`)."""
     tags: tuple[str, ...] = ()
     """Words to find or delete it by."""
+    made_by: str = ""
+    """The id of the API key that asked first; empty without keys."""
     replaces: bool = False
     """It takes the place of an answer to the same question that no longer counts."""
 

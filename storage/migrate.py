@@ -21,7 +21,13 @@ LOCK = 0x61736B6F6E6365
 
 _CONNECT_S = 10
 _LOCK_WAIT = "60s"
-_LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+_LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg says when the server dies just after a connection was made
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
 _RIGHTS = "run 'askonce migrate' as a user who owns the schema askonce, and grant this one its use."
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -63,21 +69,21 @@ async def migrate(url: str) -> list[Step]:
     Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, a step
     fails, or another askonce does not get done with its own; `AddressError` and `UnreachableError`.
     """
-    async with _opened(url) as connection:
+    async with opened(url) as connection:
         await _lock(connection)
         return await _apply(connection)
 
 
 async def status(url: str) -> list[Status]:
     """Every migration this version knows, and when it was applied. Changes nothing. Raises as `migrate` does."""
-    async with _opened(url) as connection:
+    async with opened(url) as connection:
         applied = await _applied(connection)
     when = {row["number"]: row["applied_at"].isoformat() for row in applied}
     return [Status(step.number, step.name, when.get(step.number)) for step in steps()]
 
 
 @asynccontextmanager
-async def _opened(url: str) -> "AsyncGenerator[asyncpg.Connection]":
+async def opened(url: str) -> "AsyncGenerator[asyncpg.Connection]":
     """A connection for the block. What the block does not name itself becomes one sentence, as is said at `migrate`."""
     connection = await _connected(url)
     try:
@@ -102,7 +108,7 @@ async def _connected(url: str) -> asyncpg.Connection:
     except ValueError as error:  # asyncpg's own errors about addresses are such too
         message = f"The database's address (`database_url`) is not valid: {error}."
         raise AddressError(message) from error
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (TimeoutError, asyncpg.PostgresError, *_LOST) as error:
         message = f"Postgres cannot be reached ({brief(error)})."
         raise UnreachableError(message) from error
 

@@ -109,6 +109,7 @@ def _row(item: Entry) -> tuple[Any, ...]:
         item.first_ms(),
         item.epoch,
         list(item.tags),
+        item.made_by,
         item.replaces,
     )
 
@@ -142,6 +143,7 @@ def _entry(row: asyncpg.Record) -> Entry:
         usage=Usage(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"]),
         epoch=row["epoch"],
         tags=tuple(row["tags"]),
+        made_by=row["made_by"],
     )
 
 

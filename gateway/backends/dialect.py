@@ -1,5 +1,7 @@
 """How servers that speak OpenAI's protocol differ: what to say out loud, rename, hold back and expect."""
 
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -41,6 +43,8 @@ class Dialect(msgspec.Struct, frozen=True):
     said: dict[str, Any] = {}
     """Samplers the engine would otherwise default differently from OpenAI, or from a file beside the weights."""
     renames: dict[str, str] = {}
+    cold: Callable[[], dict[str, Any]] = dict
+    """How to say that all of the prompt is to be computed."""
     version_path: str | None = None
     gives_token_ids: bool = False
     keeps_connections: bool = True
@@ -61,6 +65,7 @@ VLLM = Dialect(
     said={"top_k": 0, "min_p": 0, "repetition_penalty": 1},
     renames={"repeat_penalty": "repetition_penalty"},
     version_path="/version",
+    cold=lambda: {"cache_salt": uuid.uuid4().hex},  # what nobody else has, nobody else has computed
     gives_token_ids=True,
     lacks=frozenset({"best_of"}),
 )
@@ -68,6 +73,7 @@ LLAMACPP = Dialect(
     engine="llamacpp",
     said={"top_k": 0, "min_p": 0, "repeat_penalty": 1},
     renames={"repetition_penalty": "repeat_penalty"},
+    cold=lambda: {"cache_prompt": False},
     # The server closes after every event stream without saying so; a reused connection would fail.
     keeps_connections=False,
     # 2^32 - 1 means "random".
@@ -89,6 +95,8 @@ def wire_body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
         body["seed"] %= dialect.seed_limit
     if dialect.gives_token_ids:
         body["return_token_ids"] = True
+    if request.cold:
+        body |= dialect.cold()
     if (alternatives := probabilities.wanted(request)) is not None:
         name = "top_logprobs" if request.kind == "chat" else "logprobs"
         body[name] = max(alternatives, dialect.counts_top_logprobs_from)

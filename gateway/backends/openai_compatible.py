@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _DRAIN_S = 0.5
 _DONE = b"[DONE]"
-_NOTHING = (_DONE, b"null")
+_NOTHING = b"null"
 
 PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
 
@@ -142,18 +142,19 @@ class OpenAICompatible:
         if request.prompt.get("tools") and not await self._reads_tools():
             upstream.expect(self.name, request, frozenset({"tools"}))
         body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect))
-        usage = Usage()
+        tally = _Tally()
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
         async with asked as pieces, aclosing(_events(pieces)) as arriving:
-            async for events in arriving:
-                for event in map(_decode, events):
-                    if event.usage:
-                        usage += event.usage.counts()
+            async for told in arriving:
+                for event in tally.events(told):
                     for choice in event.choices:
                         if (step := self._step(choice, event, request)) is not None:
                             yield step
+        if not tally.complete:
+            message = f"Backend '{self.name}' ended its stream before it was complete."
+            raise BackendError(message)
         prompts = request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1
-        yield Chunk(usage=shapes.usage(self.name, usage.shared(prompts)))
+        yield Chunk(usage=shapes.usage(self.name, tally.usage.shared(prompts)))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
@@ -231,8 +232,32 @@ class OpenAICompatible:
         return upstream.decoded(self.name, await self._server.read(path), decoder)
 
 
+class _Tally:
+    """What a stream says besides its steps: what they cost, and that it is complete.
+
+    A server that dies leaves an end like any other, even after the last step. So there must be a `[DONE]`, or from a
+    server that has none the usage, which is asked for and comes last.
+    """
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.complete = False
+
+    def events(self, told: Iterable[bytes]) -> Iterator[_Event]:
+        """What is told, decoded. Raises `BackendError`."""
+        for data in told:
+            if data == _DONE:
+                self.complete = True
+                return
+            event = _decode(data)
+            if event.usage:
+                self.usage += event.usage.counts()
+                self.complete = True
+            yield event
+
+
 async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
-    """The data of the server-sent events in each piece, up to the one that says that it is done.
+    """The data of the server-sent events in each piece, up to and with the one that says that it is done.
 
     Lines end at \\n or \\r\\n only: a splitter that also honours U+2028 and its like, as httpx's does, would cut
     answers that contain them.
@@ -242,7 +267,7 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
         *lines, rest = (rest + piece).split(b"\n")
         found = [line[5:].strip() for line in lines if line.startswith(b"data:")]
         if _DONE in found:
-            yield _told(found[: found.index(_DONE)])
+            yield _told(found[: found.index(_DONE) + 1])
             await _drained(pieces)
             return
         yield _told(found)
@@ -251,8 +276,8 @@ async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
 
 
 def _told(found: list[bytes]) -> list[bytes]:
-    """Without what tells nothing: the end, and llama.cpp's `null` before the answers to several prompts."""
-    return [data for data in found if data not in _NOTHING]
+    """Without what tells nothing: llama.cpp's `null` before the answers to several prompts."""
+    return [data for data in found if data != _NOTHING]
 
 
 async def _drained(pieces: AsyncIterator[bytes]) -> None:

@@ -18,7 +18,7 @@ import click
 def command(  # noqa: PLR0913 -- one for each option
     *, seconds: float, rounds: int, output: Path, quick: bool, differential: bool, requests: int, seed: int
 ) -> None:
-    """Measure start-up, memory, hits and misses on this machine; write bench.json and bench.svg.
+    """Measure start-up, memory, hits, misses and followers on this machine; write bench.json and bench.svg.
 
     With --differential, compare every answer with the model's own; write differential.json and a page.
     """

@@ -1,5 +1,8 @@
-"""The servers askonce is measured against, each its own process: one returns given bytes, one answers at once."""
+"""The servers askonce is measured against, each its own process: one returns given bytes, one answers at once, one
+step by step.
+"""
 
+import asyncio
 import socket
 import sys
 from typing import Any
@@ -10,6 +13,8 @@ import uvicorn
 STEPS = 64
 MODEL = "instant"
 """What the answering server calls its model."""
+STEADY_STEP_S = 0.02
+"""A model that says fifty tokens a second."""
 
 
 def text(steps: int = STEPS) -> list[str]:
@@ -34,9 +39,10 @@ class Bare:
 
 
 class Instant:
-    """OpenAI's chat completions, answered at once: what a gateway adds to this is its own doing."""
+    """OpenAI's chat completions, answered at once or step by step: what a gateway adds to this is its own doing."""
 
-    def __init__(self, steps: int = STEPS) -> None:
+    def __init__(self, steps: int = STEPS, step_s: float = 0.0) -> None:
+        self._step_s = step_s
         pieces = text(steps)
         frame = {"id": "chatcmpl-0", "created": 1, "model": MODEL}
         usage = {"prompt_tokens": 40, "completion_tokens": len(pieces), "total_tokens": 40 + len(pieces)}
@@ -67,6 +73,8 @@ class Instant:
         # One write a step, as engines do.
         for event in self._events:
             await send({"type": "http.response.body", "body": event, "more_body": True})
+            if self._step_s and event is not self._events[0]:  # which only says who speaks
+                await asyncio.sleep(self._step_s)
         end = (self._usage if with_usage else b"") + b"data: [DONE]\n\n"
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
@@ -94,9 +102,13 @@ def _sse(value: object) -> bytes:
 
 
 def main() -> None:
-    """Serve on the inherited socket that is named first. Stdin has one line: `instant`, or the replies to return."""
-    replies = sys.stdin.readline().strip()
-    application = Instant() if replies == "instant" else Bare(*msgspec.json.decode(replies, type=tuple[bytes, bytes]))
+    """Serve on the inherited socket that is named first. Stdin has one line: `instant`, `steady`, or what to return."""
+    said = sys.stdin.readline().strip()
+    steps_s = {"instant": 0.0, "steady": STEADY_STEP_S}
+    if said in steps_s:
+        application: Any = Instant(step_s=steps_s[said])
+    else:
+        application = Bare(*msgspec.json.decode(said, type=tuple[bytes, bytes]))
     listening = socket.socket(fileno=int(sys.argv[1]))
     settings = uvicorn.Config(
         application,

@@ -70,13 +70,14 @@ class Place(msgspec.Struct, frozen=True):
     cores: Cores
 
     @contextlib.contextmanager
-    def served(self, data_dir: str, first: dict[str, Any]) -> Generator[Served]:
+    def served(self, data_dir: str, first: dict[str, Any], said: str = "") -> Generator[Served]:
         """askonce with the data folder of this name; the clock runs until it has answered `first`.
 
-        Raises `BenchError` when it does not.
+        `said` are its settings; without any it has the bundled model and the instant backend. Raises `BenchError` when
+        it does not answer.
         """
-        settings, log_path = self.folder / "askonce.toml", self.folder / "askonce.log"
-        settings.write_text(_SETTINGS.format(model=peers.MODEL, address=self.instant), "utf-8")
+        settings, log_path = self.folder / f"{data_dir}.toml", self.folder / f"{data_dir}.log"
+        settings.write_text(said or _SETTINGS.format(model=peers.MODEL, address=self.instant), "utf-8")
         data, port = self.folder / data_dir, processes.free_port()
         words = ("-m", "gateway.cli", "serve", "--port", str(port), "--data-dir", str(data), "--config", str(settings))
         with log_path.open("wb") as log:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.bench import figures, load, peers, processes, served
+from gateway.bench import figures, following, load, peers, processes, served
 from gateway.bench.figures import Figure, Maker
 from gateway.bench.load import Job, Result
 from gateway.bench.processes import LoadGenerator
@@ -23,6 +23,7 @@ Progress = Callable[[str], None]
 START_MAX_S = 3.0
 WORKER_MAX_MB = 150.0
 MISS_ADDS_MAX_MS = 3.0
+FOLLOWER_MAX_MS = 10.0
 BUNDLED = "gemma-3-askonce"
 KEPT_ASKED = 300
 """How many kept questions are asked of a lower tier."""
@@ -37,11 +38,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: tuple[int, ...] = (1, 16, 64)
     cold_starts: int = 3
     warm_starts: int = 5
+    followers: int = 40
 
 
 def quick(command: str) -> Options:
     """As little as still runs every cell once."""
-    return Options(command=command, seconds=0.1, rounds=1, concurrency=(1, 4), cold_starts=1, warm_starts=1)
+    return Options(
+        command=command, seconds=0.1, rounds=1, concurrency=(1, 4), cold_starts=1, warm_starts=1, followers=3
+    )
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -103,7 +107,8 @@ def run(options: Options, progress: Progress) -> list[Figure]:
         generator = stack.enter_context(processes.generator(cores.generator))
         instant = stack.enter_context(processes.peer(b"instant", cores.servers))
         suite = _Suite(options, Place(folder, instant, cores), generator, progress)
-        return list(itertools.chain(_starts(suite, made), _loads(suite, made), _tiers(suite, made)))
+        measured = _starts(suite, made), _loads(suite, made), _tiers(suite, made), _followers(suite, made)
+        return list(itertools.chain.from_iterable(measured))
 
 
 def _starts(suite: _Suite, made: Maker) -> Iterator[Figure]:
@@ -238,6 +243,17 @@ def _ask_kept(suite: _Suite, askonce: Served, body: str, first_number: int, expe
         expect=expect,
     )
     return suite.generator.measure(job)
+
+
+def _followers(suite: _Suite, made: Maker) -> Iterator[Figure]:
+    suite.progress(f"followers of a stream, {suite.options.followers} rounds")
+    found = following.measured(suite.place, "data-0", suite.options.followers)
+    note = f"from sending the request to the first word, while somebody hears the same answer; {following.HOW}"
+    for who, times in found.items():
+        bar = None if who == following.BARE else FOLLOWER_MAX_MS
+        name = f"{who}, first word" if who == following.BARE else f"follower on {who}, first word"
+        yield made.figure(f"{name}, median", statistics.median(times), "ms", note=note)
+        yield made.figure(f"{name}, 95 of 100", load.quantile(times, 0.95), "ms", note=note, bar=bar)
 
 
 def _told(made: Maker, what: str, results: list[Result]) -> Iterator[Figure]:

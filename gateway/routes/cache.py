@@ -1,7 +1,6 @@
 """`/v1/cache`: why a request hits or misses, and taking back what is kept."""
 
 import asyncio
-import re
 from typing import Any, Final
 
 from litestar import Request, delete, post
@@ -13,12 +12,11 @@ from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import InvalidRequest, StorageUnavailable, UnknownModel
 from gateway.routes.parts import Parts
-from gateway.routes.reading import decoded
+from gateway.routes.reading import decoded, hexadecimal
 from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
 from storage.invalidations import Kind, Selector
 
 _DELETE_S: Final = 30.0
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_hash": "prompt", "all": "all"}
 
 
@@ -36,7 +34,7 @@ async def delete_one(
     request: Request[Any, Caller, Any], parts: NamedDependency[Parts], key: FromPath[str]
 ) -> dict[str, Any]:
     """The answer of this key is not given any more, by any gateway."""
-    return await _deleted(parts, request.auth, Selector("key", _hex(key, "key")))
+    return await _deleted(parts, request.auth, Selector("key", hexadecimal(key, "key")))
 
 
 @delete("/v1/cache", summary="Delete answers", status_code=200, opt={"scope": "cache"})
@@ -79,14 +77,9 @@ def _selector(params: dict[str, str]) -> Selector:
     if named == "all" or not value:
         message = "'all' must be 'true'." if named == "all" else f"'{named}' is empty."
         raise InvalidRequest(message, param=named, code="invalid_value")
-    return Selector("prompt", _hex(value, named)) if named == "prompt_hash" else Selector(_SELECTORS[named], value)
-
-
-def _hex(text: str, param: str) -> str:
-    if _SHA256.fullmatch(text.lower()) is None:
-        message = f"'{param}' must be 64 hexadecimal digits, as in the header x-askonce-key."
-        raise InvalidRequest(message, param=param, code="invalid_value")
-    return text.lower()
+    return (
+        Selector("prompt", hexadecimal(value, named)) if named == "prompt_hash" else Selector(_SELECTORS[named], value)
+    )
 
 
 def _question(data: bytes) -> Question:

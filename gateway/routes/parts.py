@@ -5,9 +5,11 @@ import msgspec
 from gateway.access import Access
 from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
+from gateway.proof.proving import Proof
 from gateway.router import Router
 from gateway.telemetry import Telemetry
 from storage.invalidations import Invalidations
+from storage.listing import Listing
 from storage.tiers import Tiers
 
 
@@ -20,4 +22,6 @@ class Parts(msgspec.Struct, frozen=True):
     telemetry: Telemetry
     access: Access
     invalidations: Invalidations
+    proof: Proof
+    listing: Listing
     explainer: Explainer

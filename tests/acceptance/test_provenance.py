@@ -1,6 +1,6 @@
 """What every reply says of its answer: where it came from, how old it is, what it cost, and where its record is."""
 
-import asyncio
+import contextlib
 import itertools
 import json
 import time
@@ -94,15 +94,23 @@ def events(reply: httpx.Response) -> list[dict[str, Any]]:
 
 async def test_equal_questions_at_once_name_the_reply_they_share(gateway: Callable[..., Gateway]) -> None:
     """One is new, the others are coalesced: they cost nothing, and say whose answer it is."""
-    found = gateway(SLOW)
-    async with httpx.AsyncClient(base_url=found.url, timeout=30) as client:
-        replies = await asyncio.gather(*(client.post("/v1/chat/completions", json=HI) for _ in range(5)))
+    found = gateway()
+    found.backend.hold_after = 2
+    body = {**HI, "stream": True, "stream_options": {"include_usage": True}}
+    async with httpx.AsyncClient(base_url=found.url, timeout=30) as client, contextlib.AsyncExitStack() as stack:
+        asking = [client.stream("POST", "/v1/chat/completions", json=body) for _ in range(5)]
+        replies = [await stack.enter_async_context(one) for one in asking]  # none of them is complete yet
+        found.backend.hold_after = None
+        for reply in replies:
+            await reply.aread()
     (leader,) = [reply for reply in replies if reply.headers["x-askonce-provenance"] == "generated"]
     others = [reply for reply in replies if reply is not leader]
     assert {reply.headers["x-askonce-provenance"] for reply in others} == {"coalesced"}
-    assert {reply.headers["x-askonce-origin-id"] for reply in others} == {leader.json()["id"]}
-    assert [marker(reply) for reply in others] == [{"provenance": "coalesced", "cached": True, "cost_usd": 0}] * 4
-    assert len({reply.json()["id"] for reply in replies}) == 5
+    assert {reply.headers["x-askonce-origin-id"] for reply in others} == {events(leader)[0]["id"]}
+    free = {"provenance": "coalesced", "cached": True, "cost_usd": 0}
+    assert [events(reply)[-1]["usage"]["askonce"] for reply in others] == [free] * 4
+    assert len({events(reply)[0]["id"] for reply in replies}) == 5
+    assert found.backend.calls == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -19,6 +19,9 @@ EXPECTED = {
     "llama.cpp JSON, 1 at once: p50",
     "hit in redis p50",
     "hit in postgres p50",
+    "follower on the same worker, first word, median",
+    "follower on another gateway, first word, 95 of 100",
+    "bare ASGI stream, first word, median",
 }
 
 
@@ -35,5 +38,5 @@ def test_every_figure_is_complete(tmp_path: Path) -> None:
         assert figure.value > 0 or "adds" in figure.name, figure
         assert figure.unit in {"s", "ms", "MB", "1/s"}
         assert (figure.command, bool(figure.machine), bool(figure.date)) == ("askonce bench --quick", True, True)
-    assert {figure.bar for figure in found} == {None, 3.0, 150.0}
+    assert {figure.bar for figure in found} == {None, 3.0, 10.0, 150.0}
     assert (tmp_path / "bench.svg").read_text("utf-8").startswith("<svg ")

@@ -61,6 +61,7 @@ ENTRIES = st.builds(
     usage=USAGES,
     epoch=st.integers(0, 2**62),
     tags=st.lists(st.from_regex(r"\A[\w.:/-]{1,64}\Z", alphabet=st.characters(codec="ascii")), max_size=3).map(tuple),
+    made_by=LINES,
 )
 
 

@@ -191,3 +191,19 @@ async def test_old_marks_are_taken_away_and_the_number_goes_on(database_url: str
     await fresh.refresh()
     assert fresh.epoch == marks.epoch == 3
     await pool.close()
+
+
+@pytest.mark.parametrize("fault", [TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError])
+async def test_what_could_not_be_read_is_read_again(database_url: str, fault: type[Exception]) -> None:
+    """A gateway that was told of a change, and then could not ask which, does not stay ignorant of it."""
+    told: list[str] = []
+
+    async def heard(said: str) -> None:
+        told.append(said)
+        if len(told) == 1:
+            raise fault("the database is busy")
+
+    changes = Changes(database_url, heard)
+    await until(lambda: len(told) == 2)
+    await changes.aclose()
+    assert told == ["*", "*"]

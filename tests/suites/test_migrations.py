@@ -168,6 +168,22 @@ async def test_whatever_postgres_says_is_one_sentence(
         await migrate.migrate(database_url)
 
 
+@pytest.mark.parametrize("fault", [ConnectionResetError, asyncpg.InterfaceError, asyncpg.InternalClientError])
+@pytest.mark.parametrize("place", [(migrate, "_lock"), (asyncpg, "connect")], ids=["after", "while"])
+async def test_a_database_that_dies_while_or_after_it_is_connected_cannot_be_reached(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], fault: type[Exception]
+) -> None:
+    """Whatever asyncpg says when the server is killed at that moment; it will be tried again."""
+
+    async def dying(*_: object, **__: object) -> None:
+        raise fault("so it is")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, dying)
+        with pytest.raises(UnreachableError, match="so it is"):
+            await migrate.migrate(database_url)
+
+
 def test_steps_are_numbered_without_gaps() -> None:
     """From 1, in order, named after what they do."""
     assert [step.number for step in migrate.steps()] == list(range(1, len(migrate.steps()) + 1))

@@ -135,8 +135,10 @@ async def test_events_may_be_cut_anywhere(texts: list[str], places: list[int], l
 
 async def test_an_event_may_lack_its_space_and_its_last_line_end() -> None:
     """`data:{…}` is an event, and so is one that the end of the body ends."""
-    found = await steps(openai_over(f"data:{json.dumps(delta(content='a', finish_reason='stop'))}".encode()))
-    assert found[0] == Chunk(content="a", finish_reason="stop")
+    step = f"data:{json.dumps(delta(content='a', finish_reason='stop'))}\n\n"
+    for end in ("data:[DONE]", f"data:{json.dumps(END[1])}"):
+        found = await steps(openai_over((step + end).encode()))
+        assert found[0] == Chunk(content="a", finish_reason="stop")
 
 
 @given(TEXTS, st.lists(st.integers(0, 10_000), max_size=8))

@@ -184,6 +184,17 @@ async def test_many_at_once_cost_one_deadline_each_and_one_wait() -> None:
     await guarded.aclose()
 
 
+async def test_a_pause_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """However many requests meet it, and one more when the next trial fails too."""
+    now = [100.0]
+    guarded = GuardedTier(Tier(broken), 0.1, lambda *_: None, lambda: Breaker(1, 30, lambda: now[0]))
+    for lines in (1, 2, 3):
+        await asyncio.gather(*(guarded.get(KEY) for _ in range(50)))
+        assert [await guarded.get(KEY) for _ in range(50)] == [None] * 50
+        assert len(caplog.records) == lines
+        now[0] += 30
+
+
 async def test_it_is_tried_again() -> None:
     """And used again once it works."""
     now = [100.0]

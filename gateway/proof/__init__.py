@@ -1,0 +1,1 @@
+"""Kept answers, shown whole and proved: asked again with the recorded parameters, and compared."""

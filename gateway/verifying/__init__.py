@@ -1,0 +1,1 @@
+"""`askonce verify`: kept answers asked again through a running gateway, and what came of it on the terminal."""

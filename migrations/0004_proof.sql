@@ -1,0 +1,68 @@
+-- Who asked for an answer first, and what came of asking for it again.
+
+alter table askonce.completions add column made_by text not null default '';
+comment on column askonce.completions.made_by is 'The id of the API key that asked first; empty without keys.';
+
+create table askonce.verifications (
+  id          bigint generated always as identity primary key,
+  key         bytea not null check (octet_length(key) = 32),
+  scope       text not null,
+  origin_id   text not null,
+  model       text not null,
+  prompt_hash bytea not null,
+  tags        text[] not null,
+  outcome     text not null check (outcome in ('identical', 'diverged')),
+  compared    text not null,
+  divergence  jsonb,
+  identity    jsonb not null,
+  duration_ms double precision not null,
+  made_by     text not null,
+  at          timestamptz not null
+);
+comment on table askonce.verifications is 'Each time an answer was made anew and compared with the one that is kept.';
+comment on column askonce.verifications.origin_id is 'Which answer: a key can get another one. The same as in completions.';
+comment on column askonce.verifications.divergence is 'Where the two part, with some of either''s text. NUL, which jsonb cannot hold, is written as U+2400.';
+comment on column askonce.verifications.identity is 'Who answered this time: engine, engine_version, model_version.';
+
+create index verifications_key on askonce.verifications (key, origin_id, at desc);
+create index verifications_scope_model on askonce.verifications (scope, model);
+
+-- Whether an invalidation of this kind and value is about an answer.
+create function askonce.speaks_of(kind text, value text, key bytea, prompt_hash bytea, model text, tags text[])
+returns boolean language sql immutable as $$
+  select case kind
+           when 'key' then key = decode(value, 'hex')
+           when 'prompt' then prompt_hash = decode(value, 'hex')
+           when 'model' then model = value
+           when 'tag' then tags @> array[value]
+           else true
+         end
+$$;
+
+-- As before; what verifications quote of an answer goes with it.
+create or replace function askonce.invalidate(wanted_scope text, wanted_kind text, wanted_value text, out id bigint, out deleted bigint)
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(hashtext('askonce.invalidations'));
+  insert into askonce.invalidations (scope, kind, value)
+    values (wanted_scope, wanted_kind, wanted_value) returning invalidations.id into id;
+  delete from askonce.verifications v
+    where v.scope = wanted_scope
+      and askonce.speaks_of(wanted_kind, wanted_value, v.key, v.prompt_hash, v.model, v.tags);
+  -- A statement for each kind: only so can each use its index.
+  case wanted_kind
+    when 'key' then
+      delete from askonce.completions c where c.key = decode(wanted_value, 'hex') and c.scope = wanted_scope;
+    when 'prompt' then
+      delete from askonce.completions c where c.prompt_hash = decode(wanted_value, 'hex') and c.scope = wanted_scope;
+    when 'model' then
+      delete from askonce.completions c where c.scope = wanted_scope and c.model = wanted_value;
+    when 'tag' then
+      delete from askonce.completions c
+        where c.tags @> array[wanted_value] and c.tags <> '{}' and c.scope = wanted_scope;
+    else
+      delete from askonce.completions c where c.scope = wanted_scope;
+  end case;
+  get diagnostics deleted = row_count;
+end
+$$;
