@@ -180,9 +180,9 @@ class Ledger:
 
     def asked_again(self, reply: Reply) -> bool:
         """Whether the model was asked for a follower: it had lost the one whose answer it was to hear."""
-        (item, *_) = items(reply.shot, reply.weights)
+        named = self._by_id.get(reply.headers.get("x-askonce-origin-id", ""))
         own = reply.serial is not None and reply.serial not in self._by_serial
-        return reply.cache == "coalesced" and own and not self._unheard[item]
+        return reply.cache == "coalesced" and own and named is not None and named.serial is not None
 
     def unsettled(self, touched: Iterable[Item]) -> dict[bytes, tuple[Item, bool]]:
         """What must be kept, but was not seen in every tier: all that is new, and of the rest what was `touched`.
@@ -200,21 +200,22 @@ class Ledger:
 
     def settle(self, item: Item, redis: Kept | None, postgres: Kept | None, now: float) -> bool:
         """What the tiers hold under the key of `item`; whether there is nothing to wait for."""
-        calls, kept = self._live[item], (redis, postgres)
-        nameless = item.asked.kind == meaning.EMBEDDING
-        if not nameless and any(self._strange(one, calls) for one in kept if one is not None):
+        calls, nameless = self._live[item], item.asked.kind == meaning.EMBEDDING
+        if not nameless and any(self._strange(kept, calls) for kept in (redis, postgres) if kept is not None):
             for call in calls:
                 call.sure = False
             return True
-        ids = {call.id for call in calls}
-        in_redis, in_postgres = (one is not None and (nameless or one.origin_id in ids) for one in kept)
         for call in calls:
             # What Redis has of embeddings may be an old one: they do not say whose they are.
-            call.in_redis, call.in_postgres = in_redis and not nameless, in_postgres
+            call.in_redis = redis is not None and redis.origin_id == call.id
+            call.in_postgres = postgres is not None and (nameless or postgres.origin_id == call.id)
             call.sure_from = call.sure_from or now
-        if in_redis and in_postgres:
-            self._fresh.discard(item)
-        return in_redis and in_postgres
+        if redis is None or not any(call.in_postgres for call in calls):
+            return False
+        self._fresh.discard(item)
+        for call in calls:
+            call.sure &= call.in_redis or call.in_postgres
+        return any(call.in_redis for call in calls) or nameless
 
     def give_up(self, item: Item) -> None:
         """It was never written, though it should have been."""
@@ -239,9 +240,9 @@ class Ledger:
         return list(self._live) if taken.items is None else taken.items
 
     def _strange(self, kept: Kept, calls: Sequence[Call]) -> bool:
-        """Whether it is an answer that may count, of somebody who never heard it to its end."""
-        if any(call.id == kept.origin_id for call in calls):
-            return False
+        """Whether it may count, though nothing is sure of it: somebody never heard it, or something happened then."""
+        if own := [call for call in calls if call.id == kept.origin_id]:
+            return not own[0].sure
         known = self._by_id.get(kept.origin_id)
         return known is None or known.dead_at == math.inf
 
@@ -306,6 +307,8 @@ class Ledger:
         named, said = self._by_id.get(origin), self._by_serial.get(reply.serial or 0)
         if origin and named is None and not self._unheard[item]:
             self.wrong.append(Wrong("an answer that nobody was given before", reply))
+        if named and named.serial is None and said is None and reply.serial is not None:
+            named.serial, self._by_serial[reply.serial] = reply.serial, named
         for call in (named, said):
             if call is not None and (what := _misgiven(call, item, reply)):
                 self.wrong.append(Wrong(what, reply, call.shot))

@@ -20,14 +20,14 @@ from gateway.bench.differential.befalling import Befalling
 from gateway.bench.differential.client import Reply
 from gateway.bench.differential.ledger import Ledger, Wrong
 from gateway.bench.differential.oracle import Orders
-from gateway.bench.differential.plan import Options, Planner, Round
+from gateway.bench.differential.plan import UPSETS, Options, Planner, Round
 from gateway.bench.differential.questions import Asked
 from gateway.bench.differential.site import Site
 from gateway.bench.processes import BenchError
 
 LANES: Final = 16
 REPLY_TIMEOUT_S: Final = 120.0
-_ROUNDS_MIN: Final = 10
+_ROUNDS_MIN: Final = 9
 _ROUND_MAX: Final = 500
 _LIVE_WEIGHTS_EVERY: Final = 50_000
 _GATEWAY: Final = ("-m", "gateway.cli")
@@ -188,7 +188,13 @@ def sized(requests: int, seed: int) -> Options:
     """As many requests in rounds of a size that lets everything happen, but not too often."""
     rounds = max(_ROUNDS_MIN, requests // _ROUND_MAX)
     live = requests // _LIVE_WEIGHTS_EVERY
-    return Options(requests=requests, seed=seed, round_size=-(-requests // rounds), live_weights=live)
+    # Killing everything takes long, and once is enough for a short run.
+    upsets = (
+        UPSETS if rounds > _ROUNDS_MIN else {one: often for one, often in UPSETS.items() if one != "kill everything"}
+    )
+    return Options(
+        requests=requests, seed=seed, round_size=-(-requests // rounds), live_weights=live, upsets=dict(upsets)
+    )
 
 
 async def outcome(options: Options, progress: Progress, command: Sequence[str] = _GATEWAY) -> Outcome:
