@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.bench.differential import client, ledger
+from gateway.bench.differential import calls, client
+from gateway.bench.differential.calls import Call, Item, Taken
 from gateway.bench.differential.client import Reply
-from gateway.bench.differential.ledger import Call, Item, Ledger, Taken, Wrong
+from gateway.bench.differential.ledger import Ledger, Wrong
 from gateway.bench.differential.oracle import Orders
 from gateway.bench.differential.plan import BRIEF_S, MODELS, TAGS, Deletion, Event, Round, Shot, Upset
 from gateway.bench.differential.site import Site
@@ -80,7 +81,7 @@ class Befalling:
         taken = list(refreshed)
         if self._deleted is not None:
             deletion, item, tag, sent = self._deleted
-            taken.append(Taken(covers=ledger.covering(deletion.selector, item, tag), sent=sent))
+            taken.append(Taken(covers=calls.covering(deletion.selector, item, tag), sent=sent))
             await self._until_heard(self._ledger.covered(taken[-1]))
         if refreshed:
             await self._tell_everybody()
@@ -163,7 +164,7 @@ class Befalling:
 
     async def _delete(self, deletion: Deletion) -> None:
         shot = deletion.shot
-        (item,) = ledger.items(shot, self.weights[shot.place.model])
+        (item,) = calls.items(shot, self.weights[shot.place.model])
         tag = (shot.tags or TAGS)[0]
         headers = client.access(shot, self._site.keys, random.Random(shot.number))
         explained = await self._explained(shot, headers)

@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 from gateway.bench import processes
-from gateway.bench.differential import client, ledger, meaning
+from gateway.bench.differential import calls, client, meaning
 from gateway.bench.differential.befalling import Befalling
 from gateway.bench.differential.client import Reply
 from gateway.bench.differential.ledger import Ledger, Wrong
@@ -86,7 +86,7 @@ class _Run:
                 self.ledger.wrong.append(Wrong(said, reply, self.ledger.whose(reply)))
         self.ledger.judge(replies)
         self._count(replies)
-        touched = {item for reply in replies for item in ledger.items(reply.shot, reply.weights)}
+        touched = {item for reply in replies for item in calls.items(reply.shot, reply.weights)}
         await befalling.after(planned, touched)
         self.outcome.counts.setdefault("befallen", Counter()).update(befalling.count())
 

@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.bench.differential import answers, client, ledger, meaning
+from gateway.bench.differential import answers, calls, client, meaning
 from gateway.bench.differential.answers import Wants
+from gateway.bench.differential.calls import Item, Taken
 from gateway.bench.differential.client import Reply
-from gateway.bench.differential.ledger import Ledger, Taken
+from gateway.bench.differential.ledger import Ledger
 from gateway.bench.differential.plan import BRIEF_S, Place, Shot
 from gateway.bench.differential.questions import Asked
+from gateway.bench.differential.site import Kept
 
 _numbers = itertools.count(1)
 ASKED = Asked(meaning.CHAT, 1)
@@ -106,12 +108,12 @@ def test_what_was_taken_back_is_wrong_from_then_on() -> None:
 def test_what_is_taken_back_is_what_was_named() -> None:
     """By key, model, tag, prompt or everything, and always in one scope."""
     asked = ASKED.changed("seed", 0)
-    item = ledger.Item(Place("acme", "alpha"), "w1", asked)
+    item = Item(Place("acme", "alpha"), "w1", asked)
 
     def covers(selector: Any, other: Shot) -> bool:
         found = Ledger()
         judged(answered(other, 1.0), before=found)
-        return bool(found.covered(Taken(covers=ledger.covering(selector, item, "web"), sent=math.inf)))
+        return bool(found.covered(Taken(covers=calls.covering(selector, item, "web"), sent=math.inf)))
 
     same, cousin, tagged = shot(asked=asked), shot(asked=asked.changed("seed", 1)), shot(tags=("web",))
     words = shot(asked=asked.changed("words", 1))
@@ -138,7 +140,7 @@ def test_what_an_upset_may_have_cost_is_no_missed_hit() -> None:
     found.heard([first], upset_until=10.5)
     judged(answered(shot(), 11.0), before=found)
     assert found.missed == []
-    kept = ledger.Kept(first.id, 0)
+    kept = Kept(first.id, 0)
     found = judged(first)
     ((_, (item, new)),) = found.unsettled(()).items()
     assert new
