@@ -1,4 +1,5 @@
--- Keep an answer. One that is there already stays as it is, unless it no longer counts.
+-- Keep an answer. One that is there already stays as it is, unless it no longer counts. What was asked for since a
+-- later invalidation wins, and then what is newer: clocks differ, and a slow request is asked late.
 insert into askonce.completions as kept
   (key, scope, kind, model, model_version, engine, engine_version, backend,
    prompt_hash, prompt, params, prompt_text, origin_id,
@@ -15,4 +16,4 @@ on conflict (key) do update set
      excluded.duration_ms, excluded.steps, excluded.embedding, excluded.created_at, excluded.text, excluded.message,
      excluded.finish_reason, excluded.token_ids, excluded.step_lengths, excluded.seed, excluded.first_step_ms,
      excluded.epoch, excluded.tags, excluded.made_by, clock_timestamp())
-  where $31 and excluded.created_at > kept.created_at
+  where $31 and (excluded.epoch, excluded.created_at) > (kept.epoch, kept.created_at)

@@ -132,6 +132,25 @@ async def test_a_new_answer_takes_the_place_of_the_old_one(
             assert found.entry.text() == "new"
 
 
+async def test_an_answer_that_counts_is_not_lost_to_one_that_does_not(gateways: tuple[Gateway, Gateway]) -> None:
+    """Whichever of them was asked for later by the clock, and whichever is written first."""
+    one, other = gateways
+    done = await one.marks.add("default", Selector("all"))
+    for name in ("a", "b"):
+        counts = made(name, "counts", epoch=done.id, replaces=True, created_at=1.7e9)
+        late = made(name, "asked before, but slowly", replaces=True, created_at=1.7e9 + 1)
+        for gateway, item in ((one, counts), (other, late)) if name == "a" else ((other, late), (one, counts)):
+            gateway.tiers.put(item)
+            await gateway.flushed()
+    await until(lambda: other.marks.epoch == done.id)
+    for gateway in (one, other):
+        gateway.memory.clear()
+        for name in ("a", "b"):
+            found = (await gateway.tiers.get(made(name).query.key)).found
+            assert found is not None, name
+            assert found.entry.text() == "counts"
+
+
 async def test_a_restart_forgets_no_invalidation(database_url: str, redis_url: str) -> None:
     """Redis still has the bytes; nobody gives them."""
     async with opened(database_url, redis_url) as gateway:

@@ -243,7 +243,7 @@ class TiersMachine(RuleBasedStateMachine):
         self.run(one.flushed())
         self.given[question].append(entry)
         old = self.record.get(question)
-        if old is None or (late.stale and entry.created_at > old.created_at):
+        if old is None or (late.stale and (entry.epoch, entry.created_at) > (old.epoch, old.created_at)):
             self.record[question] = entry
 
     def _close(self, epoch: int, scope: str, selector: Selector) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.bench.differential import client, ledger
+from gateway.bench.differential import calls, client
+from gateway.bench.differential.calls import Call, Item, Taken
 from gateway.bench.differential.client import Reply
-from gateway.bench.differential.ledger import Call, Item, Ledger, Taken, Wrong
+from gateway.bench.differential.ledger import Ledger, Wrong
 from gateway.bench.differential.oracle import Orders
 from gateway.bench.differential.plan import BRIEF_S, MODELS, TAGS, Deletion, Event, Round, Shot, Upset
 from gateway.bench.differential.site import Site
@@ -20,7 +21,7 @@ from gateway.bench.processes import BenchError
 
 _WRITTEN_S: Final = 20.0
 """How long an answer may take to get into every tier."""
-_HEARD_S: Final = 20.0
+HEARD_S: Final = 20.0
 """How long a worker may take to hear of a deletion; it is milliseconds."""
 _NOTICED_S: Final = 90.0
 _AGAIN_S: Final = 0.02
@@ -80,7 +81,7 @@ class Befalling:
         taken = list(refreshed)
         if self._deleted is not None:
             deletion, item, tag, sent = self._deleted
-            taken.append(Taken(covers=ledger.covering(deletion.selector, item, tag), sent=sent))
+            taken.append(Taken(covers=calls.covering(deletion.selector, item, tag), sent=sent))
             await self._until_heard(self._ledger.covered(taken[-1]))
         if refreshed:
             await self._tell_everybody()
@@ -163,7 +164,7 @@ class Befalling:
 
     async def _delete(self, deletion: Deletion) -> None:
         shot = deletion.shot
-        (item,) = ledger.items(shot, self.weights[shot.place.model])
+        (item,) = calls.items(shot, self.weights[shot.place.model])
         tag = (shot.tags or TAGS)[0]
         headers = client.access(shot, self._site.keys, random.Random(shot.number))
         explained = await self._explained(shot, headers)
@@ -203,7 +204,7 @@ class Befalling:
         body = msgspec.json.encode({**client.body_of(shot), "model": shot.place.model})
         headers = client.access(shot, self._site.keys, random.Random(shot.number))
         headers |= {"cache-control": "only-if-cached", "content-type": "application/json"}
-        end = time.monotonic() + _HEARD_S
+        end = time.monotonic() + HEARD_S
         while True:
             replies = await self._each("POST", client.PATHS[shot.kind], body, headers)
             if not any(head.get("x-askonce-origin-id") in ids for _, head, _ in replies):

@@ -7,77 +7,15 @@ or a flush is neither: it may be there or not, but what is given must be right.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from gateway.bench.differential import meaning
+from gateway.bench.differential.calls import Call, Item, Taken, Terms, called, items, refreshed
 from gateway.bench.differential.client import Reply
-from gateway.bench.differential.plan import BRIEF_S, Place, Selector, Shot
-from gateway.bench.differential.questions import Asked
+from gateway.bench.differential.plan import Shot
 from gateway.bench.differential.site import Kept
-
-
-class Item(msgspec.Struct, frozen=True, order=True):
-    """One question in one place, to these weights: equal items share an answer, and no others do."""
-
-    place: Place
-    weights: str
-    asked: Asked
-
-
-class Call(msgspec.Struct, eq=False, kw_only=True):
-    """One answer that the model gave, as far as its client knows."""
-
-    item: Item
-    shot: Shot
-    began: float
-    ended: float
-    id: str
-    """Of the reply it was first given in; empty where replies have none."""
-    serial: int | None
-    keep: bool
-    """Whether it was to be kept."""
-    sure: bool
-    """Whether it must have been kept; else it may have been."""
-    shared: bool
-    """Whether others could join it: then it can be had until every tier has it."""
-    in_redis: bool = False
-    in_postgres: bool = False
-    sure_from: float = 0.0
-    sure_until: float = math.inf
-    unsure_until: float = 0.0
-    """Until then workers may not have heard of what made it unsure."""
-    dead_at: float = math.inf
-    """From when on it must not be given."""
-
-    def must_be_found(self, reply: Reply) -> bool:
-        """Whether whoever asked when `reply` was asked for must have been given this."""
-        here = self.shared or (self.in_redis or self.in_postgres)
-        since = max(self.ended, 0 if self.shared else self.sure_from)
-        return self.keep and self.sure and here and since < reply.began and reply.ended < self.sure_until
-
-    def doubt(self, sent: float, settled: float) -> None:
-        """Something happened between these times that may have cost it."""
-        self.sure = self.shared = False
-        self.sure_until, self.unsure_until = min(self.sure_until, sent), max(self.unsure_until, settled)
-
-    def confirm(self, began: float) -> None:
-        """It was given to somebody who asked at `began`, and so it is kept; where, is to be seen."""
-        if not self.sure and self.keep and began > self.unsure_until and self.dead_at == math.inf:
-            self.sure, self.sure_until, self.sure_from = True, math.inf, 0.0
-            self.in_redis = self.in_postgres = False
-
-
-class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers were taken back: by a deletion, or by a new answer that was asked for."""
-
-    covers: Callable[[Call], bool]
-    items: tuple[Item, ...] | None = None
-    """Where to look for what is covered; None for everywhere."""
-    sent: float
-    certain: bool = True
-    """Whether it surely came about."""
 
 
 class Wrong(msgspec.Struct, frozen=True):
@@ -86,26 +24,6 @@ class Wrong(msgspec.Struct, frozen=True):
     what: str
     reply: Reply
     other: Shot | None = None
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """What a shot's headers and its tenant's policy come to."""
-
-    look: bool
-    keep: bool
-    refresh: bool
-    max_age_s: float
-
-    @classmethod
-    def of(cls, shot: Shot) -> "Terms":
-        """Those of `shot`."""
-        body = shot.asked[0].body()
-        sampled = body.get("temperature", 1) > 0 and body.get("seed") is None
-        out = shot.place.scope == "strict" and shot.kind != meaning.EMBEDDING and sampled
-        keep = not (out or "no-store" in shot.control)
-        age_s = float(shot.control[8:]) if shot.control.startswith("max-age=") else math.inf
-        age_s = min(age_s, BRIEF_S) if shot.place.scope == "brief" else age_s
-        return cls(not (out or "no-cache" in shot.control), keep, keep and "no-cache" in shot.control, age_s)
 
 
 class Ledger:
@@ -144,7 +62,7 @@ class Ledger:
                 elif reply.cache:
                     self._note_calls(reply, terms, upset_until)
             if terms.refresh and reply.status in (0, 200):
-                taken.append(_refreshed(reply))
+                taken.append(refreshed(reply))
         return taken
 
     def covered(self, taken: Taken) -> list[Call]:
@@ -180,9 +98,9 @@ class Ledger:
 
     def asked_again(self, reply: Reply) -> bool:
         """Whether the model was asked for a follower: it had lost the one whose answer it was to hear."""
-        (item, *_) = items(reply.shot, reply.weights)
+        named = self._by_id.get(reply.headers.get("x-askonce-origin-id", ""))
         own = reply.serial is not None and reply.serial not in self._by_serial
-        return reply.cache == "coalesced" and own and not self._unheard[item]
+        return reply.cache == "coalesced" and own and named is not None and named.serial is not None
 
     def unsettled(self, touched: Iterable[Item]) -> dict[bytes, tuple[Item, bool]]:
         """What must be kept, but was not seen in every tier: all that is new, and of the rest what was `touched`.
@@ -200,21 +118,22 @@ class Ledger:
 
     def settle(self, item: Item, redis: Kept | None, postgres: Kept | None, now: float) -> bool:
         """What the tiers hold under the key of `item`; whether there is nothing to wait for."""
-        calls, kept = self._live[item], (redis, postgres)
-        nameless = item.asked.kind == meaning.EMBEDDING
-        if not nameless and any(self._strange(one, calls) for one in kept if one is not None):
+        calls, nameless = self._live[item], item.asked.kind == meaning.EMBEDDING
+        if not nameless and any(self._strange(kept, calls) for kept in (redis, postgres) if kept is not None):
             for call in calls:
                 call.sure = False
             return True
-        ids = {call.id for call in calls}
-        in_redis, in_postgres = (one is not None and (nameless or one.origin_id in ids) for one in kept)
         for call in calls:
             # What Redis has of embeddings may be an old one: they do not say whose they are.
-            call.in_redis, call.in_postgres = in_redis and not nameless, in_postgres
+            call.in_redis = redis is not None and redis.origin_id == call.id
+            call.in_postgres = postgres is not None and (nameless or postgres.origin_id == call.id)
             call.sure_from = call.sure_from or now
-        if in_redis and in_postgres:
-            self._fresh.discard(item)
-        return in_redis and in_postgres
+        if redis is None or not any(call.in_postgres for call in calls):
+            return False
+        self._fresh.discard(item)
+        for call in calls:
+            call.sure &= call.in_redis or call.in_postgres
+        return any(call.in_redis for call in calls) or nameless
 
     def give_up(self, item: Item) -> None:
         """It was never written, though it should have been."""
@@ -239,9 +158,9 @@ class Ledger:
         return list(self._live) if taken.items is None else taken.items
 
     def _strange(self, kept: Kept, calls: Sequence[Call]) -> bool:
-        """Whether it is an answer that may count, of somebody who never heard it to its end."""
-        if any(call.id == kept.origin_id for call in calls):
-            return False
+        """Whether it may count, though nothing is sure of it: somebody never heard it, or something happened then."""
+        if own := [call for call in calls if call.id == kept.origin_id]:
+            return not own[0].sure
         known = self._by_id.get(kept.origin_id)
         return known is None or known.dead_at == math.inf
 
@@ -249,7 +168,7 @@ class Ledger:
         for item in items(reply.shot, reply.weights):
             self._unheard[item] += 1
             if reply.id and not reply.reused:
-                self._by_id.setdefault(reply.id, _call(reply, item, terms, sure=False, ended=math.inf))
+                self._by_id.setdefault(reply.id, called(reply, item, terms, sure=False, ended=math.inf))
 
     def _note_key(self, reply: Reply) -> None:
         key = reply.headers.get("x-askonce-key")
@@ -271,7 +190,7 @@ class Ledger:
         for item in set(items(reply.shot, reply.weights)):
             if several and self._live[item]:
                 continue
-            call = _call(reply, item, terms, sure=not several and reply.began > upset_until)
+            call = called(reply, item, terms, sure=not several and reply.began > upset_until)
             call.unsure_until = upset_until
             if call.id:
                 self._by_id[call.id] = call
@@ -291,7 +210,7 @@ class Ledger:
             return
         if reply.cache == "coalesced" and reply.id:
             # A follower's reply may become an origin: when its leader dies, it is the one who asks.
-            self._by_id.setdefault(reply.id, _call(reply, asked[0], Terms.of(reply.shot), sure=False))
+            self._by_id.setdefault(reply.id, called(reply, asked[0], Terms.of(reply.shot), sure=False))
         origin = self._by_id.get(reply.headers.get("x-askonce-origin-id", ""))
         if origin is not None and origin.ended < reply.began:
             origin.confirm(reply.began)
@@ -306,6 +225,8 @@ class Ledger:
         named, said = self._by_id.get(origin), self._by_serial.get(reply.serial or 0)
         if origin and named is None and not self._unheard[item]:
             self.wrong.append(Wrong("an answer that nobody was given before", reply))
+        if named and named.serial is None and said is None and reply.serial is not None:
+            named.serial, self._by_serial[reply.serial] = reply.serial, named
         for call in (named, said):
             if call is not None and (what := _misgiven(call, item, reply)):
                 self.wrong.append(Wrong(what, reply, call.shot))
@@ -331,25 +252,6 @@ class Ledger:
         return young and any(call.must_be_found(reply) for call in calls)
 
 
-def items(shot: Shot, weights: str) -> list[Item]:
-    """What a shot asks for."""
-    return [Item(shot.place, weights, asked) for asked in shot.asked]
-
-
-def covering(selector: Selector, item: Item, tag: str) -> Callable[[Call], bool]:
-    """Which answers a deletion by `selector` takes back, when `item` is what it was chosen by."""
-    place, asked = item.place, item.asked.prompt
-    of_place: dict[Selector, Callable[[Call], bool]] = {
-        "key": lambda call: call.item == item,
-        "model": lambda call: call.item.place.model == place.model,
-        "tag": lambda call: tag in call.shot.tags,
-        "prompt_hash": lambda call: call.item.asked.number == asked.number and call.item.asked.prompt == asked,
-        "all": lambda _: True,
-    }
-    fits = of_place[selector]
-    return lambda call: call.item.place.scope == place.scope and fits(call)
-
-
 def _misgiven(call: Call, item: Item, reply: Reply) -> str:
     """Why this answer must not have been given to who asked for `item`; empty when it may."""
     late_s = reply.began - call.ended
@@ -360,26 +262,3 @@ def _misgiven(call: Call, item: Item, reply: Reply) -> str:
     if reply.began > call.dead_at:
         return "an answer that had been taken back"
     return "an answer that is too old" if late_s > Terms.of(reply.shot).max_age_s else ""
-
-
-def _refreshed(reply: Reply) -> Taken:
-    asked = set(items(reply.shot, reply.weights))
-
-    def covers(call: Call) -> bool:
-        return call.item in asked and call.shot is not reply.shot
-
-    return Taken(covers=covers, items=tuple(asked), sent=reply.began, certain=reply.complete)
-
-
-def _call(reply: Reply, item: Item, terms: Terms, *, sure: bool, ended: float | None = None) -> Call:
-    return Call(
-        item=item,
-        shot=reply.shot,
-        began=reply.began,
-        ended=reply.ended if ended is None else ended,
-        id=reply.id,
-        serial=reply.serial,
-        keep=terms.keep,
-        sure=sure,
-        shared=sure and reply.cache == "miss" and item.asked.kind != meaning.EMBEDDING,
-    )

@@ -106,18 +106,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     """Whether everything is written before that."""
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How much, and from which seed."""
-
-    requests: int
-    seed: int
-    round_size: int = 250
-    workers: int = 2
-    live_weights: int = 0
-    """How often the model changes while the gateway runs: that takes half a minute each."""
-
-
-_EVENTS: Final[dict[Event, int]] = {
+EVENTS: Final[dict[Event, int]] = {
     "nothing": 24,
     "flush redis": 8,
     "truncate postgres": 4,
@@ -128,7 +117,7 @@ _EVENTS: Final[dict[Event, int]] = {
     "kill everything": 2,
     "let answers expire": 3,
 }
-_UPSETS: Final[dict[Upset | None, int]] = {
+UPSETS: Final[dict[Upset | None, int]] = {
     None: 30,
     "delete": 20,
     "flush redis": 3,
@@ -137,6 +126,20 @@ _UPSETS: Final[dict[Upset | None, int]] = {
     "kill everything": 1,
 }
 _SELECTORS: Final[dict[Selector, int]] = {"key": 8, "tag": 4, "prompt_hash": 4, "model": 2, "all": 1}
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How much, and from which seed."""
+
+    requests: int
+    seed: int
+    round_size: int = 250
+    workers: int = 2
+    live_weights: int = 0
+    """How often the model changes while the gateway runs: that takes half a minute each."""
+    events: dict[Event, int] = msgspec.field(default_factory=lambda: EVENTS)
+    upsets: dict[Upset | None, int] = msgspec.field(default_factory=lambda: UPSETS)
+    """What befalls the gateway after and during rounds, and how often in relation to others."""
 
 
 class Planner:
@@ -152,9 +155,9 @@ class Planner:
     def rounds(self) -> Iterator[Round]:
         """All of them."""
         count = -(-self._options.requests // self._options.round_size)
-        events = self._dealt(_EVENTS, count)
+        events = self._dealt(self._options.events, count)
         live = set(self._chance.sample(range(count), min(count, self._options.live_weights)))
-        upsets = self._dealt(_UPSETS, count)
+        upsets = self._dealt(self._options.upsets, count)
         for number in range(count):
             left = self._options.requests - number * self._options.round_size
             event: Event = "new weights while it runs" if number in live else events[number]

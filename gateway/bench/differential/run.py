@@ -15,19 +15,18 @@ import aiohttp
 import msgspec
 
 from gateway.bench import processes
-from gateway.bench.differential import client, ledger, meaning
+from gateway.bench.differential import calls, client, meaning
 from gateway.bench.differential.befalling import Befalling
 from gateway.bench.differential.client import Reply
 from gateway.bench.differential.ledger import Ledger, Wrong
 from gateway.bench.differential.oracle import Orders
-from gateway.bench.differential.plan import Options, Planner, Round
+from gateway.bench.differential.plan import EVENTS, UPSETS, Options, Planner, Round
 from gateway.bench.differential.questions import Asked
 from gateway.bench.differential.site import Site
 from gateway.bench.processes import BenchError
 
 LANES: Final = 16
 REPLY_TIMEOUT_S: Final = 120.0
-_ROUNDS_MIN: Final = 10
 _ROUND_MAX: Final = 500
 _LIVE_WEIGHTS_EVERY: Final = 50_000
 _GATEWAY: Final = ("-m", "gateway.cli")
@@ -87,8 +86,9 @@ class _Run:
                 self.ledger.wrong.append(Wrong(said, reply, self.ledger.whose(reply)))
         self.ledger.judge(replies)
         self._count(replies)
-        touched = {item for reply in replies for item in ledger.items(reply.shot, reply.weights)}
+        touched = {item for reply in replies for item in calls.items(reply.shot, reply.weights)}
         await befalling.after(planned, touched)
+        self.outcome.counts.setdefault("befallen", Counter()).update(befalling.count())
 
     async def _asked(self, planned: Round) -> list[Reply]:
         """Everybody's replies; in the middle of it the round's upset."""
@@ -155,7 +155,6 @@ class _Run:
             again = self.ledger.asked_again(reply)
             for table, name in _told(reply, "coalesced, then asked again" if again else reply.cache):
                 counts.setdefault(table, Counter())[name] += 1
-        counts.setdefault("befallen", Counter()).update(self._befalling.count())
 
     def _check_labels(self, reply: Reply) -> None:
         """Raise `BenchError` when questions that the generator takes for different ask for the same."""
@@ -186,9 +185,19 @@ def _told(reply: Reply, answered: str) -> list[tuple[str, str]]:
 
 def sized(requests: int, seed: int) -> Options:
     """As many requests in rounds of a size that lets everything happen, but not too often."""
-    rounds = max(_ROUNDS_MIN, requests // _ROUND_MAX)
-    live = requests // _LIVE_WEIGHTS_EVERY
-    return Options(requests=requests, seed=seed, round_size=-(-requests // rounds), live_weights=live)
+    rounds = max(len(EVENTS), requests // _ROUND_MAX)
+    options = Options(
+        requests=requests,
+        seed=seed,
+        round_size=-(-requests // rounds),
+        live_weights=requests // _LIVE_WEIGHTS_EVERY,
+    )
+    if rounds > len(EVENTS):
+        return options
+    # Starting takes long: where everything happens once, a restart with new weights and a kill are enough of it.
+    events, upsets = EVENTS.copy(), UPSETS.copy()
+    del events["restart"], upsets["restart"], upsets["kill everything"]
+    return msgspec.structs.replace(options, events=events, upsets=upsets)
 
 
 async def outcome(options: Options, progress: Progress, command: Sequence[str] = _GATEWAY) -> Outcome:

@@ -112,7 +112,7 @@ def _request(shot: Shot, seed: int) -> str:
 
 def _page(outcome: Outcome, found: Sequence[Figure]) -> str:
     plain = [figure for figure in found if ": " not in figure.name]
-    rows = "\n".join(f"| {figure.name} | {figure.value:,.10g} {figure.unit} |" for figure in plain)
+    rows = "\n".join(f"| {figure.name} | {f'{figure.value:,.10g} {figure.unit}'.strip()} |" for figure in plain)
     tables = "".join(
         f"\n## {title}\n\n| | |\n|---|---:|\n"
         + "".join(f"| {name} | {count:,} |\n" for name, count in sorted(outcome.counts.get(table, {}).items()))

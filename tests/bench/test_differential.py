@@ -1,0 +1,127 @@
+"""`askonce bench --differential`: it finds no wrong answer here, and it finds them where there are some."""
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.bench import figures
+from gateway.bench.command import command
+from gateway.bench.differential import befalling, run, telling
+from gateway.bench.differential.plan import Options
+
+SERVE = """
+import sys
+from gateway import cli, supervisor
+
+plan = supervisor.ServePlan
+supervisor.ServePlan = lambda config, worker_argv: plan(config=config, worker_argv=(sys.executable, {worker!r}))
+cli.main()
+"""
+WORKER = """
+{mistake}
+from gateway.worker import main
+main()
+"""
+
+
+@pytest.mark.bench
+def test_a_short_run_finds_no_wrong_answer(tmp_path: Path) -> None:
+    """Everything happens at least once: tiers are emptied, processes killed, answers deleted, weights changed."""
+    words = ["--differential", "--requests", "1000", "--seed", "1", "--output", str(tmp_path / "figures")]
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    found = {figure.name: figure.value for figure in figures.read(tmp_path / "figures" / "differential.json")}
+    assert (found["requests"], found["wrong answers"], found["errors"]) == (1000, 0, 0)
+    assert found["possible hits"] > 100
+    assert found["hits of those possible"] >= telling.HIT_RATE_MIN
+    assert {name for name in found if name.startswith("befallen: ")} >= {
+        "befallen: flush redis",
+        "befallen: truncate postgres",
+        "befallen: kill a worker",
+        "befallen: restart with new weights",
+        "befallen: delete, under way",
+    }
+    page = (tmp_path / "differential.md").read_text("utf-8")
+    assert "`askonce bench --differential --requests 1000 --seed 1`" in page
+    assert "| wrong answers | 0 |" in page
+
+
+MISTAKES = {
+    "a field is left out of the key": (
+        """
+        from gateway import key
+        whole = key.counted
+        key.counted = lambda request: {**whole(request), "extra": {}}
+        """,
+        "two different questions have the same key",
+    ),
+    "tenants share their answers": (
+        """
+        from gateway import key
+        whole = key.parts
+        key.parts = lambda *args: [(name, b"" if name == "scope" else value) for name, value in whole(*args)]
+        """,
+        "two different questions have the same key",
+    ),
+    "what was deleted is still given": (
+        """
+        from storage.invalidations import Invalidations
+        Invalidations.allows = lambda self, entry, *, unread=False: True
+        """,
+        "an answer that had been taken back",
+    ),
+    "what is cut short is kept": (
+        """
+        from gateway.backends.openai_compatible import OpenAICompatible
+        from gateway.errors import BackendError
+        from storage.entry import Chunk
+        whole = OpenAICompatible.complete
+
+        async def complete(self, request):
+            ended = set()
+            try:
+                async for step in whole(self, request):
+                    if step.finish_reason:
+                        ended.add(step.index)
+                    yield step
+            except BackendError:
+                for index in set(range(request.choices)) - ended:
+                    yield Chunk(index=index, finish_reason="stop")
+
+        OpenAICompatible.complete = complete
+        """,
+        "other steps",
+    ),
+}
+"""Each with what is said of it; of an answer that was cut there may be nobody whose it is."""
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(("mistake", "what"), MISTAKES.values(), ids=MISTAKES)
+async def test_a_gateway_that_is_wrong_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, what: str
+) -> None:
+    """And the request that it happened to is told, with the one whose answer it was given."""
+    monkeypatch.setattr(befalling, "HEARD_S", 1.0)
+    outcome = await run.outcome(calm(), lambda _: None, broken(tmp_path, mistake))
+    assert not outcome.sound
+    assert what in {wrong.what for wrong in outcome.wrong}
+    told = telling.told(next(wrong for wrong in outcome.wrong if wrong.what == what), outcome.options.seed)
+    assert told.count("of seed 3: POST /v1/") >= (1 if what == "other steps" else 2), told
+
+
+def calm() -> Options:
+    """A run in which nobody is killed, and answers are deleted all the time."""
+    return Options(
+        requests=3000, seed=3, round_size=150, workers=1, events={"nothing": 1}, upsets={"delete": 3, "flush redis": 1}
+    )
+
+
+def broken(folder: Path, mistake: str) -> tuple[str, ...]:
+    """The command that starts a gateway whose workers make this mistake."""
+    worker, serve = folder / "worker.py", folder / "serve.py"
+    worker.write_text(WORKER.format(mistake=dedent(mistake)))
+    serve.write_text(SERVE.format(worker=str(worker)))
+    return (str(serve),)
