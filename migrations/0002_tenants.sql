@@ -17,7 +17,8 @@ create table askonce.api_keys (
   models     text[],
   created_at timestamptz not null default clock_timestamp(),
   expires_at timestamptz,
-  revoked_at timestamptz
+  revoked_at timestamptz,
+  rotated_at timestamptz
 );
 comment on column askonce.api_keys.id is 'The visible beginning of the key, after ak-.';
 comment on column askonce.api_keys.hash is 'sha256 of the whole key, which is kept nowhere.';

@@ -101,8 +101,7 @@ class KeyStore:
         Raises `KeyFault` for a tenant's name that cannot be one.
         """
         _expect_name("tenant", wanted.tenant)
-        key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
-        text = f"{PREFIX}{key_id}-{secrets.token_urlsafe(32)}"
+        key_id, text = _new()
         expires_at = datetime.now(UTC) + wanted.lifetime if wanted.lifetime is not None else None
         await self._database.execute(sql.query("tenant_put"), wanted.tenant)
         await self._database.execute(
@@ -140,22 +139,15 @@ class KeyStore:
             raise KeyFault(f"There is no key {key_id} to revoke; 'askonce keys list' shows what there is.")
 
     async def rotate(self, key_id: str, grace: timedelta) -> str:
-        """Make a key like this one, and let this one end after `grace`. Returns the new one's text.
+        """Make a key like this one, and let this one end after `grace`, in one step. Returns the new one's text.
 
-        Raises `KeyFault` when it is not active.
+        Raises `KeyFault` when it is not active, or was rotated before.
         """
-        old = await self.get(key_id)
-        now = datetime.now(UTC)
-        if old is None or old.state(now) != "active":
-            raise KeyFault(f"There is no active key {key_id}; 'askonce keys list' shows what there is.")
-        lifetime = old.expires_at - old.created_at if old.expires_at else None
-        text = await self.create(
-            Wanted(tenant=old.tenant, scopes=old.scopes, label=old.label, models=old.models, lifetime=lifetime)
-        )
-        if grace:
-            await self._database.execute(sql.query("key_expire"), key_id, now + grace)
-        else:
-            await self.revoke(key_id)
+        new_id, text = _new()
+        if await self._database.fetchval(sql.query("key_rotate"), key_id, new_id, _hash(text), grace) is None:
+            raise KeyFault(
+                f"There is no active key {key_id} that was not rotated yet; 'askonce keys list' shows what there is."
+            )
         return text
 
     async def create_namespace(self, name: str) -> None:
@@ -189,6 +181,12 @@ def _expect_name(what: str, name: str) -> None:
         raise KeyFault(
             f"'{name}' cannot be a {what}'s name: up to 63 of a-z, 0-9, '_' and '-', a letter or digit first."
         )
+
+
+def _new() -> tuple[str, str]:
+    """The id and the text of a key that nobody has."""
+    key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
+    return key_id, f"{PREFIX}{key_id}-{secrets.token_urlsafe(32)}"
 
 
 def _hash(text: str) -> bytes:

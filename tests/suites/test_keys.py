@@ -97,6 +97,15 @@ async def test_rotation_makes_the_same_key_anew(store: KeyStore) -> None:
         await store.rotate(new, timedelta(0))
 
 
+async def test_a_key_is_rotated_once(store: KeyStore) -> None:
+    """Also while it is good for a grace, whose length would be the next one's life."""
+    _, key_id = await made(store, lifetime=LATER)
+    await store.rotate(key_id, timedelta(hours=1))
+    with pytest.raises(KeyFault, match="not rotated yet"):
+        await store.rotate(key_id, timedelta(hours=1))
+    assert len(await store.list()) == 2
+
+
 async def test_rotation_never_lengthens_a_life(store: KeyStore) -> None:
     """A grace beyond the old key's own end does not move it."""
     _, key_id = await made(store, lifetime=timedelta(minutes=5))
