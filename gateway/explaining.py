@@ -89,7 +89,7 @@ class Explainer:
             return {"why": "No equal request is kept; the record cannot be read for those like it.", "nearest": None}
         # Off the loop: hundreds of prompts are read and compared.
         found = await asyncio.to_thread(differences.nearest, query, candidates)
-        return {"why": _sentence(found), "nearest": msgspec.to_builtins(found)}
+        return {"why": _sentence(found.nearest), "nearest": msgspec.to_builtins(found.nearest)}
 
 
 def _sentence(nearest: Nearest | None) -> str:
@@ -97,5 +97,6 @@ def _sentence(nearest: Nearest | None) -> str:
         return "No request like it has a kept answer here."
     fields = [difference.field for difference in nearest.differs]
     named_ones = ", ".join(fields[:_FIELDS_NAMED])
-    more = f" and {len(fields) - _FIELDS_NAMED} more" if len(fields) > _FIELDS_NAMED else ""
+    left = len(fields) - _FIELDS_NAMED + nearest.more
+    more = f" and {left} more" if left > 0 else ""
     return f"No equal request is kept; the nearest differs in {named_ones}{more}."
