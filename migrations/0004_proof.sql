@@ -27,6 +27,10 @@ comment on column askonce.verifications.identity is 'Who answered this time: eng
 create index verifications_key on askonce.verifications (key, origin_id, at desc);
 create index verifications_scope_model on askonce.verifications (scope, model);
 
+-- Requests that are nearly another one: those with its parameters, and those whose words begin as its do.
+create index completions_params on askonce.completions (scope, hashtextextended(params, 0), created_at);
+create index completions_beginning on askonce.completions (scope, hashtextextended(left(prompt_text, 64), 0), created_at);
+
 -- Whether an invalidation of this kind and value is about an answer.
 create function askonce.speaks_of(kind text, value text, key bytea, prompt_hash bytea, model text, tags text[])
 returns boolean language sql immutable as $$

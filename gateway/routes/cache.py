@@ -11,6 +11,7 @@ from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import InvalidRequest, StorageUnavailable, UnknownModel
+from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded, hexadecimal
 from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
@@ -26,7 +27,8 @@ async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Par
     when that is none, the nearest kept request and what differs.
     """
     question = await decoded(request, _question)
-    return await parts.explainer.explain(question, request.auth, steering.read(request.headers))
+    work = parts.explainer.explain(question, request.auth, steering.read(request.headers))
+    return await unless_left(request.receive, work)
 
 
 @delete("/v1/cache/{key:str}", summary="Delete one answer", status_code=200, opt={"scope": "cache"})
