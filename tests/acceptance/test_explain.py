@@ -216,3 +216,44 @@ def test_indexes_are_used(gateway: Callable[..., Gateway]) -> None:
     assert "Seq Scan" not in shown
     for name in ("params", "beginning", "prompt_hash"):
         assert f"completions_{name}" in shown
+
+
+OLLAMA = {
+    "/api/chat": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": False},
+    "/api/generate": {"model": MODEL, "prompt": "Hi", "stream": False, "options": {"num_predict": 5}},
+    "/api/embed": {"model": MODEL, "input": "Hi"},
+    "/api/embeddings": {"model": MODEL, "prompt": "Ho"},
+    "/v1/completions": {"model": MODEL, "prompt": "Hi"},
+    "/v1/embeddings": {"model": MODEL, "input": "Hu"},
+}
+
+
+@pytest.mark.parametrize("path", OLLAMA)
+def test_a_request_is_explained_as_where_it_is_sent(gateway: Callable[..., Gateway], path: str) -> None:
+    """Ollama's bodies too: the key is the one that its reply has."""
+    found = gateway()
+    key = httpx.post(found.url + path, json=OLLAMA[path], timeout=30).headers["x-askonce-key"]
+    said = httpx.post(f"{found.url}/v1/cache/explain?path={path}", json=OLLAMA[path], timeout=30).json()
+    assert (said["key"], said["tier"]) == (key, "memory")
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "word"),
+    [
+        ("path=/api/nothing", question(), "/api/chat"),
+        ("path=", question(), "empty"),
+        ("path=/api/chat&path=/api/chat", question(), "twice"),
+        ("api=/api/chat", question(), "not known"),
+        ("path=/api/chat", {"model": MODEL}, "load"),
+        ("path=/api/embed", {"model": MODEL, "input": ["a", "b"]}, "one at a time"),
+        ("path=/api/chat", {"model": MODEL, "messages": [{"role": "user", "content": 1}]}, "content"),
+        ("", {"model": MODEL}, "none of them"),
+    ],
+)
+def test_what_is_no_request_there_is_refused(
+    gateway: Callable[..., Gateway], query: str, body: dict[str, Any], word: str
+) -> None:
+    """With what to do about it."""
+    reply = httpx.post(f"{gateway().url}/v1/cache/explain?{query}", json=body, timeout=30)
+    assert reply.status_code == 400
+    assert word in reply.json()["error"]["message"]

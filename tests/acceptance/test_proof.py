@@ -390,12 +390,31 @@ def test_keys_are_listed(asked: Asked) -> None:
         assert len(set(drawn)) == len(drawn) == min(count, 4)
         assert set(drawn) <= {*keys, sampled}
     assert asked.list("last=10&model=other").json()["data"] == []
-    for query in ("", "last=0", "last=x", "last=1&sample=1", "last=10001", "sample=-1", "last=1&scope=acme"):
-        assert refusal(asked.list(query)) == (400, "invalid_value"), query
+    latest = asked.list(f"last=10&model={MODEL}:latest").json()["data"]
+    assert [one["key"] for one in latest] == [one["key"] for one in found]
     rival, barred = _key(asked.gateway, "rival"), _key(asked.gateway, "default", models=("another",))
     for key in (rival, barred):
         assert Asked(asked.gateway, key).list("last=10").json()["data"] == []
         assert Asked(asked.gateway, key).list("sample=10").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("", "last=0", "last=x", "last=1&sample=1", "last=10001", "sample=-1", "last=1&scope=acme"),
+        *("last=1&last=2", "last=1&model=a&model=b", "last=1&model=%00", "last=1&model=", "last=100000000000000"),
+        *("last=%D9%A1", "last=+1", "last=1_0", "last=1%00", "last=1&%00=1", "last=0000000001", "last=1.0"),
+    ],
+)
+def test_what_to_list_is_read_strictly(asked: Asked, query: str) -> None:
+    """Nothing is guessed, and nothing is a fault of the server's."""
+    assert refusal(asked.list(query)) == (400, "invalid_value")
+
+
+@pytest.mark.parametrize("query", ["model=%00", "tag=%00", "model=a&model=b", "tag=a%00b", "model=", "all=true&all=1"])
+def test_what_to_delete_is_read_strictly(asked: Asked, query: str) -> None:
+    """Nothing is deleted that was not said once and plainly."""
+    assert refusal(httpx.delete(f"{asked.gateway.url}/v1/cache?{query}", timeout=30)) == (400, "invalid_value")
 
 
 def _with(chunks: tuple[Chunk, ...], place: int, **fields: Any) -> tuple[Chunk, ...]:
