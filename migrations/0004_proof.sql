@@ -70,3 +70,21 @@ begin
   get diagnostics deleted = row_count;
 end
 $$;
+
+-- Keep what came of a verification; false when its answer was invalidated meanwhile. It takes turns with `invalidate`:
+-- one that is not committed yet cannot be seen, and would not see this row either.
+create function askonce.verified(done askonce.verifications, epoch bigint) returns boolean language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(hashtext('askonce.invalidations'));
+  insert into askonce.verifications
+    (key, scope, origin_id, model, prompt_hash, tags, outcome, compared, divergence, identity, duration_ms, made_by, at)
+  select done.key, done.scope, done.origin_id, done.model, done.prompt_hash, done.tags, done.outcome, done.compared,
+         done.divergence, done.identity, done.duration_ms, done.made_by, done.at
+  where not exists (
+    select from askonce.invalidations i
+    where i.scope = done.scope and i.id > epoch
+      and askonce.speaks_of(i.kind, i.value, done.key, done.prompt_hash, done.model, done.tags)
+  );
+  return found;
+end
+$$;

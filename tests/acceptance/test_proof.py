@@ -303,6 +303,31 @@ def test_a_proof_of_an_answer_that_is_deleted_meanwhile_is_not_kept(asked: Asked
     assert asked.gateway.run(proof._kept.put(entry, done)) is False
 
 
+def test_a_proof_waits_for_a_deletion_that_is_under_way(asked: Asked, database_url: str) -> None:
+    """Neither sees the other's rows before they are committed; without turns the words would stay."""
+    key = asked.ask()
+    asked.gateway.flushed()
+    proof, entry = asked.gateway.parts.proof, asked.entry(key)
+    done = Verification(outcome="identical", compared="text", divergence=None, identity={}, at=0, duration_ms=1)
+
+    async def race() -> bool:
+        deleting, watching = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+        try:
+            async with deleting.transaction():
+                await deleting.execute("select askonce.invalidate('default', 'key', $1)", key)
+                putting = asyncio.ensure_future(proof._kept.put(entry, done))
+                waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+                while not (putting.done() or await watching.fetchval(waiting)):
+                    pass  # each look gives the other its turn
+            return await putting
+        finally:
+            await deleting.close()
+            await watching.close()
+
+    assert asked.gateway.run(race()) is False
+    assert _rows(database_url) == 0
+
+
 def test_proofs_of_answers_that_are_gone_are_swept(asked: Asked, database_url: str) -> None:
     """A day later; those of answers that are there stay, however old."""
     gone, kept = asked.ask(), asked.ask({**HI, "seed": 1})
