@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from gateway import policy
 from gateway.access import Access, GuardedKeys
 from gateway.backends import dialect, scripted
 from gateway.backends.openai_compatible import OpenAICompatible
@@ -93,7 +94,7 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
             access=access,
             invalidations=invalidations,
             proof=Proof(tiers, router, kept, config.policies),
-            listing=Listing(database),
+            listing=Listing(database, lambda scope, model: policy.of(config.policies, scope, model).ttl_s),
             explainer=Explainer(tiers, router, Near(database), config.policies),
         )
 

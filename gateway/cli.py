@@ -83,26 +83,34 @@ def migrate(*, only_status: bool, database_url: str | None, data_dir: Path | Non
 @click.argument("request", type=click.File("rb"))
 @click.option("--url", help="A running askonce (default: the configured host and port).")
 @click.option("--key", help="The key to ask with (default: the configured admin_key).")
+@click.option("--path", help="Where it would be sent, such as /api/chat (default: where OpenAI's clients would).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_config
-def explain(request: Any, url: str | None, key: str | None, *, as_json: bool, file: Path | None) -> None:
-    """Show REQUEST's canonical form, every part of its key, and which tier would answer."""
+def explain(
+    request: Any, url: str | None, key: str | None, path: str | None, *, as_json: bool, file: Path | None
+) -> None:
+    """Show REQUEST's canonical form, every part of its key, which tier would answer, and why the others would not."""
     import httpx  # noqa: PLC0415 -- the other commands need none of it
 
     config = settings.load(file)
     url = url or settings.local_url(config.host, config.port)
     key = key or config.admin_key
     headers = {"authorization": f"Bearer {key}"} if key else {}
+    query = {} if path is None else {"path": path}
     try:
         # Not through a proxy of the environment: it would look for 127.0.0.1 on its own machine.
         address = f"{url}/v1/cache/explain"
-        response = httpx.post(address, content=request.read(), headers=headers, timeout=30, trust_env=False)
+        content = request.read()
+        response = httpx.post(address, content=content, params=query, headers=headers, timeout=30, trust_env=False)
         said = response.json()
     except (httpx.HTTPError, ValueError) as error:
         message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
         raise click.ClickException(message) from error
     _check_said(said, response.status_code, url)
-    click.echo(json.dumps(said, indent=2, ensure_ascii=False) if as_json else _explained(said))
+    from gateway.verifying.picture import plain_json, printable  # noqa: PLC0415 -- the other commands need none of it
+
+    # Texts of requests: they could move the cursor or change the colours.
+    click.echo(plain_json(said, indent=2) if as_json else "\n".join(map(printable, _explained(said))))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -181,19 +189,21 @@ def _check_said(said: Any, status: int, url: str) -> None:
         case {"key": _, "parts": _, "prompt": _, "tier": _} if status == HTTPStatus.OK:
             return
         case {"error": {"message": str(message)}}:
-            raise click.ClickException(message)
+            from gateway.verifying.picture import printable  # noqa: PLC0415 -- the other commands need none of it
+
+            raise click.ClickException(printable(message))
         case _:
             message = f"What answers at {url} (status {status}) is no askonce, or another version of it."
             raise click.ClickException(f"{message} Name another with --url.")
 
 
-def _explained(said: dict[str, Any]) -> str:
+def _explained(said: dict[str, Any]) -> list[str]:
     lines = [f"key      {said['key']}", f"answer   {_where(said)}"]
     lines += [f"why      {said['why']}"] if "why" in said else []
     lines += _nearest(said.get("nearest"))
     lines += ["", "parts, in the order they are hashed:"]
     lines += [f"  {name:15} {value or '(empty)'}" for name, value in said["parts"].items()]
-    return "\n".join([*lines, "", "canonical prompt:", f"  {said['prompt']}"])
+    return [*lines, "", "canonical prompt:", f"  {said['prompt']}"]
 
 
 def _nearest(found: dict[str, Any] | None) -> list[str]:
@@ -206,7 +216,7 @@ def _nearest(found: dict[str, Any] | None) -> list[str]:
         at = f" (from character {differs['at']})" if "at" in differs else ""
         lines.append(f"  {differs['field']}{at}")
         lines += [f"    {name:6} {_value(differs, name)}" for name in ("asked", "kept")]
-    return lines
+    return [*lines, f"  and {found['more']} more"] if found.get("more") else lines
 
 
 def _value(differs: dict[str, Any], name: str) -> str:

@@ -27,6 +27,10 @@ comment on column askonce.verifications.identity is 'Who answered this time: eng
 create index verifications_key on askonce.verifications (key, origin_id, at desc);
 create index verifications_scope_model on askonce.verifications (scope, model);
 
+-- Requests that are nearly another one: those with its parameters, and those whose words begin as its do.
+create index completions_params on askonce.completions (scope, hashtextextended(params, 0), created_at);
+create index completions_beginning on askonce.completions (scope, hashtextextended(left(prompt_text, 64), 0), created_at);
+
 -- Whether an invalidation of this kind and value is about an answer.
 create function askonce.speaks_of(kind text, value text, key bytea, prompt_hash bytea, model text, tags text[])
 returns boolean language sql immutable as $$
@@ -64,5 +68,23 @@ begin
       delete from askonce.completions c where c.scope = wanted_scope;
   end case;
   get diagnostics deleted = row_count;
+end
+$$;
+
+-- Keep what came of a verification; false when its answer was invalidated meanwhile. It takes turns with `invalidate`:
+-- one that is not committed yet cannot be seen, and would not see this row either.
+create function askonce.verified(done askonce.verifications, epoch bigint) returns boolean language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(hashtext('askonce.invalidations'));
+  insert into askonce.verifications
+    (key, scope, origin_id, model, prompt_hash, tags, outcome, compared, divergence, identity, duration_ms, made_by, at)
+  select done.key, done.scope, done.origin_id, done.model, done.prompt_hash, done.tags, done.outcome, done.compared,
+         done.divergence, done.identity, done.duration_ms, done.made_by, done.at
+  where not exists (
+    select from askonce.invalidations i
+    where i.scope = done.scope and i.id > epoch
+      and askonce.speaks_of(i.kind, i.value, done.key, done.prompt_hash, done.model, done.tags)
+  );
+  return found;
 end
 $$;

@@ -91,7 +91,7 @@ def _row(item: Entry) -> tuple[Any, ...]:
         asked.prompt_hash,
         asked.prompt,
         asked.params,
-        _storable(asked.text),
+        storable(asked.text),
         item.origin_id,
         usage.prompt_tokens,
         usage.completion_tokens,
@@ -100,7 +100,7 @@ def _row(item: Entry) -> tuple[Any, ...]:
         entries.encode_steps(item.chunks),
         item.embedding,
         item.created_at,
-        _storable(item.text()),
+        storable(item.text()),
         _messages(item.chunks),
         item.finish_reason(),
         item.token_ids(),
@@ -147,7 +147,7 @@ def _entry(row: asyncpg.Record) -> Entry:
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text without NUL, which Postgres cannot hold."""
     return text.replace("\x00", "\u2400")
 

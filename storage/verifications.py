@@ -40,10 +40,6 @@ class Database(Protocol):
         """All rows."""
         ...
 
-    async def execute(self, query: str, *args: Any) -> str:
-        """Run a statement; which one, and how many rows it was."""
-        ...
-
 
 class Verifications:
     """Rows of `askonce.verifications`. A database that is down or hangs costs its deadline, never the reply."""
@@ -58,14 +54,14 @@ class Verifications:
         """Keep `done`, which is about `entry`; False when it could not be, or the entry was invalidated meanwhile."""
         row = _row(entry, done)
         try:
-            said = await self._writes.call(
+            [said] = await self._writes.call(
                 "verified",
-                lambda: self._database.execute(sql.query("verification_put"), *row),
+                lambda: self._database.fetch(sql.query("verification_put"), *row),
                 _WRITE_DEADLINES * self._deadline_s,
             )
         except StorageError:
             return False
-        return said == "INSERT 0 1"
+        return said["kept"]
 
     async def of(self, entry: Entry) -> list[Verification] | None:
         """What came of verifying `entry`, newest first; None when that cannot be known now."""

@@ -9,11 +9,11 @@ from litestar.params import FromPath
 
 from gateway import steering
 from gateway.caller import Caller
-from gateway.canonical import Request as Question
-from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable, UnknownModel
+from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable
+from gateway.routes.asked import decoder
+from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
-from gateway.routes.reading import decoded, hexadecimal
-from gateway.wire import body, openai_chat, openai_completions, openai_embeddings
+from gateway.routes.reading import decoded, hexadecimal, query, served_name
 from storage.invalidations import Kind, Selector
 
 _DELETE_S: Final = 30.0
@@ -22,11 +22,12 @@ _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_ha
 
 @post("/v1/cache/explain", summary="Explain a request's key", status_code=200, opt={"scope": "cache"})
 async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
-    """The body is any request; the reply is its canonical form, every part of its key, which tier would answer, and,
-    when that is none, the nearest kept request and what differs.
+    """The body is any request, `path` where it would be sent; the reply is its canonical form, every part of its key,
+    which tier would answer, and, when that is none, the nearest kept request and what differs.
     """
-    question = await decoded(request, _question)
-    return await parts.explainer.explain(question, request.auth, steering.read(request.headers))
+    question = await decoded(request, decoder(query(request, ("path",)).get("path")))
+    work = parts.explainer.explain(question, request.auth, steering.read(request.headers))
+    return await unless_left(request.receive, work)
 
 
 @delete("/v1/cache/{key:str}", summary="Delete one answer", status_code=200, opt={"scope": "cache"})
@@ -47,9 +48,9 @@ async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency
     """The caller's answers of one `model`, `tag` or `prompt_hash`, or with `all=true` all of them, are not given any
     more, by any gateway.
     """
-    selector = _selector(dict(request.query_params))
+    selector = _selector(query(request, _SELECTORS))
     if selector.kind == "model":
-        selector = Selector("model", _served_name(parts, selector.value))
+        selector = Selector("model", served_name(parts.router, selector.value))
     models = request.auth.models
     if models is not None and not (selector.kind == "model" and selector.value in models):
         named = ", ".join(sorted(models))
@@ -68,41 +69,17 @@ async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str
     return {"object": "cache.deleted", selector.kind: selector.value or True, "rows": done.rows, "epoch": done.id}
 
 
-def _served_name(parts: Parts, name: str) -> str:
-    """The name that answers of this model are kept under; one that is no longer served is taken as it is."""
-    try:
-        return parts.router.backend(name).name
-    except UnknownModel:
-        return name
-
-
 def _selector(params: dict[str, str]) -> Selector:
     """The one thing that is to be deleted. Raises `InvalidRequest`."""
-    if len(params) != 1 or (named := next(iter(params))) not in _SELECTORS:
+    if len(params) != 1:
         message = f"Say what to delete by exactly one of: {', '.join(f'?{name}=…' for name in _SELECTORS)}."
         raise InvalidRequest(message, code="invalid_value")
-    value = params[named]
+    [(named, value)] = params.items()
     if named == "all" and value == "true":
         return Selector("all")
-    if named == "all" or not value:
-        message = "'all' must be 'true'." if named == "all" else f"'{named}' is empty."
+    if named == "all":
+        message = "'all' must be 'true'."
         raise InvalidRequest(message, param=named, code="invalid_value")
     return (
         Selector("prompt", hexadecimal(value, named)) if named == "prompt_hash" else Selector(_SELECTORS[named], value)
     )
-
-
-def _question(data: bytes) -> Question:
-    raw = body.decode(data)
-    if "messages" in raw:
-        return openai_chat.decode(data)
-    if "prompt" in raw:
-        return openai_completions.decode(data)
-    if "input" in raw:
-        items = openai_embeddings.decode(data).items
-        if len(items) == 1:
-            return items[0]
-        message = "Each input has a key of its own; explain one at a time."
-        raise InvalidRequest(message, param="input", code="invalid_value")
-    message = "A request has 'messages', 'prompt' or 'input'; this has none of them."
-    raise InvalidRequest(message, code="missing_field")

@@ -1,6 +1,7 @@
 """`GET /v1/cache/{key}` and `POST /v1/cache/{key}/verify`: what is kept, shown whole and asked again."""
 
 import asyncio
+import re
 from typing import Any, Final
 
 from litestar import Request, Response, get, post
@@ -13,11 +14,12 @@ from gateway.proof import rebuilding
 from gateway.proof.record import iso
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
-from gateway.routes.reading import hexadecimal
+from gateway.routes.reading import hexadecimal, query, served_name
 from storage.listing import Listed
 
 MAX_LISTED: Final = 10_000
 _LIST_S: Final = 10.0
+_NUMBER: Final = re.compile(r"[0-9]{1,5}")
 _WAYS: Final = ("last", "sample")
 
 HttpRequest = Request[Any, Caller, Any]
@@ -44,17 +46,17 @@ async def verify(request: HttpRequest, parts: NamedDependency[Parts], key: FromP
 @get("/v1/cache", summary="List answers", opt={"scope": "cache"})
 async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """The keys of the caller's `last` answers, or of a `sample` of so many; with `model` only of that model."""
-    params = dict(request.query_params)
-    ways, strange = [name for name in _WAYS if name in params], sorted(params.keys() - {*_WAYS, "model"})
-    if len(ways) != 1 or strange:
-        unknown = f" '{strange[0]}' is not known here." if strange else ""
-        message = f"Say which answers to list by ?last=N or by ?sample=N, and &model=… if you like.{unknown}"
+    params = query(request, (*_WAYS, "model"))
+    ways = [name for name in _WAYS if name in params]
+    if len(ways) != 1:
+        message = "Say which answers to list by ?last=N or by ?sample=N, and &model=… if you like."
         raise InvalidRequest(message, code="invalid_value")
     count, caller = _count(params[ways[0]], ways[0]), request.auth
+    model = served_name(parts.router, params["model"]) if "model" in params else None
     search = parts.listing.last if ways[0] == "last" else parts.listing.sample
     try:
         async with asyncio.timeout(_LIST_S):
-            found = await search(caller.scope, count, model=params.get("model"), models=caller.models)
+            found = await search(caller.scope, count, model=model, models=caller.models)
     except Exception as error:
         message = "The database cannot be reached, so nothing can be listed; try again when it is back."
         raise StorageUnavailable(message) from error
@@ -62,7 +64,7 @@ async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[st
 
 
 def _count(text: str, name: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= MAX_LISTED:
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= MAX_LISTED:
         message = f"'{name}' must be a number from 1 to {MAX_LISTED}."
         raise InvalidRequest(message, param=name, code="invalid_value")
     return int(text)

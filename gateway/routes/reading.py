@@ -1,17 +1,21 @@
-"""What a request brings -> what a handler works with: its body, without holding up everybody else, and its keys."""
+"""What a request brings -> what a handler works with: its body, without holding up everybody else, its query, and keys
+and names in it.
+"""
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 from litestar import Request
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, UnknownModel
+from gateway.router import Router
 
 LARGE_BYTES = 2**18
 """From here on decoding takes more than a few milliseconds, and is done in a thread."""
 
+_TOLD: Final = 80
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
@@ -29,3 +33,29 @@ def hexadecimal(text: str, param: str) -> str:
         message = f"'{param}' must be 64 hexadecimal digits, as in the header x-askonce-key."
         raise InvalidRequest(message, param=param, code="invalid_value")
     return text.lower()
+
+
+def query(request: Request[Any, Any, Any], known: Collection[str]) -> dict[str, str]:
+    """What stands behind the question mark. Raises `InvalidRequest` for a name that is not `known` or occurs twice, and
+    for a value that is empty or holds NUL, which no name here can.
+    """
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        said = name.encode("unicode_escape").decode()[:_TOLD]
+        if name not in known:
+            message = f"'{said}' is not known here; these are: {', '.join(f'?{one}=…' for one in known)}."
+            raise InvalidRequest(message, param=said, code="invalid_value")
+        if name in found or not value or "\x00" in value:
+            what = "is there twice" if name in found else "holds NUL" if value else "is empty"
+            message = f"'{name}' {what}."
+            raise InvalidRequest(message, param=name, code="invalid_value")
+        found[name] = value
+    return found
+
+
+def served_name(router: Router, name: str) -> str:
+    """The name that answers of this model are kept under; one that is no longer served is taken as it is."""
+    try:
+        return router.backend(name).name
+    except UnknownModel:
+        return name

@@ -11,6 +11,12 @@ _TIMEOUT: Final = httpx.Timeout(10, read=1800)
 """A long answer is made anew before the reply begins."""
 
 
+class UnverifiedError(click.ClickException):
+    """Nothing can be verified, or no more; the status is the one for that."""
+
+    exit_code = 2
+
+
 class RefusedError(Exception):
     """askonce said no to one key, in a sentence."""
 
@@ -21,7 +27,7 @@ class RefusedError(Exception):
 
 
 class Gateway:
-    """The askonce at `url`. Raises `click.ClickException` when there is none."""
+    """The askonce at `url`. Raises `UnverifiedError` when there is none."""
 
     def __init__(self, url: str, api_key: str) -> None:
         self._url = url.rstrip("/")
@@ -51,7 +57,7 @@ class Gateway:
             said = response.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             message = f"No askonce answers at {self._url} ({error}). Start one, or name another with --url."
-            raise click.ClickException(message) from error
+            raise UnverifiedError(message) from error
         match said:
             case {"error": {"message": str(message), "code": code}}:
                 raise RefusedError(message, is_gone=code == "not_found")
@@ -62,4 +68,4 @@ class Gateway:
 
     def _stranger(self) -> Any:
         message = f"What answers at {self._url} is no askonce, or another version of it. Name another with --url."
-        raise click.ClickException(message)
+        raise UnverifiedError(message)

@@ -1,6 +1,5 @@
 """The command itself: which answers, one after the other, until the last one or Ctrl-C."""
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any, Final
 import click
 
 from gateway import config as settings
-from gateway.verifying.calls import Gateway, RefusedError
-from gateway.verifying.picture import picture, printable
+from gateway.verifying.calls import Gateway, RefusedError, UnverifiedError
+from gateway.verifying.picture import picture, plain_json, printable
 from gateway.verifying.tally import Tally
+from storage.errors import AskonceError
 
 _MOST: Final = 10_000
 _FAILURES: Final = 5
@@ -37,15 +37,18 @@ _NUMBER = click.IntRange(1, _MOST)
 def command(keys: tuple[str, ...], url: str | None, api_key: str | None, file: Path | None, **options: Any) -> None:
     """Ask again for the answers kept under KEYS, and show where they part from what was said then.
 
-    The status is 0 when every answer is the same, 1 when some is not, and 2 when some could not be verified.
+    The status is 0 when every answer is the same, 1 when some is not, and 2 when none is another but some, or all,
+    could not be verified: unknown keys, no answers, no askonce, no model.
     """
-    config = settings.load(file)
     _expect_one_way(keys, options)
+    try:
+        config = settings.load(file)
+    except AskonceError as error:
+        raise UnverifiedError(str(error)) from error
     with Gateway(url or settings.local_url(config.host, config.port), api_key or config.admin_key) as gateway:
         wanted = [{"key": key, "model": "?"} for key in keys] or _listed(gateway, options)
         if not wanted:
-            click.echo("There is no such answer.", err=True)
-            return
+            raise UnverifiedError("There is no such answer.")
         show = _show_json if options["as_json"] else _show_picture
         status = _all(gateway, wanted, show) if len(wanted) > 1 else _one(gateway, wanted[0]["key"], show)
     sys.exit(status)
@@ -63,7 +66,7 @@ def _listed(gateway: Gateway, options: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         found = gateway.keys(**query)
     except RefusedError as refused:
-        raise click.ClickException(str(refused)) from refused
+        raise UnverifiedError(printable(str(refused))) from refused
     if not options["reproducible"]:
         return found
     left = [one for one in found if one["reproducible"]]
@@ -75,7 +78,7 @@ def _one(gateway: Gateway, key: str, show: "Callable[[dict[str, Any]], None]") -
     try:
         proof = gateway.verify(key)
     except RefusedError as refused:
-        raise click.ClickException(str(refused)) from refused
+        raise UnverifiedError(printable(str(refused))) from refused
     show(proof)
     return 0 if proof["outcome"] == "identical" else 1
 
@@ -91,6 +94,10 @@ def _all(gateway: Gateway, wanted: Sequence[dict[str, Any]], show: "Callable[[di
                 _progress("")
                 click.echo(f"{_FAILURES} in a row could not be verified, so the others were not tried.", err=True)
                 break
+    except UnverifiedError as error:
+        status = tally.status or error.exit_code
+        _progress("")
+        error.show()
     except KeyboardInterrupt:
         status = _INTERRUPTED
         _progress("")
@@ -115,7 +122,7 @@ def _next(gateway: Gateway, one: dict[str, Any], tally: Tally, show: "Callable[[
 
 
 def _show_json(proof: dict[str, Any]) -> None:
-    click.echo(json.dumps(proof, ensure_ascii=False))
+    click.echo(plain_json(proof))
 
 
 def _show_picture(proof: dict[str, Any]) -> None:

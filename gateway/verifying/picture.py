@@ -3,6 +3,7 @@
 Pure. What models say is shown without control characters: they could move the cursor or change the colours.
 """
 
+import json
 import math
 from collections.abc import Iterable
 from typing import Any, Final
@@ -27,6 +28,12 @@ def picture(proof: dict[str, Any]) -> list[str]:
 def printable(text: str) -> str:
     """Text that leaves the terminal alone."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def plain_json(value: Any, indent: int | None = None) -> str:
+    """JSON that leaves the terminal alone, and is still JSON."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
 def _extent(proof: dict[str, Any]) -> str:

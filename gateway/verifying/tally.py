@@ -47,4 +47,4 @@ class Tally:
         """The exit status: 1 when some answer diverged, 2 when none did but some could not be verified."""
         if self.count("diverged") or self.count("sampled"):
             return 1
-        return 2 if self.count("failed") else 0
+        return 2 if self.count("failed") or self.count("gone") else 0

@@ -303,6 +303,31 @@ def test_a_proof_of_an_answer_that_is_deleted_meanwhile_is_not_kept(asked: Asked
     assert asked.gateway.run(proof._kept.put(entry, done)) is False
 
 
+def test_a_proof_waits_for_a_deletion_that_is_under_way(asked: Asked, database_url: str) -> None:
+    """Neither sees the other's rows before they are committed; without turns the words would stay."""
+    key = asked.ask()
+    asked.gateway.flushed()
+    proof, entry = asked.gateway.parts.proof, asked.entry(key)
+    done = Verification(outcome="identical", compared="text", divergence=None, identity={}, at=0, duration_ms=1)
+
+    async def race() -> bool:
+        deleting, watching = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+        try:
+            async with deleting.transaction():
+                await deleting.execute("select askonce.invalidate('default', 'key', $1)", key)
+                putting = asyncio.ensure_future(proof._kept.put(entry, done))
+                waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+                while not (putting.done() or await watching.fetchval(waiting)):
+                    pass  # each look gives the other its turn
+            return await putting
+        finally:
+            await deleting.close()
+            await watching.close()
+
+    assert asked.gateway.run(race()) is False
+    assert _rows(database_url) == 0
+
+
 def test_proofs_of_answers_that_are_gone_are_swept(asked: Asked, database_url: str) -> None:
     """A day later; those of answers that are there stay, however old."""
     gone, kept = asked.ask(), asked.ask({**HI, "seed": 1})
@@ -390,12 +415,31 @@ def test_keys_are_listed(asked: Asked) -> None:
         assert len(set(drawn)) == len(drawn) == min(count, 4)
         assert set(drawn) <= {*keys, sampled}
     assert asked.list("last=10&model=other").json()["data"] == []
-    for query in ("", "last=0", "last=x", "last=1&sample=1", "last=10001", "sample=-1", "last=1&scope=acme"):
-        assert refusal(asked.list(query)) == (400, "invalid_value"), query
+    latest = asked.list(f"last=10&model={MODEL}:latest").json()["data"]
+    assert [one["key"] for one in latest] == [one["key"] for one in found]
     rival, barred = _key(asked.gateway, "rival"), _key(asked.gateway, "default", models=("another",))
     for key in (rival, barred):
         assert Asked(asked.gateway, key).list("last=10").json()["data"] == []
         assert Asked(asked.gateway, key).list("sample=10").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("", "last=0", "last=x", "last=1&sample=1", "last=10001", "sample=-1", "last=1&scope=acme"),
+        *("last=1&last=2", "last=1&model=a&model=b", "last=1&model=%00", "last=1&model=", "last=100000000000000"),
+        *("last=%D9%A1", "last=+1", "last=1_0", "last=1%00", "last=1&%00=1", "last=0000000001", "last=1.0"),
+    ],
+)
+def test_what_to_list_is_read_strictly(asked: Asked, query: str) -> None:
+    """Nothing is guessed, and nothing is a fault of the server's."""
+    assert refusal(asked.list(query)) == (400, "invalid_value")
+
+
+@pytest.mark.parametrize("query", ["model=%00", "tag=%00", "model=a&model=b", "tag=a%00b", "model=", "all=true&all=1"])
+def test_what_to_delete_is_read_strictly(asked: Asked, query: str) -> None:
+    """Nothing is deleted that was not said once and plainly."""
+    assert refusal(httpx.delete(f"{asked.gateway.url}/v1/cache?{query}", timeout=30)) == (400, "invalid_value")
 
 
 def _with(chunks: tuple[Chunk, ...], place: int, **fields: Any) -> tuple[Chunk, ...]:

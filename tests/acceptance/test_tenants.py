@@ -1,11 +1,13 @@
 """Two tenants and a gateway: what one was answered the other never sees, and a key is good for what it says."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.config import BackendConfig
 from storage import keys
 from storage.keys import Wanted
 from tests.acceptance.in_thread import MODEL, Gateway
@@ -84,6 +86,19 @@ def test_one_tenants_requests_are_not_named_to_another(served: Served) -> None:
     explained = {key: served.ask(key, HI, "/v1/cache/explain").json() for key in (acme, rival)}
     assert explained[acme]["nearest"]["key"] == kept.headers["x-askonce-key"]
     assert explained[rival]["nearest"] is None
+
+
+def test_requests_to_models_a_key_may_not_ask_are_not_named(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    """Not as the nearest, nor in how many were looked at: for this key these models do not exist."""
+    script = tmp_path / "other.toml"
+    script.write_text("[[line]]\n")
+    served = Served(gateway(backends=(BackendConfig(kind="scripted", model="other", script=script),)))
+    everything, one = served.key(), served.key(models=(MODEL,))
+    kept = served.ask(everything, {**HI, "model": "other"})
+    served.gateway.flushed()
+    assert served.ask(everything, HI, "/v1/cache/explain").json()["nearest"]["key"] == kept.headers["x-askonce-key"]
+    said = served.ask(one, HI, "/v1/cache/explain").json()
+    assert (said["nearest"], said["looked_at"]) == (None, 0)
 
 
 def test_a_request_without_a_good_key_is_refused(served: Served) -> None:

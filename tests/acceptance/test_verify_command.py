@@ -86,12 +86,14 @@ def test_many_answers_are_verified(gateway: Callable[..., Gateway]) -> None:
     assert "1 of 4 were sampled without a seed and are left out." in done.stderr
     assert done.stdout.splitlines()[-1].split() == [MODEL, "2", "1", "0", "0", "0"]
     done = verify(later, keys[0], keys[2], "0" * 64)
-    assert done.exit_code == 0
+    assert done.exit_code == 2
     assert f"gone       {'0' * 64}" in done.stderr
     lines = verify(later, "--last", "4", "--json").stdout.splitlines()
     assert [json.loads(line)["outcome"] for line in lines].count("diverged") == 2
     done = verify(later, "--last", "4", "--model", "other")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "There is no such answer.\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", "Error: There is no such answer.\n")
+    assert verify(later, "--last", "10", "--model", f"{MODEL}:latest").exit_code == 1
+    assert verify(later, keys[1], "0" * 64).exit_code == 1
 
 
 def test_a_backend_that_is_down_is_not_asked_for_ever(gateway: Callable[..., Gateway]) -> None:
@@ -125,18 +127,23 @@ def test_what_cannot_be_asked_is_a_sentence(gateway: Callable[..., Gateway], mon
     for words in ([], ["0" * 64, "--last", "1"], ["--last", "1", "--sample", "1"], ["0" * 64, "--model", "m"]):
         assert verify(made, *words).exit_code == 2
     done = verify(made, "0" * 64)
-    assert (done.exit_code, done.stderr) == (1, "Error: Nothing is kept for you under this key.\n")
+    assert (done.exit_code, done.stderr) == (2, "Error: Nothing is kept for you under this key.\n")
+    done = verify(made, "xyz")
+    assert (done.exit_code, "64 hexadecimal digits" in done.stderr) == (2, True)
+    assert verify(made, "--sample", "3").exit_code == 2
     store: Any = made.parts.access._kept._kept
     key = made.run(store.create(Wanted(tenant="default", scopes=("cache",))))
     deadline = time.monotonic() + 15
     while "wants a key" not in (done := verify(made, "--last", "1")).stderr:
         assert time.monotonic() < deadline
-    assert done.exit_code == 1
-    assert verify(made, "--last", "1", "--api-key", key).exit_code == 0
+    assert done.exit_code == 2
+    assert "no such answer" in verify(made, "--last", "1", "--api-key", key).stderr
     monkeypatch.setenv("ASKONCE_ADMIN_KEY", key)
-    assert verify(made, "--last", "1").exit_code == 0
+    assert "no such answer" in verify(made, "--last", "1").stderr
     done = CliRunner().invoke(main, ["verify", "--last", "1", "--url", "http://127.0.0.1:9"])
-    assert (done.exit_code, done.stderr[:20]) == (1, "Error: No askonce an")
+    assert (done.exit_code, done.stderr[:20]) == (2, "Error: No askonce an")
+    monkeypatch.setenv("ASKONCE_PORT", "abc")
+    assert verify(made, "--last", "1").exit_code == 2
 
 
 def test_stopping_it_shows_what_it_had(gateway: Callable[..., Gateway], tmp_path: Path) -> None:

@@ -31,11 +31,12 @@ class FakeGateway:
 
     def __init__(self) -> None:
         self.asked = ""
+        self.query: Any = None
         self.response = httpx.Response(200, json=EXPLAINED)
 
-    def post(self, url: str, **_: Any) -> httpx.Response:
+    def post(self, url: str, params: Any, **_: Any) -> httpx.Response:
         """As `httpx.post`."""
-        self.asked = url
+        self.asked, self.query = url, params
         return self.response
 
 
@@ -78,6 +79,35 @@ def test_explain_asks_what_is_configured(gateway: FakeGateway, monkeypatch: pyte
     assert gateway.asked == "http://127.0.0.1:9000/v1/cache/explain"
     assert run("explain", "-", "--url", "http://other:1").exit_code == 0
     assert gateway.asked == "http://other:1/v1/cache/explain"
+
+
+def test_explain_says_where_the_request_would_be_sent(gateway: FakeGateway) -> None:
+    """When it is told."""
+    assert run("explain", "-", "--path", "/api/chat").exit_code == 0
+    assert gateway.query == {"path": "/api/chat"}
+    assert run("explain", "-").exit_code == 0
+    assert not gateway.query
+
+
+def test_what_was_asked_leaves_the_terminal_alone(gateway: FakeGateway) -> None:
+    """No control character gets through, of a prompt, a field's name or a refusal; JSON stays what it is."""
+    evil = "\x1b[2J\x9b31m\r\u202e"
+    nearest = {
+        "key": "ab",
+        "created_at": 0,
+        "differs": [{"field": evil, "asked": evil, "kept": [evil]}],
+        "more": 3,
+    }
+    said = EXPLAINED | {"prompt": evil, "why": evil, "parts": {"model": evil}, "backend": evil, "nearest": nearest}
+    gateway.response = httpx.Response(200, json=said)
+    for words in (["explain", "-"], ["explain", "-", "--json"]):
+        done = run(*words)
+        assert done.exit_code == 0
+        assert all(line.isprintable() for line in done.stdout.split("\n"))
+    assert json.loads(done.stdout) == said
+    assert "  and 3 more\n" in run("explain", "-").stdout
+    gateway.response = httpx.Response(400, json={"error": {"message": evil}})
+    assert all(line.isprintable() for line in run("explain", "-").stderr.split("\n"))
 
 
 def test_explain_does_not_go_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,8 @@ def test_an_end_and_a_vector_have_pictures() -> None:
     ("results", "status"),
     [
         ([], 0),
-        (["identical", "gone"], 0),
+        (["identical", "gone"], 2),
+        (["gone", "diverged"], 1),
         (["identical", "diverged"], 1),
         (["sampled"], 1),
         (["failed", "diverged"], 1),
