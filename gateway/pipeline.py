@@ -158,7 +158,8 @@ class Pipeline:
         """
         backend = self._router.backend(requests[0].model, caller.models)
         identity = await backend.identity()
-        queries = [await named(under(backend.name, request), caller.scope, identity) for request in requests]
+        requests = [under(backend.name, request) for request in requests]
+        queries = [await named(request, caller.scope, identity) for request in requests]
         terms = self._terms(requests[0], caller, steering)
         kept, stale = await self._kept({query.key for query in queries}, terms)
         if steering.only_if_cached and any(query.key not in kept for query in queries):

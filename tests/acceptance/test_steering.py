@@ -124,6 +124,15 @@ def test_policies_say_what_is_kept(gateway: Callable[..., Gateway]) -> None:
     assert [brief.where() for _ in range(2)] == ["miss backend"] * 2
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/api/embed", "/api/chat"])
+def test_a_policy_holds_for_every_name_of_its_model(gateway: Callable[..., Gateway], path: str) -> None:
+    """Ollama's `:latest` is no way around it, for no kind of question."""
+    brief = Asked(gateway(policies=(PolicyConfig(model=MODEL, ttl_s=1e-6),)))
+    for name in (MODEL, f"{MODEL}:latest"):
+        body = {**HI, "model": name} if "chat" in path else {"model": name, "input": "a"}
+        assert [brief("", body, path).headers["x-askonce-cache"] for _ in range(2)] == ["miss"] * 2
+
+
 @pytest.mark.parametrize("by", ["key", "model", "tag", "prompt_hash", "all"])
 def test_deleting_by(ask: Asked, by: str) -> None:
     """One answer or many; what is kept afterwards is kept again."""
