@@ -55,8 +55,11 @@ class Tiers(Protocol):
         """Keep `entry`."""
         ...
 
-    async def supersede(self, key: bytes, scope: str) -> int:
-        """What is kept under `key` counts no longer, anywhere; the number from which on entries do."""
+    async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
+        """What is kept under `keys` counts no longer, anywhere; the number from which on entries do.
+
+        None when that could not be done: then nothing is to be kept.
+        """
         ...
 
 
@@ -220,7 +223,8 @@ class Pipeline:
         if not plan.terms.keep or entry.answer_bytes() > plan.terms.max_bytes:
             return
         if plan.refresh:
-            epoch = await self._tiers.supersede(entry.query.key, entry.query.scope)
+            if (epoch := await self._tiers.supersede([entry.query.key], entry.query.scope)) is None:
+                return
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
         self._tiers.put(entry)
         plan.outcome.kept = True

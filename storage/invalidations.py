@@ -4,7 +4,7 @@ An entry carries the number of the last invalidation that its maker knew when th
 while no later invalidation speaks of it. Numbers, not times: clocks differ between machines.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -71,6 +71,12 @@ class Invalidations:
     async def add(self, scope: str, selector: Selector) -> Deleted:
         """Invalidate for every gateway. Raises what the database's client raises."""
         row = await self._database.fetchrow(sql.query("invalidation_put"), scope, selector.kind, selector.value)
+        await self.refresh()
+        return Deleted(row["id"], row["deleted"])
+
+    async def add_keys(self, scope: str, keys: Sequence[bytes]) -> Deleted:
+        """Invalidate one answer or many for every gateway, all or none. Raises what the database's client raises."""
+        row = await self._database.fetchrow(sql.query("invalidation_put_keys"), scope, [key.hex() for key in keys])
         await self.refresh()
         return Deleted(row["id"], row["deleted"])
 

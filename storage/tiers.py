@@ -10,7 +10,7 @@ import msgspec
 from storage.entry import Encoded, Entry
 from storage.errors import StorageError
 from storage.guard import GuardedTier
-from storage.invalidations import Invalidations, Selector
+from storage.invalidations import Invalidations
 from storage.memory import MemoryTier
 from storage.writer import GATHER_S, Writer
 
@@ -101,16 +101,16 @@ class Tiers:
         for writer in writers:
             writer.put(item)
 
-    async def supersede(self, key: bytes, scope: str) -> int:
-        """What is kept under `key` counts no longer, anywhere; the number from which on entries do.
+    async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
+        """What is kept under `keys` counts no longer, anywhere; the number from which on entries do.
 
-        While the database is down only this process and those who share its Redis learn of it.
+        None when the database cannot be told in time. Then nothing may be kept that would take the place of the old.
         """
         try:
             async with asyncio.timeout(SUPERSEDE_S):
-                return (await self._invalidations.add(scope, Selector("key", key.hex()))).id
-        except Exception:  # noqa: BLE001 -- whatever the database's client raises: the answer is kept all the same
-            return self.epoch
+                return (await self._invalidations.add_keys(scope, keys)).id
+        except Exception:  # noqa: BLE001 -- whatever the database's client raises: the answer is given all the same
+            return None
 
     async def health(self) -> dict[str, str]:
         """`ok` or what is wrong, for each lower tier."""

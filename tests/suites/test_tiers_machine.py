@@ -154,7 +154,8 @@ class TiersMachine(RuleBasedStateMachine):
         self.clock.now += 1
         asked_at = self.clock.now
         one = self.replicas[replica]
-        epoch = self.run(one.tiers.supersede(question.key, question.scope))
+        epoch = self.run(one.tiers.supersede([question.key], question.scope))
+        assert epoch is not None
         self._close(epoch, question.scope, Selector("key", question.key.hex()))
         self._keep(Late(replica, question, epoch, asked_at, stale=True))
 

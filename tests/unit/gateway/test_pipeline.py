@@ -50,9 +50,10 @@ class Shelf:
         assert entry.query.key not in self.kept
         self.kept[entry.query.key] = entry
 
-    async def supersede(self, key: bytes, scope: str) -> int:
+    async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
         """Make room."""
-        self.kept.pop(key, None)
+        for key in keys:
+            self.kept.pop(key, None)
         return 1
 
 
