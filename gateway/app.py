@@ -20,6 +20,7 @@ from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config
+from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
@@ -88,6 +89,7 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         stack.push_async_callback(kept.aclose)
         yield Parts(
             pipeline=Pipeline(tiers, router, flights, config.policies),
+            embedder=Embedder(tiers, router, flights, config.policies),
             router=router,
             tiers=tiers,
             telemetry=telemetry,

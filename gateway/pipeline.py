@@ -1,8 +1,8 @@
-"""Request -> Answer: name it, look, ask, keep. The one way every question takes."""
+"""Request -> Answer: name it, look, ask, keep. The way every question takes that is answered with text."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Literal, Protocol
 
@@ -21,7 +21,7 @@ from gateway.router import Backend, Router
 from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
 from storage.flights.record import Wanted
-from storage.tiers import Found, Looked
+from storage.tiers import Looked
 
 Status = Literal["hit", "miss", "coalesced", "bypass"]
 """`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was
@@ -30,9 +30,6 @@ not looked at, because the client or the operator wants it so."""
 Provenance = Literal["exact", "coalesced", "generated", "regenerated"]
 """What an answer is: a kept one to this very question; the one somebody else is being given now; new; or new although
 one was kept, because that was not wanted or too old."""
-
-_LOOKUPS = 16
-"""Inputs of one embedding request looked up at the same time."""
 
 
 class Tiers(Protocol):
@@ -82,22 +79,6 @@ class Answer(msgspec.Struct, frozen=True):
     age_s: float = 0.0
 
 
-class Vectors(msgspec.Struct, frozen=True):
-    """Embeddings in the order they were asked for, and how many of them were kept ones."""
-
-    values: tuple[bytes, ...]
-    keys: tuple[bytes, ...]
-    usage: Usage
-    hits: int
-    tier: str
-    provenance: Provenance
-    kept: bool
-    """Whether they are kept, or will be if all goes well."""
-    origin_id: str
-    age_s: float
-    """Of the oldest of them."""
-
-
 class _Outcome(msgspec.Struct):
     """What became of an answer."""
 
@@ -137,7 +118,7 @@ class Pipeline:
         backend = self._router.backend(request.model, caller.models)
         request = under(backend.name, request)
         query = await named(request, caller.scope, await backend.identity())
-        terms = self._terms(request, caller, steering)
+        terms = policy.terms(policy.of(self._policies, caller.scope, request.model), request, steering)
         looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
         if (found := looked.found) is not None:
             steps = paced(found.entry) if steering.paced else replay(found.entry)
@@ -163,38 +144,6 @@ class Pipeline:
         if joined.leads:
             return Answer("miss", "backend", query.key, joined.steps, plan.provenance)
         return Answer("coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id)
-
-    async def embed(self, requests: Sequence[Request], caller: Caller, steering: Steering, reply_id: str) -> Vectors:
-        """The vector of each request; only those not kept are asked for, in one call.
-
-        Raises `UnknownModel`, `InvalidRequest` and `BackendError`.
-        """
-        backend = self._router.backend(requests[0].model, caller.models)
-        identity = await backend.identity()
-        queries = [await named(under(backend.name, request), caller.scope, identity) for request in requests]
-        terms = self._terms(requests[0], caller, steering)
-        kept, stale = await self._kept({query.key for query in queries}, terms)
-        if steering.only_if_cached and any(query.key not in kept for query in queries):
-            raise NotKept
-        asked = {q.key: (request, q) for request, q in zip(requests, queries, strict=True) if q.key not in kept}
-        entries = {k: found.entry for k, found in kept.items()}
-        plan = _plan(terms, caller, steering, reply_id)
-        entries |= await self._embed(list(asked.values()), backend, plan, stale)
-        oldest = min(entries.values(), key=lambda entry: entry.created_at)
-        return Vectors(
-            values=tuple(entries[query.key].embedding for query in queries),
-            keys=tuple(query.key for query in queries),
-            usage=sum((entries[query.key].usage for query in queries), Usage()),
-            hits=sum(query.key in kept for query in queries),
-            tier="backend" if asked else ",".join(sorted({found.tier for found in kept.values()})),
-            provenance=plan.provenance if asked else "exact",
-            kept=terms.keep or not asked,
-            origin_id=oldest.origin_id,
-            age_s=max(0.0, time.time() - oldest.created_at),
-        )
-
-    def _terms(self, request: Request, caller: Caller, steering: Steering) -> Terms:
-        return policy.terms(policy.of(self._policies, caller.scope, request.model), request, steering)
 
     async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
         """The backend's steps, unless somebody was answered the same since this request looked."""
@@ -238,44 +187,6 @@ class Pipeline:
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
         self._tiers.put(entry)
         plan.outcome.kept = True
-
-    async def _kept(self, keys: Collection[bytes], terms: Terms) -> tuple[dict[bytes, Found], set[bytes]]:
-        """The entries of those of `keys` that have one, looked up a few at a time; and the keys of stale ones."""
-        found: dict[bytes, Found] = {}
-        stale: set[bytes] = set()
-        ordered = list(keys) if terms.look else []
-        for start in range(0, len(ordered), _LOOKUPS):
-            some = ordered[start : start + _LOOKUPS]
-            looked = await asyncio.gather(*(self._tiers.get(k, terms.max_age_s) for k in some))
-            found |= {one.found.entry.query.key: one.found for one in looked if one.found is not None}
-            stale |= {k for k, one in zip(some, looked, strict=True) if one.stale}
-        return found, stale
-
-    async def _embed(
-        self, missing: Sequence[tuple[Request, Query]], backend: Backend, plan: _Plan, stale: Collection[bytes]
-    ) -> dict[bytes, Entry]:
-        if not missing:
-            return {}
-        created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
-        vectors = await backend.embed([request for request, _ in missing])
-        entries: dict[bytes, Entry] = {}
-        for (_, query), vector in zip(missing, vectors, strict=True):
-            entries[query.key] = Entry(
-                query=query,
-                origin_id=plan.reply_id,
-                backend=backend.name,
-                created_at=created_at,
-                duration_ms=since_ms(started),
-                embedding=asking.sound(vector, backend.name),
-                usage=Usage(prompt_tokens=vector.tokens),
-                epoch=epoch,
-                tags=plan.tags,
-                made_by=plan.made_by,
-                replaces=query.key in stale,
-            )
-        for entry in entries.values():
-            await self._keep(entry, plan)
-        return entries
 
 
 def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:

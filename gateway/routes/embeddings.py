@@ -20,7 +20,7 @@ async def embeddings(request: Request[Any, Caller, Any], parts: NamedDependency[
     asked = await decoded(request, openai_embeddings.decode)
     head = reply.head("embd-", asked.model)
     vectors = await unless_left(
-        request.receive, parts.pipeline.embed(asked.items, request.auth, steering.read(request.headers), head.id)
+        request.receive, parts.embedder.embed(asked.items, request.auth, steering.read(request.headers), head.id)
     )
     headers = describing_vectors(vectors)
     parts.telemetry.replied(request.auth.tenant, "embedding", asked.model, headers["x-askonce-cache"], "")

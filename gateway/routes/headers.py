@@ -1,6 +1,7 @@
 """What every reply says of where its answer came from."""
 
-from gateway.pipeline import Answer, Vectors
+from gateway.embedding.embedder import Vectors
+from gateway.pipeline import Answer
 
 
 def describing(answer: Answer) -> dict[str, str]:
@@ -25,19 +26,19 @@ def record(key: bytes) -> str:
 
 
 def describing_vectors(vectors: Vectors) -> dict[str, str]:
-    """The headers of several embeddings: a hit when none had to be asked for."""
-    kept = vectors.hits == len(vectors.values)
+    """The headers of several embeddings. Some kept and some not have no age; one alone has a key and a record."""
     headers = {
-        "x-askonce-cache": "hit" if kept else "miss",
+        "x-askonce-cache": vectors.status,
         "x-askonce-tier": vectors.tier,
         "x-askonce-provenance": vectors.provenance,
         "x-askonce-hits": f"{vectors.hits}/{len(vectors.values)}",
-        "age": str(int(vectors.age_s)),
     }
+    if vectors.age_s is not None:
+        headers["age"] = str(int(vectors.age_s))
     if len(vectors.keys) == 1:
         headers["x-askonce-key"] = vectors.keys[0].hex()
         if vectors.kept:
             headers["x-askonce-record"] = record(vectors.keys[0])
-        if kept:
+        if vectors.origin_id:
             headers["x-askonce-origin-id"] = vectors.origin_id
     return headers

@@ -59,7 +59,7 @@ async def embed(request: HttpRequest, parts: NamedDependency[Parts]) -> Response
     model = questions[0].model
     head = reply.head("embd-", model)
     vectors = await unless_left(
-        request.receive, parts.pipeline.embed(questions, request.auth, steering.read(request.headers), head.id)
+        request.receive, parts.embedder.embed(questions, request.auth, steering.read(request.headers), head.id)
     )
     headers = describing_vectors(vectors)
     parts.telemetry.replied(request.auth.tenant, "embedding", model, headers["x-askonce-cache"], "")
@@ -75,7 +75,7 @@ async def embeddings(request: HttpRequest, parts: NamedDependency[Parts]) -> Res
         await parts.router.backend(question.model, request.auth.models).identity()
         return Response(ollama.embedding(b""), media_type="application/json")
     head = reply.head("embd-", question.model)
-    work = parts.pipeline.embed([question], request.auth, steering.read(request.headers), head.id)
+    work = parts.embedder.embed([question], request.auth, steering.read(request.headers), head.id)
     vectors = await unless_left(request.receive, work)
     headers = describing_vectors(vectors)
     parts.telemetry.replied(request.auth.tenant, "embedding", question.model, headers["x-askonce-cache"], "")

@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.access import Access
+from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
@@ -17,6 +18,7 @@ class Parts(msgspec.Struct, frozen=True):
     """What a running application is made of. One dependency, because the framework opens a task group for several."""
 
     pipeline: Pipeline
+    embedder: Embedder
     router: Router
     tiers: Tiers
     telemetry: Telemetry

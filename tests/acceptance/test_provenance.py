@@ -1,10 +1,13 @@
 """What every reply says of its answer: where it came from, how old it is, what it cost, and where its record is."""
 
+import asyncio
 import contextlib
 import itertools
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -71,6 +74,42 @@ def test_embeddings_say_it_too(gateway: Callable[..., Gateway]) -> None:
     replies = [post(found, "/v1/embeddings", {"model": MODEL, "input": texts}) for texts in (["a"], ["a"], ["a", "b"])]
     assert [marker(reply)["provenance"] for reply in replies] == ["generated", "exact", "generated"]
     assert replies[0].headers["x-askonce-record"] == replies[1].headers["x-askonce-record"]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
+def test_equal_embeddings_at_the_same_time_are_one_call(gateway: Callable[..., Gateway], path: str) -> None:
+    """One has the model asked, and the others say that they are told what it is told."""
+    found, go_on = gateway(), threading.Event()
+    embed, calls = found.backend.embed, []
+
+    async def slowly(requests: Any) -> Any:
+        calls.append(len(requests))
+        while not go_on.is_set():  # noqa: ASYNC110 -- a test's own thread sets it
+            await asyncio.sleep(0.01)
+        return await embed(requests)
+
+    found.backend.embed = slowly
+    asking = found.parts.embedder._batches._asking
+    body = {"model": MODEL, "input": ["a", "b"]}
+    with ThreadPoolExecutor(5) as pool:
+        futures = [pool.submit(post, found, path, body) for _ in range(5)]
+        try:
+            until(lambda: [batch._listeners for batch in list(asking.values())] == [5, 5])
+        finally:
+            go_on.set()
+        replies = [future.result() for future in futures]
+    assert calls == [2]
+    said = [(reply.headers["x-askonce-cache"], marker(reply)["provenance"]) for reply in replies]
+    assert sorted(said) == [("coalesced", "coalesced")] * 4 + [("miss", "generated")]
+    assert {marker(reply)["cached"] for reply in replies if reply.headers["x-askonce-cache"] == "coalesced"} == {True}
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Wait for what the gateway's own thread does."""
+    deadline = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_end_of_a_stream_says_it_when_usage_is_asked_for(gateway: Callable[..., Gateway]) -> None:

@@ -104,13 +104,24 @@ def test_a_directive_that_cannot_be_meant_is_a_clear_error(ask: Asked) -> None:
     assert ask("max-age=soon").json()["error"]["param"] == "cache-control"
 
 
-def test_embeddings_are_steered_too(ask: Asked) -> None:
-    """Input by input."""
-    texts, path = {"model": MODEL, "input": ["a", "b"]}, "/v1/embeddings"
-    assert ask(body=texts, path=path).headers["x-askonce-hits"] == "0/2"
-    assert ask(body=texts, path=path).headers["x-askonce-hits"] == "2/2"
-    assert ask("no-cache", texts, path).headers["x-askonce-hits"] == "0/2"
-    assert ask("max-age=0", texts, path).headers["x-askonce-hits"] == "0/2"
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed"])
+def test_embeddings_are_steered_too(ask: Asked, path: str) -> None:
+    """Input by input; what the headers say is true of the reply as a whole."""
+    texts = {"model": MODEL, "input": ["a", "b"]}
+
+    def said(cache_control: str = "", body: Any = texts) -> tuple[str | None, ...]:
+        headers = ask(cache_control, body, path).headers
+        assert headers["x-askonce-tier"] == ("memory" if headers["x-askonce-cache"] == "hit" else "backend")
+        names = ("x-askonce-cache", "x-askonce-provenance", "x-askonce-hits", "age")
+        return tuple(headers.get(name) for name in names)
+
+    assert said() == ("miss", "generated", "0/2", "0")
+    assert said() == ("hit", "exact", "2/2", "0")
+    assert said("no-cache") == ("bypass", "regenerated", "0/2", "0")
+    assert said("max-age=0") == ("miss", "regenerated", "0/2", "0")
+    assert said("", {"model": MODEL, "input": ["a", "c"]}) == ("miss", "generated", "1/2", None)
+    assert said("max-age=0", {"model": MODEL, "input": ["d"]}) == ("miss", "generated", "0/1", "0")
+    assert said("max-age=0", {"model": MODEL, "input": ["d", "e"]}) == ("miss", "regenerated", "0/2", "0")
 
 
 def test_policies_say_what_is_kept(gateway: Callable[..., Gateway]) -> None:
@@ -124,6 +135,15 @@ def test_policies_say_what_is_kept(gateway: Callable[..., Gateway]) -> None:
     assert strict("only-if-cached", sampled).status_code == 504
     brief = Asked(gateway(policies=(PolicyConfig(model="other", ttl_s=60), PolicyConfig(ttl_s=1e-6))))
     assert [brief.where() for _ in range(2)] == ["miss backend"] * 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/api/embed", "/api/chat"])
+def test_a_policy_holds_for_every_name_of_its_model(gateway: Callable[..., Gateway], path: str) -> None:
+    """Ollama's `:latest` is no way around it, for no kind of question."""
+    brief = Asked(gateway(policies=(PolicyConfig(model=MODEL, ttl_s=1e-6),)))
+    for name in (MODEL, f"{MODEL}:latest"):
+        body = {**HI, "model": name} if "chat" in path else {"model": name, "input": "a"}
+        assert [brief("", body, path).headers["x-askonce-cache"] for _ in range(2)] == ["miss"] * 2
 
 
 @pytest.mark.parametrize("by", ["key", "model", "tag", "prompt_hash", "all"])

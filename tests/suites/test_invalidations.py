@@ -151,6 +151,22 @@ async def test_an_answer_that_counts_is_not_lost_to_one_that_does_not(gateways: 
             assert found.entry.text() == "counts"
 
 
+async def test_many_answers_are_superseded_in_one_statement(gateways: tuple[Gateway, Gateway]) -> None:
+    """Within the deadline; others stay, and what is new counts everywhere."""
+    one, other = gateways
+    names = [f"text {number}" for number in range(256)]
+    for name in (*names[:3], "another"):
+        one.tiers.put(made(name, "old"))
+    await one.flushed()
+    epoch = await one.tiers.supersede([made(name).query.key for name in names], "default")
+    assert epoch is not None
+    await until(lambda: other.marks.epoch == epoch)
+    for gateway in (one, other):
+        assert [await gateway.has(name) is None for name in (*names[:3], "another")] == [True, True, True, False]
+    one.tiers.put(msgspec.structs.replace(made("text 0", "new", epoch=epoch), replaces=True))
+    assert await one.has("text 0")
+
+
 async def test_a_restart_forgets_no_invalidation(database_url: str, redis_url: str) -> None:
     """Redis still has the bytes; nobody gives them."""
     async with opened(database_url, redis_url) as gateway:

@@ -45,7 +45,7 @@ class Engine:
     async def embedding(self, text: str) -> bytes:
         """The key of an embedding."""
         items = openai_embeddings.decode(msgspec.json.encode({"model": self.model, "input": text})).items
-        return (await self.parts.pipeline.embed(items, CALLER, Steering(), "embd-1")).keys[0]
+        return (await self.parts.embedder.embed(items, CALLER, Steering(), "embd-1")).keys[0]
 
     async def proved(self, key: bytes) -> Any:
         """The proof, as JSON."""

@@ -155,6 +155,7 @@ class TiersMachine(RuleBasedStateMachine):
         asked_at = self.clock.now
         one = self.replicas[replica]
         epoch = self.run(one.tiers.supersede([question.key], question.scope))
+        assert epoch is not None
         self._close(epoch, question.scope, Selector("key", question.key.hex()))
         self._keep(Late(replica, question, epoch, asked_at, stale=True))
 

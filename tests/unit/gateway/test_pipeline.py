@@ -8,7 +8,7 @@ import pytest
 
 from gateway.backends.scripted import Line, Script, Scripted
 from gateway.caller import Caller
-from gateway.canonical import Request, Vector
+from gateway.canonical import Request
 from gateway.errors import BackendError, UnknownModel
 from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
@@ -62,26 +62,10 @@ class Shelf:
         return 1
 
 
-class Counting(Scripted):
-    """Knows how many inputs it was asked to embed."""
-
-    inputs = 0
-
-    async def embed(self, requests: Sequence[Request]) -> list[Vector]:
-        """Embed, and count."""
-        self.inputs += len(requests)
-        return await super().embed(requests)
-
-
 def asking(text: str = "Hi", **params: Any) -> Request:
     """A chat request."""
     prompt = {"messages": [{"role": "user", "content": text}]}
     return Request(kind="chat", model="m", prompt=prompt, params=params, extra={})
-
-
-def embedding(*texts: str) -> list[Request]:
-    """Embedding requests."""
-    return [Request(kind="embedding", model="m", prompt={"input": text}, params={}, extra={}) for text in texts]
 
 
 async def heard(answer: Answer) -> list[Chunk]:
@@ -175,44 +159,11 @@ async def test_other_weights_are_asked_anew(shelf: Shelf) -> None:
     assert len(shelf.kept) == 4
 
 
-async def test_only_missing_texts_are_embedded(shelf: Shelf) -> None:
-    """Once each, in one call, and given back in the order of the question."""
-    backend = Counting("m")
-    pipeline = Pipeline(shelf, Router({"m": backend}), SharedFlights())
-    first = await pipeline.embed(embedding("a", "b", "a"), CALLER, PLAIN, "id")
-    assert (backend.calls, backend.inputs, first.hits) == (1, 2, 0)
-    assert first.values[0] == first.values[2] != first.values[1]
-    second = await pipeline.embed(embedding("c", "b", "a"), CALLER, PLAIN, "id")
-    assert (backend.calls, backend.inputs, second.hits) == (2, 3, 2)
-    assert second.values[1:] == (first.values[1], first.values[0])
-    third = await pipeline.embed(embedding("a", "b", "c"), CALLER, PLAIN, "id")
-    assert (backend.calls, third.hits) == (2, 3)
-    assert third.usage.prompt_tokens == 3
-
-
-async def test_an_empty_vector_is_not_kept(shelf: Shelf) -> None:
-    """Nor is any other of its call."""
-
-    class Empty(Scripted):
-        async def embed(self, requests: Sequence[Request]) -> list[Vector]:
-            return [Vector(b"\x00" * 4, 1), Vector(b"", 1)]
-
-    with pytest.raises(BackendError, match="empty embedding"):
-        await Pipeline(shelf, Router({"m": Empty("m")}), SharedFlights()).embed(
-            embedding("a", "b"), CALLER, PLAIN, "id"
-        )
-    assert shelf.kept == {}
-
-
 async def test_an_unknown_model_is_named_with_those_that_exist(shelf: Shelf) -> None:
-    """For every kind of question."""
+    """So that a typing mistake is seen."""
     pipeline = Pipeline(shelf, Router({"b": Scripted("b"), "a": Scripted("a")}), SharedFlights())
-    for call in (
-        pipeline.answer(asking(), CALLER, PLAIN, "id"),
-        pipeline.embed(embedding("a"), CALLER, PLAIN, "id"),
-    ):
-        with pytest.raises(UnknownModel, match=r"'m' does not exist here; these do: a, b\."):
-            await call
+    with pytest.raises(UnknownModel, match=r"'m' does not exist here; these do: a, b\."):
+        await pipeline.answer(asking(), CALLER, PLAIN, "id")
 
 
 class Nothing:
