@@ -1,6 +1,7 @@
 """One source in, its steps out to every listener of this process: those it has given, then new ones as they come."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from types import TracebackType
@@ -23,9 +24,11 @@ Source = Callable[["Flight"], Awaitable[AsyncGenerator[Chunk]]]
 class Flight:
     """One answer on its way, taken from its source by a task of its own. Its steps are shared, never copied."""
 
-    def __init__(self, key: bytes, epoch: int, source: Source, flights: "Flights") -> None:
-        self.key = key
-        self.epoch = epoch
+    def __init__(self, wanted: Wanted, source: Source, flights: "Flights") -> None:
+        self.key = wanted.key
+        self.epoch = wanted.epoch
+        self.begun_at: float | None = None
+        """When the backend was asked, in seconds since the epoch; None until that is known."""
         self.steps: list[Chunk] = []
         self.heard_elsewhere: Callable[[], Awaitable[bool]] | None = None
         """Asked when nobody listens here; without it nobody listens elsewhere."""
@@ -34,6 +37,7 @@ class Flight:
         self.origin_id = ""
         """The `id` of the reply that the answer is first given in, once that is known."""
         self.ended = False
+        self._wanted = wanted
         self.loop = asyncio.get_running_loop()
         self._flights = flights
         self._listeners = 0
@@ -45,11 +49,22 @@ class Flight:
         self._task = flights.spawn(self._run(source))
         self._task.add_done_callback(self._land)
 
-    def begun(self, *, leads: bool, origin_id: str) -> None:
-        """Say whether this process asks the backend, and in which reply the answer is first given."""
+    def begun(self, *, leads: bool, origin_id: str, begun_at: float) -> None:
+        """Say whether this process asks the backend, in which reply the answer is first given, and since when."""
         self.leads = leads
         self.origin_id = origin_id
+        self.begun_at = begun_at
         self._wake()
+
+    def fits(self, wanted: Wanted) -> bool:
+        """Whether its answer is new enough for another asker; while that is unknown, whether its own was as strict."""
+        if not wanted.allows(self.epoch):
+            return False
+        if wanted.max_age_s is None:
+            return True
+        if self.begun_at is None:
+            return self._wanted.max_age_s is not None and self._wanted.max_age_s <= wanted.max_age_s
+        return not wanted.is_too_old(time.time() - self.begun_at)
 
     def joined(self) -> None:
         """One listener more."""
@@ -212,9 +227,9 @@ class Flights:
         if self._closed:
             raise BackendUnavailable(_CLOSING)
         flight = self._flights.get(wanted.key)
-        if flight is not None and flight is not instead_of and wanted.allows(flight.epoch):
+        if flight is not None and flight is not instead_of and flight.fits(wanted):
             return Listener(flight), False
-        flight = self._flights[wanted.key] = Flight(wanted.key, wanted.epoch, source, self)
+        flight = self._flights[wanted.key] = Flight(wanted, source, self)
         return Listener(flight), True
 
     def forget(self, flight: Flight) -> None:

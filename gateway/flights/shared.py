@@ -1,6 +1,7 @@
 """A key and a way to ask in, a stream of steps out: one call to the backend, in whichever process it is made."""
 
 import functools
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Literal, Protocol
@@ -57,6 +58,7 @@ class Watched(Protocol):
 
     ours: Literal[False]
     origin_id: str
+    begun_at: float
 
     def batches(self) -> AsyncGenerator[Batch]:
         """Its steps, from the first to the end. Raises `LeaderLost`, and `StorageError` when that cannot be known."""
@@ -124,9 +126,9 @@ class SharedFlights:
         if claimed is None:
             return await _alone(asked, flight)
         if claimed.ours is False:
-            flight.begun(leads=False, origin_id=claimed.origin_id)
+            flight.begun(leads=False, origin_id=claimed.origin_id, begun_at=claimed.begun_at)
             return self._followed(claimed, asked, flight)
-        flight.begun(leads=True, origin_id=asked.wanted.origin_id)
+        flight.begun(leads=True, origin_id=asked.wanted.origin_id, begun_at=time.time())
         flight.heard_elsewhere = claimed.heard_elsewhere
         return _led(claimed, asked)
 
@@ -161,7 +163,7 @@ class SharedFlights:
 
 
 async def _alone(asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
-    flight.begun(leads=True, origin_id=asked.wanted.origin_id)
+    flight.begun(leads=True, origin_id=asked.wanted.origin_id, begun_at=time.time())
     return asked.start()
 
 

@@ -75,7 +75,8 @@ class RedisFlights:
     def _watched(self, wanted: Wanted, held: bytes, mine: Lease) -> Watched | None:
         lease = record.lease(held)
         watched = Watched(self._reading, record.names(wanted.key, lease.token), lease, listener=mine.token)
-        if wanted.allows(lease.epoch) and not (lease.landed and wanted.is_too_old(mine.begun_at - lease.begun_at)):
+        # Also before it has landed: its leader's client may have all of it by then, and its age counts from the asking.
+        if wanted.allows(lease.epoch) and not wanted.is_too_old(mine.begun_at - lease.begun_at):
             return watched
         watched.leave()
         return None

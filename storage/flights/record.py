@@ -44,7 +44,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     origin_id: str = ""
     """The `id` of the reply, if it is the first."""
     max_age_s: float | None = None
-    """An answer that is complete already is not heard when it is older than this."""
+    """An answer is not heard when the backend was asked for it longer ago than this."""
 
     def allows(self, epoch: int) -> bool:
         """Whether an answer that was begun at `epoch` may be listened to."""

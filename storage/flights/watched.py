@@ -47,6 +47,7 @@ class Watched:
         self._loop = asyncio.get_running_loop()
         self.origin_id = lease.origin_id
         """The `id` of the reply that the answer is first given in."""
+        self.begun_at = lease.begun_at
         self._believed = self._loop.time() + reading.timing.lease_s / 2
         """When to say again that somebody listens here."""
 

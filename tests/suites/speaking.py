@@ -44,6 +44,12 @@ class Backend:
         for text in texts:
             self._lines[-1].put_nowait(text)
 
+    def say_to_all(self, *texts: Said) -> None:
+        """To every call that was made."""
+        for line in self._lines:
+            for text in texts:
+                line.put_nowait(text)
+
     async def until(self, reached: Callable[["Backend"], bool]) -> None:
         """Wait for calls to begin or end."""
         async with asyncio.timeout(30):

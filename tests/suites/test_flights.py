@@ -349,6 +349,19 @@ async def test_who_hears_what_is_complete_already(
     assert await text(late) == "a"
 
 
+async def test_nobody_hears_what_is_too_old_although_it_goes_on(shared: Replicas) -> None:
+    """Neither of another process nor of one's own that follows it: those who have heard all of it may come again."""
+    backend, replica = Backend(), shared.one()
+    leader = await led(shared, backend, "a")
+    follower = await replica.join(Wanted(key=KEY), backend.complete)
+    assert not follower.leads
+    strict = [await one.join(Wanted(key=KEY, max_age_s=0.0), backend.complete) for one in (replica, shared.one())]
+    assert [one.leads for one in strict] == [True, True]
+    await backend.until(lambda backend: backend.calls == 3)
+    backend.say_to_all("b", None)
+    assert [await text(one) for one in (leader, follower, *strict)] == ["b", "ab", "b", "b"]
+
+
 async def test_an_invalidation_of_something_else_divides_nobody(shared: Replicas) -> None:
     """Who knows of more may follow who knew less, as long as nothing of it speaks of this question."""
     backend = Backend()

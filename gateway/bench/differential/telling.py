@@ -85,7 +85,8 @@ def publish(outcome: Outcome, command: str, folder: Path) -> None:
     for reply in outcome.errors[:SHOWN]:
         console.print(f"ERROR: {reply.fault or reply.status}\n{_request(reply.shot, outcome.options.seed)}")
     for reply in outcome.missed[:SHOWN]:
-        console.print(f"MISSED: request {reply.shot.number}\n{_request(reply.shot, outcome.options.seed)}")
+        what = f"{reply.cache}, {reply.headers.get('x-askonce-provenance', '')}, {reply.status}"
+        console.print(f"MISSED ({what}):\n{_request(reply.shot, outcome.options.seed)}")
     if outcome.requests >= outcome.options.requests:
         figures.write(found, folder / "differential.json")
         (folder.parent / "differential.md").write_text(_page(outcome, found), "utf-8")

@@ -74,6 +74,21 @@ async def test_other_questions_and_later_ones_are_other_calls(flights: SharedFli
     assert backend.calls == 3
 
 
+@pytest.mark.parametrize(("max_age_s", "joins"), [(None, True), (60.0, True), (0.0, False)])
+async def test_an_answer_that_is_too_old_is_not_joined(
+    flights: SharedFlights, backend: Backend, max_age_s: float | None, joins: bool
+) -> None:
+    """Its age counts from when the model was asked, also while it is still being said."""
+    early = await flights.join(Wanted(key=KEY), backend.complete)
+    await settled()
+    late = await flights.join(Wanted(key=KEY, max_age_s=max_age_s), backend.complete)
+    assert late.leads is not joins
+    await settled()
+    backend.say_to_all("a", None)
+    assert [await text(early), await text(late)] == ["a", "a"]
+    assert backend.calls == (1 if joins else 2)
+
+
 async def test_an_answer_from_before_is_not_joined(flights: SharedFlights, backend: Backend) -> None:
     """It goes on for those who listen; who asks for the old epoch gets either."""
     old = await flights.join(Wanted(key=KEY, epoch=1), backend.complete)
