@@ -158,10 +158,12 @@ class Planner:
         events = self._dealt(self._options.events, count)
         live = set(self._chance.sample(range(count), min(count, self._options.live_weights)))
         upsets = self._dealt(self._options.upsets, count)
+        selectors = iter(self._dealt(_SELECTORS, count))
         for number in range(count):
             left = self._options.requests - number * self._options.round_size
             event: Event = "new weights while it runs" if number in live else events[number]
-            yield self._round(number, min(left, self._options.round_size), upsets[number], event)
+            selector = next(selectors) if upsets[number] == "delete" else None
+            yield self._round(number, min(left, self._options.round_size), upsets[number], event, selector)
 
     def _dealt(self, weighed: dict[T, int], count: int) -> list[T]:
         """Each as often as it weighs, in any order: no run is without one of them by bad luck."""
@@ -171,13 +173,12 @@ class Planner:
         self._chance.shuffle(dealt)
         return dealt[:count]
 
-    def _round(self, number: int, size: int, upset: Upset | None, event: Event) -> Round:
+    def _round(self, number: int, size: int, upset: Upset | None, event: Event, selector: Selector | None) -> Round:
         chance = self._chance
         shots = tuple(self._shot() for _ in range(size))
         failing = chance.sample(range(size), size // 60)
         deletion = None
-        if upset == "delete":
-            selector = chance.choices(list(_SELECTORS), list(_SELECTORS.values()))[0]
+        if selector is not None:
             deletion = Deletion(selector, chance.choice([shot for shot in shots if len(shot.asked) == 1]))
         return Round(
             number=number,
