@@ -1,6 +1,7 @@
 """Request -> Answer: name it, look, ask, keep. The way every question takes that is answered with text."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -13,7 +14,7 @@ from gateway.asking import since_ms
 from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import PolicyConfig
-from gateway.errors import NotKept
+from gateway.errors import AnswerChanged, BackendError, NotKept
 from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
 from gateway.policy import Terms
@@ -143,7 +144,29 @@ class Pipeline:
         )
         if joined.leads:
             return Answer("miss", "backend", query.key, joined.steps, plan.provenance)
-        return Answer("coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id)
+        age_s = max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0
+        return Answer(
+            "coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id, age_s=age_s
+        )
+
+    async def whole(
+        self, request: Request, caller: Caller, steering: Steering, reply_id: str
+    ) -> tuple[Answer, list[Chunk]]:
+        """The answer, and all its steps. Raises what `answer` and the steps raise.
+
+        Who is told nothing before the end can be told what a second try says, although others had heard another.
+        """
+        try:
+            return await self._whole(request, caller, steering, reply_id)
+        except AnswerChanged:
+            return await self._whole(request, caller, steering, reply_id)
+
+    async def _whole(
+        self, request: Request, caller: Caller, steering: Steering, reply_id: str
+    ) -> tuple[Answer, list[Chunk]]:
+        answer = await self.answer(request, caller, steering, reply_id)
+        async with aclosing(answer.chunks) as steps:
+            return answer, [step async for step in steps]
 
     async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
         """The backend's steps, unless somebody was answered the same since this request looked."""
@@ -185,8 +208,18 @@ class Pipeline:
             if epoch is None:
                 return
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
+            await self._show(entry)
         self._tiers.put(entry)
         plan.outcome.kept = True
+
+    async def _show(self, entry: Entry) -> None:
+        """Have those hear `entry` who ask now: the old one is gone for them, and this one not yet in their tiers."""
+        key, epoch = entry.query.key, entry.epoch
+        wanted = Wanted(key=key, epoch=epoch, needs=epoch, origin_id=entry.origin_id)
+        with contextlib.suppress(BackendError):  # the gateway is closing: then nobody asks here
+            async with aclosing((await self._flights.join(wanted, lambda: replay(entry))).steps) as steps:
+                async for _ in steps:
+                    pass
 
 
 def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:

@@ -155,6 +155,11 @@ class Listener(AsyncGenerator[Chunk, None]):
         """The `id` of the reply that the answer is first given in; empty until that is known."""
         return self._flight.origin_id
 
+    @property
+    def begun_at(self) -> float | None:
+        """When the model was asked, in seconds since the epoch; None until that is known."""
+        return self._flight.begun_at
+
     async def leads(self) -> bool:
         """Whether this process asks the backend; waits until that is known."""
         flight = self._flight

@@ -82,6 +82,8 @@ class Joined(msgspec.Struct, frozen=True):
     """Whether the backend is asked for this asker; the others hear what it is answered."""
     origin_id: str
     """The `id` of the reply that the answer is first given in."""
+    begun_at: float | None
+    """When the model was asked, in seconds since the epoch; None when it was not."""
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -112,7 +114,7 @@ class SharedFlights:
         source = functools.partial(self._shared, _Asked(wanted, start, kept))
         listener, opened = self._flights.join(wanted, source)
         leads = await listener.leads()
-        return Joined(listener, opened and leads, listener.origin_id)
+        return Joined(listener, opened and leads, listener.origin_id, listener.begun_at)
 
     async def aclose(self) -> None:
         """End what is under way. Other processes that follow take over at once."""

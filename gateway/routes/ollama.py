@@ -117,21 +117,19 @@ async def _loaded(asked: ollama.Load, caller: Caller, parts: Parts, *, chat: boo
 
 async def _answer(question: Question, request: HttpRequest, parts: Parts, *, chat: bool) -> Any:
     head = reply.head("ollama-", question.model)
-    caller = request.auth
-    answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
-    head = head.of(answer.provenance)
-    headers = describing(answer)
+    caller, wishes = request.auth, steering.read(request.headers)
     if question.stream:
+        answer = await parts.pipeline.answer(question, caller, wishes, head.id)
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-        return EventStream(NDJSON | headers, _lines(head, first, answer, chat=chat), answer.chunks)
-    async with aclosing(answer.chunks) as arriving:
-        chunks = [chunk async for chunk in arriving]
+        lines = _lines(head.of(answer.provenance), first, answer, chat=chat)
+        return EventStream(NDJSON | describing(answer), lines, answer.chunks)
+    answer, chunks = await parts.pipeline.whole(question, caller, wishes, head.id)
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-    content = ollama.whole(head, _steps(chunks), _usage(chunks), chat=chat)
-    return Response(content, media_type="application/json", headers=headers, status_code=200)
+    content = ollama.whole(head.of(answer.provenance), _steps(chunks), _usage(chunks), chat=chat)
+    return Response(content, media_type="application/json", headers=describing(answer), status_code=200)
 
 
 async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) -> AsyncGenerator[bytes]:

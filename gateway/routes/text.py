@@ -72,22 +72,21 @@ async def _reply(request: HttpRequest, parts: Parts, wire: Wire) -> Any:
 
 
 async def _answer(question: Question, head: reply.Head, request: HttpRequest, parts: Parts, wire: Wire) -> Any:
-    caller = request.auth
-    answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
-    head = head.of(answer.provenance)
-    headers = describing(answer)
+    caller, wishes = request.auth, steering.read(request.headers)
     if question.stream:
+        answer = await parts.pipeline.answer(question, caller, wishes, head.id)
         # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-        return EventStream(headers, _events(question, head, wire, first, answer), answer.chunks)
-    async with aclosing(answer.chunks) as arriving:
-        chunks = [chunk async for chunk in arriving]
+        events = _events(question, head.of(answer.provenance), wire, first, answer)
+        return EventStream(describing(answer), events, answer.chunks)
+    answer, chunks = await parts.pipeline.whole(question, caller, wishes, head.id)
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-    content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), _usage(chunks))
-    return Response(content, media_type="application/json", headers=headers, status_code=200)
+    steps = (chunk for chunk in chunks if chunk.usage is None)
+    content = wire.whole(head.of(answer.provenance), steps, _usage(chunks))
+    return Response(content, media_type="application/json", headers=describing(answer), status_code=200)
 
 
 async def _events(

@@ -46,24 +46,12 @@ class RedisFlights:
         Raises `StorageError`, within the deadline, when Redis cannot say.
         """
         mine = Lease(secrets.token_bytes(16), wanted.epoch, time.time(), wanted.origin_id)
-        names = record.names(wanted.key, mine.token)
-        value = record.encode(mine)
-        command = script("claim", (names.lease, names.listeners), mine.token, ms(self._timing.lease_s), value)
-        asked: list[asyncio.Future[bytes]] = []
-
-        def ask() -> "asyncio.Future[bytes]":
-            asked.append(self._line.send(command))
-            return asked[0]
-
-        try:
-            held = await self._claims.call("claim", ask, self._timing.deadline_s)
-        except (StorageError, asyncio.CancelledError):
-            if asked:  # it may still come about
-                self._line.send(script("disown", (names.lease, names.listeners), mine.token, value))
-            raise
-        if held == value:
-            return Held(self._line, names, mine, self._timing, self._on_fault)
-        return self._watched(wanted, held, mine)
+        held = await self._claimed(wanted, mine)
+        if (flight := self._flight(wanted, held, mine)) is None and record.lease(held).landed:
+            # What is complete stays here for a while, but not in the way of those who want a newer one.
+            held = await self._claimed(wanted, mine, held)
+            flight = self._flight(wanted, held, mine)
+        return flight
 
     async def aclose(self) -> None:
         """Write what is waiting, then let go of connections."""
@@ -72,9 +60,30 @@ class RedisFlights:
         self._reads.close()
         await self._client.aclose()
 
-    def _watched(self, wanted: Wanted, held: bytes, mine: Lease) -> Watched | None:
+    async def _claimed(self, wanted: Wanted, mine: Lease, refused: bytes = b"") -> bytes:
+        """The lease that holds now: `mine` when there was none, or only the one that is `refused`."""
+        names, value = record.names(wanted.place, mine.token), record.encode(mine)
+        lasts = ms(self._timing.lease_s)
+        command = script("claim", (names.lease, names.listeners), mine.token, lasts, value, refused)
+        asked: list[asyncio.Future[bytes]] = []
+
+        def ask() -> "asyncio.Future[bytes]":
+            asked.append(self._line.send(command))
+            return asked[0]
+
+        try:
+            return await self._claims.call("claim", ask, self._timing.deadline_s)
+        except (StorageError, asyncio.CancelledError):
+            if asked:  # it may still come about
+                self._line.send(script("disown", (names.lease, names.listeners), mine.token, value))
+            raise
+
+    def _flight(self, wanted: Wanted, held: bytes, mine: Lease) -> Held | Watched | None:
         lease = record.lease(held)
-        watched = Watched(self._reading, record.names(wanted.key, lease.token), lease, listener=mine.token)
+        names = record.names(wanted.place, lease.token)
+        if lease.token == mine.token:
+            return Held(self._line, names, mine, self._timing, self._on_fault)
+        watched = Watched(self._reading, names, lease, listener=mine.token)
         # Also before it has landed: its leader's client may have all of it by then, and its age counts from the asking.
         if wanted.allows(lease.epoch) and not wanted.is_too_old(mine.begun_at - lease.begun_at):
             return watched

@@ -1,8 +1,9 @@
 """What processes write down for each other about one flight, and under which keys.
 
-`askonce:1:flight:<key>` is the lease: who leads. `askonce:1:steps:<key>:<token>` is that leader's stream of batches,
-each under the number of its first step, so that no gap goes unnoticed. `askonce:1:listeners:<key>` holds who follows,
-and until when that is believed. All of them expire.
+`askonce:1:flight:<place>` is the lease: who leads. `askonce:1:steps:<place>:<token>` is that leader's stream of
+batches, each under the number of its first step, so that no gap goes unnoticed. `askonce:1:listeners:<place>` holds who
+follows, and until when that is believed. All of them expire. A place is a key, and the invalidation that its answers
+must be younger than: who asks after one meets others who do, and nobody who asked before.
 """
 
 from typing import Any, Literal
@@ -45,6 +46,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The `id` of the reply, if it is the first."""
     max_age_s: float | None = None
     """An answer is not heard when the backend was asked for it longer ago than this."""
+
+    @property
+    def place(self) -> bytes:
+        """Where those meet who want to hear the same."""
+        return self.key + (b":%d" % self.needs if self.needs else b"")
 
     def allows(self, epoch: int) -> bool:
         """Whether an answer that was begun at `epoch` may be listened to."""
@@ -96,9 +102,9 @@ class Names(msgspec.Struct, frozen=True):
     listeners: bytes
 
 
-def names(key: bytes, token: bytes) -> Names:
-    """The keys of the flight `key` under the leader `token`."""
-    return Names(PREFIX + b"flight:" + key, PREFIX + b"steps:" + key + b":" + token, PREFIX + b"listeners:" + key)
+def names(place: bytes, token: bytes) -> Names:
+    """The keys of the flight at `place` under the leader `token`."""
+    return Names(PREFIX + b"flight:" + place, PREFIX + b"steps:" + place + b":" + token, PREFIX + b"listeners:" + place)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

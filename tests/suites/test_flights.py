@@ -349,6 +349,36 @@ async def test_who_hears_what_is_complete_already(
     assert await text(late) == "a"
 
 
+@pytest.mark.parametrize("late", [Wanted(key=KEY, epoch=3, needs=3), Wanted(key=KEY, max_age_s=0.0)])
+async def test_who_wants_a_newer_one_than_is_complete_is_one_call_too(shared: Replicas, late: Wanted) -> None:
+    """After a deletion, or when it is too old: the complete one is in nobody's way for as long as it can be heard."""
+    backend = Backend()
+    leader = await led(shared, backend, "a")
+    backend.say(None)
+    assert await text(leader) == ""
+    await shared.until({"flight", "steps"})
+    newer = await shared.one().join(late, backend.complete)
+    await backend.until(lambda backend: backend.calls == 2)
+    other = await shared.one().join(msgspec.structs.replace(late, max_age_s=None), backend.complete)
+    assert [newer.leads, other.leads] == [True, False]
+    backend.say("b", None)
+    assert [await text(newer), await text(other)] == ["b", "b"]
+    assert backend.calls == 2
+
+
+async def test_who_asks_after_a_deletion_meets_others_who_do(shared: Replicas) -> None:
+    """While those who asked before it are still being answered; each side is one call."""
+    backend = Backend()
+    early = await led(shared, backend, "a")
+    late = [await shared.one().join(Wanted(key=KEY, epoch=3, needs=3), backend.complete) for _ in range(3)]
+    assert [one.leads for one in late] == [True, False, False]
+    follower = await shared.one().join(Wanted(key=KEY), backend.complete)
+    await backend.until(lambda backend: backend.calls == 2)
+    backend.say_to_all("b", None)
+    assert [await text(one) for one in (early, follower, *late)] == ["b", "ab", "b", "b", "b"]
+    assert backend.calls == 2
+
+
 async def test_nobody_hears_what_is_too_old_although_it_goes_on(shared: Replicas) -> None:
     """Neither of another process nor of one's own that follows it: those who have heard all of it may come again."""
     backend, replica = Backend(), shared.one()

@@ -1,21 +1,23 @@
 """Name it, look, ask, keep: what is asked again, what is kept, and what never is."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.backends.scripted import Line, Script, Scripted
 from gateway.caller import Caller
 from gateway.canonical import Request
-from gateway.errors import BackendError, UnknownModel
+from gateway.errors import AnswerChanged, BackendError, UnknownModel
 from gateway.explaining import Explainer
-from gateway.flights.shared import SharedFlights
+from gateway.flights.shared import Joined, SharedFlights, Start
 from gateway.pipeline import Answer, Pipeline
 from gateway.router import Router
 from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
+from storage.flights.record import Wanted
 from storage.near import Kept
 from storage.tiers import Found, Looked
 
@@ -186,3 +188,33 @@ async def test_explaining_asks_nobody_and_keeps_nothing(shelf: Shelf) -> None:
     explained = await explainer.explain(asking(), CALLER, PLAIN)
     assert (explained["tier"], explained["key"]) == ("shelf", answer.key.hex())
     assert backend.calls == 1
+
+
+class Changing(SharedFlights):
+    """Flights whose first leader dies, and whose second try says something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joins = 0
+
+    async def join(self, wanted: Wanted, start: Start, kept: Callable[[], bool] = lambda: True) -> Joined:
+        """As ever, but the first of all."""
+        self.joins += 1
+        joined = await super().join(wanted, start, kept)
+        return msgspec.structs.replace(joined, steps=_changed(joined.steps)) if self.joins == 1 else joined
+
+
+async def _changed(steps: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
+    async with aclosing(steps):
+        yield await anext(steps)
+        raise AnswerChanged
+
+
+async def test_who_was_told_nothing_is_told_what_a_second_try_says() -> None:
+    """Whole answers do not fail because others had heard the beginning of another."""
+    backend = Scripted("m", Script(line=(Line(reply="Hello there."),)))
+    flights = Changing()
+    pipeline = Pipeline(Shelf(), Router({"m": backend}), flights)
+    _, steps = await pipeline.whole(Request("chat", "m", {"messages": []}, {}, {}), CALLER, PLAIN, "id")
+    assert "".join(step.content for step in steps) == "Hello there."
+    assert flights.joins == 2
