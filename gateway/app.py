@@ -153,7 +153,7 @@ def create_app(config: Config) -> Litestar:
 def _heard(access: Access, invalidations: Invalidations) -> Callable[[str], Awaitable[None]]:
     async def heard(said: str) -> None:
         if said in {"keys", EVERYTHING}:
-            access.changed()
+            await access.changed(told=said != EVERYTHING)
         if said in {"invalidations", EVERYTHING}:
             await invalidations.refresh()
 
