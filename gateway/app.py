@@ -37,6 +37,7 @@ from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
 from storage.changes import EVERYTHING, Changes
+from storage.embedded.marker import KeysRequired
 from storage.errors import AskonceError
 from storage.flights import board as flights_in_redis
 from storage.guard import Guard, GuardedTier
@@ -72,6 +73,7 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
             GuardedKeys(KeyStore(database), config.database_deadline_s, telemetry.fault),
             local=config.host in LOOPBACK,
             admin_key=config.admin_key,
+            marker=KeysRequired(config.data_dir) if config.data_dir else None,
         )
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
         marks_needed_s = config.redis_ttl_s + _SLACK_S

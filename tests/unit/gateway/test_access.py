@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from gateway.access import MAX_AGE_S, Access, GuardedKeys
 from gateway.caller import SCOPES, Caller
 from gateway.errors import AccessUnknown, Forbidden, InvalidKey, MissingKey
+from storage.embedded.marker import KeysRequired
 from storage.errors import StorageError
 from storage.keys import Key
 
@@ -194,6 +196,23 @@ async def test_who_asks_while_a_change_is_read_waits_for_it() -> None:
     go.set()
     await asyncio.gather(changing, *asking)
     assert kept.asked == before + 1
+
+
+async def test_that_there_was_a_key_outlives_the_process(tmp_path: Path) -> None:
+    """One that starts while the database is down knows it from the data folder, and is not open to everybody."""
+    kept = Kept()
+    first = Access(kept, local=True, marker=KeysRequired(tmp_path))
+    await first.caller(None)
+    kept.found["a" * 10] = key()
+    await first.changed()
+    kept.down = True
+    second = Access(kept, local=True, marker=KeysRequired(tmp_path))
+    for presented in (None, TEXT):
+        with pytest.raises(AccessUnknown):
+            await second.caller(presented)
+    assert (await Access(kept, local=True, marker=KeysRequired(tmp_path / "new")).caller(None)).scopes == SCOPES
+    kept.down, kept.found = False, {}
+    assert (await second.caller(None)).scopes == SCOPES
 
 
 async def test_a_database_in_trouble_is_asked_again_when_it_speaks() -> None:
