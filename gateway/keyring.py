@@ -12,9 +12,11 @@ import click
 from gateway import config as settings
 from gateway.caller import DEFAULT_TENANT, SCOPES
 from gateway.config import Config
+from gateway.printing import printable
 
 T = TypeVar("T")
 
+_NO_KEY: Final = "There is no key; everybody on this machine may ask. 'askonce keys create' makes one."
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -84,7 +86,8 @@ def list_(file: Path | None, data_dir: Path | None, tenant: str | None) -> None:
     """Show every key, without its secret."""
     found = _with_store(file, data_dir, lambda store: store.list(tenant))
     if not found:
-        click.echo("There is no key; everybody on this machine may ask. 'askonce keys create' makes one.")
+        none = f"The tenant '{tenant}' has no key." if tenant is not None else _NO_KEY
+        click.echo(printable(none))
         return
     now = datetime.now(UTC)
     form = "{:14} {:8} {:16} {:14} {:20} {:20} {}"
@@ -94,7 +97,8 @@ def list_(file: Path | None, data_dir: Path | None, tenant: str | None) -> None:
         expires = f"{key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never"
         said = f"{models}; {key.label}" if key.label else models
         scopes, created = ",".join(key.scopes), f"{key.created_at:%Y-%m-%d %H:%M}"
-        click.echo(form.format(f"ak-{key.id}", key.state(now), key.tenant, scopes, created, expires, said))
+        row = form.format(f"ak-{key.id}", key.state(now), key.tenant, scopes, created, expires, said)
+        click.echo(row)
 
 
 @keys.command()

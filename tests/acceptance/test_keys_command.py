@@ -1,0 +1,32 @@
+"""`askonce keys` on a real database: what it says on the terminal."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _configured(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This test's own database, and one model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASKONCE_DATABASE_URL", database_url)
+    backends = [{"kind": "openai", "model": "parrot", "url": "http://127.0.0.1:9"}]
+    monkeypatch.setenv("ASKONCE_BACKENDS", json.dumps(backends))
+
+
+def keys(*words: str) -> Result:
+    """One command."""
+    return CliRunner().invoke(main, ["keys", *words])
+
+
+def test_a_tenant_without_a_key_is_named() -> None:
+    """Only where nobody has one may everybody ask."""
+    assert "There is no key; everybody on this machine may ask." in keys("list").stdout
+    assert keys("list", "--tenant", "rival").stdout == "The tenant 'rival' has no key.\n"
+    assert keys("create", "--tenant", "acme").exit_code == 0
+    assert keys("list", "--tenant", "rival").stdout == "The tenant 'rival' has no key.\n"
+    assert keys("list", "--tenant", "acme").stdout.count("\n") == 2
