@@ -98,7 +98,7 @@ def list_(file: Path | None, data_dir: Path | None, tenant: str | None) -> None:
         said = f"{models}; {key.label}" if key.label else models
         scopes, created = ",".join(key.scopes), f"{key.created_at:%Y-%m-%d %H:%M}"
         row = form.format(f"ak-{key.id}", key.state(now), key.tenant, scopes, created, expires, said)
-        click.echo(row)
+        click.echo(printable(row))  # labels and models are whatever somebody called them
 
 
 @keys.command()

@@ -30,3 +30,13 @@ def test_a_tenant_without_a_key_is_named() -> None:
     assert keys("create", "--tenant", "acme").exit_code == 0
     assert keys("list", "--tenant", "rival").stdout == "The tenant 'rival' has no key.\n"
     assert keys("list", "--tenant", "acme").stdout.count("\n") == 2
+
+
+def test_labels_and_models_leave_the_terminal_alone() -> None:
+    """A row is one line, whatever it holds."""
+    evil = "a\nb\x1b[31mred"
+    assert keys("create", "--label", evil, "--model", evil).exit_code == 0
+    said = keys("list").stdout
+    assert said.count("\n") == 2
+    assert r"a\nb\x1b[31mred; a\nb\x1b[31mred" in said
+    assert all(line.isprintable() for line in said.split("\n"))
