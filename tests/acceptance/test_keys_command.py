@@ -40,3 +40,18 @@ def test_labels_and_models_leave_the_terminal_alone() -> None:
     assert said.count("\n") == 2
     assert r"a\nb\x1b[31mred; a\nb\x1b[31mred" in said
     assert all(line.isprintable() for line in said.split("\n"))
+
+
+def test_models_that_are_not_served_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is made all the same; where a model is served that the settings do not name, nothing is said."""
+    done = keys("create", "--model", "parrot", "--model", "other\x1b")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("ak-")
+    assert r"No model 'other\x1b' is configured here; these are: parrot." in done.stderr
+    assert "No model 'parrot'" not in done.stderr
+    monkeypatch.setenv("ASKONCE_MODEL", "bundled")
+    assert "No model" not in keys("create", "--model", "other").stderr
+    for empty in ("", " "):
+        refused = keys("create", "--model", empty)
+        assert (refused.exit_code, "name is empty" in refused.stderr) == (2, True)
+    assert keys("list").stdout.count("\n") == 3

@@ -181,6 +181,7 @@ def test_a_refusal_is_shown(gateway: FakeGateway) -> None:
         (["verify", "--last", "3", "--url", "http://a:b"], "'http://a:b' is no address of an askonce"),
         (["explain", "-", "--url", "localhost:80"], "'localhost:80' is no address of an askonce"),
         (["explain", "-", "--url", f"http://{'a' * 70}"], "is no address of an askonce"),
+        (["keys", "create", "--model", ""], "a model's name is empty"),
     ],
 )
 def test_words_that_cannot_be_asked_with_are_a_sentence(words: list[str], said: str) -> None:
