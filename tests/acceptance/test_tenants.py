@@ -122,6 +122,23 @@ def test_a_request_without_a_good_key_is_refused(served: Served) -> None:
     assert served.ask(None, HI, CHAT, x_api_key=key).status_code == 200
 
 
+def test_models_are_named_to_who_may_ask_them(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    """By /readyz too, which tells everybody whether askonce is ready, and how many models are."""
+    script = tmp_path / "other.toml"
+    script.write_text("[[line]]\n")
+    served = Served(gateway(backends=(BackendConfig(kind="scripted", model="other", script=script),)))
+    everything = {"other": "ok", MODEL: "ok"}
+    assert served.ask(None, None, "/readyz").json()["models"] == everything
+    one, all_, looks = served.key(models=(MODEL,)), served.key(), served.key(scopes=("cache",))
+    named = {key: served.ask(key, None, "/readyz").json().get("models") for key in (one, all_, looks, "wrong", None)}
+    assert named == {one: {MODEL: "ok"}, all_: everything, looks: None, "wrong": None, None: None}
+    stranger = served.ask(None, None, "/readyz")
+    assert (stranger.status_code, stranger.json()["status"]) == (200, "ok")
+    assert stranger.json()["why"] == "2 of 2 models can be asked."
+    assert stranger.json()["tiers"] == {"redis": "ok", "postgres": "ok"}
+    assert "other" not in stranger.text
+
+
 def test_a_revoked_key_opens_nothing_at_once(served: Served) -> None:
     """Also for an answer that is in memory already."""
     key, other = served.key("acme"), served.key("acme")
