@@ -27,7 +27,7 @@ from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
 from gateway.router import Backend, Router
-from gateway.routes import cache, embeddings, health, models, proof, text
+from gateway.routes import cache, described, embeddings, health, models, proof, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
@@ -147,7 +147,14 @@ def create_app(config: Config) -> Litestar:
         logging_config=None,
         middleware=[*([LocalOnly] if config.host in LOOPBACK else []), Authenticated],
         # The bare document: the usual pages would load scripts of others into this origin.
-        openapi_config=OpenAPIConfig(title="askonce", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]),
+        openapi_config=OpenAPIConfig(
+            title="askonce",
+            version="1",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+            components=described.COMPONENTS,
+            security=described.WITH_KEY,
+        ),
     )
     return app
 

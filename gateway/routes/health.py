@@ -8,17 +8,18 @@ from litestar.di import NamedDependency
 
 from gateway.caller import Caller
 from gateway.routes.authenticating import names_for
+from gateway.routes.described import FOR_ALL, WITH_KEY
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 
 
-@get("/healthz", summary="Alive?", exclude_from_auth=True)
+@get("/healthz", summary="Alive?", exclude_from_auth=True, security=FOR_ALL)
 async def healthz() -> dict[str, str]:
     """200 as long as the process answers."""
     return {"status": "ok"}
 
 
-@get("/readyz", summary="Ready?", exclude_from_auth=True)
+@get("/readyz", summary="Ready?", exclude_from_auth=True, security=[*FOR_ALL, *WITH_KEY])
 async def readyz(request: Request[Any, Any, Any], parts: NamedDependency[Parts]) -> Response[dict[str, Any]]:
     """200 when some model can be asked, and how many can. Tiers are reported; one that is down costs speed, not
     answers. Each model is named to who may ask it: where keys are needed, to those with one.
