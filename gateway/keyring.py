@@ -115,7 +115,7 @@ def list_(file: Path | None, data_dir: Path | None, tenant: str | None) -> None:
 @_data_dir
 @_config
 def revoke(file: Path | None, data_dir: Path | None, key: str) -> None:
-    """End KEY (its visible part, ak-…) at once, everywhere."""
+    """End KEY (its visible part, ak-…), on every gateway within milliseconds."""
     _with_store(file, data_dir, lambda store: store.revoke(_id(key)))
     click.echo(f"ak-{_id(key)} opens nothing any more.")
 
