@@ -27,7 +27,7 @@ from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
 from gateway.router import Backend, Router
-from gateway.routes import cache, embeddings, health, models, proof, text
+from gateway.routes import cache, described, embeddings, health, models, proof, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
@@ -37,6 +37,7 @@ from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
 from storage.changes import EVERYTHING, Changes
+from storage.embedded.marker import KeysRequired
 from storage.errors import AskonceError
 from storage.flights import board as flights_in_redis
 from storage.guard import Guard, GuardedTier
@@ -72,6 +73,7 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
             GuardedKeys(KeyStore(database), config.database_deadline_s, telemetry.fault),
             local=config.host in LOOPBACK,
             admin_key=config.admin_key,
+            marker=KeysRequired(config.data_dir) if config.data_dir else None,
         )
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
         marks_needed_s = config.redis_ttl_s + _SLACK_S
@@ -145,7 +147,14 @@ def create_app(config: Config) -> Litestar:
         logging_config=None,
         middleware=[*([LocalOnly] if config.host in LOOPBACK else []), Authenticated],
         # The bare document: the usual pages would load scripts of others into this origin.
-        openapi_config=OpenAPIConfig(title="askonce", version="1", path="/schema", render_plugins=[JsonRenderPlugin()]),
+        openapi_config=OpenAPIConfig(
+            title="askonce",
+            version="1",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+            components=described.COMPONENTS,
+            security=described.WITH_KEY,
+        ),
     )
     return app
 
@@ -153,7 +162,7 @@ def create_app(config: Config) -> Litestar:
 def _heard(access: Access, invalidations: Invalidations) -> Callable[[str], Awaitable[None]]:
     async def heard(said: str) -> None:
         if said in {"keys", EVERYTHING}:
-            access.changed()
+            await access.changed(told=said != EVERYTHING)
         if said in {"invalidations", EVERYTHING}:
             await invalidations.refresh()
 

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from gateway import config as settings
 from gateway.bench.command import command as bench
 from gateway.config import Config
 from gateway.keyring import keys, namespaces
+from gateway.printing import plain_json, printable
 from storage.errors import AskonceError
 
 _config = click.option(
@@ -38,6 +38,14 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All of them."""
         return sorted([*super().list_commands(ctx), "verify"])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse bytes that are no text: neither a database nor HTTP takes them, and no name here has them."""
+        for word in args:
+            if not _is_text(word):
+                message = f"An argument is not UTF-8: {os.fsencode(word)!r}."
+                raise click.UsageError(message, ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -82,33 +90,25 @@ def migrate(*, only_status: bool, database_url: str | None, data_dir: Path | Non
 @main.command()
 @click.argument("request", type=click.File("rb"))
 @click.option("--url", help="A running askonce (default: the configured host and port).")
-@click.option("--key", help="The key to ask with (default: the configured admin_key).")
+@click.option("--api-key", help="The key to ask with (default: the configured admin_key).")
 @click.option("--path", help="Where it would be sent, such as /api/chat (default: where OpenAI's clients would).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_config
 def explain(
-    request: Any, url: str | None, key: str | None, path: str | None, *, as_json: bool, file: Path | None
+    request: Any, url: str | None, api_key: str | None, path: str | None, *, as_json: bool, file: Path | None
 ) -> None:
-    """Show REQUEST's canonical form, every part of its key, which tier would answer, and why the others would not."""
-    import httpx  # noqa: PLC0415 -- the other commands need none of it
+    """Show REQUEST's canonical form, every part of its key, which tier would answer, and why the others would not.
+
+    The status is 0 when that could be said, and 2 when not: no askonce, no good key, no request.
+    """
+    from gateway.client import Gateway, RefusedError, UnansweredError  # noqa: PLC0415 -- only two commands need httpx
 
     config = settings.load(file)
-    url = url or settings.local_url(config.host, config.port)
-    key = key or config.admin_key
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    query = {} if path is None else {"path": path}
-    try:
-        # Not through a proxy of the environment: it would look for 127.0.0.1 on its own machine.
-        address = f"{url}/v1/cache/explain"
-        content = request.read()
-        response = httpx.post(address, content=content, params=query, headers=headers, timeout=30, trust_env=False)
-        said = response.json()
-    except (httpx.HTTPError, ValueError) as error:
-        message = f"No askonce answers at {url} ({error}). Start one with 'askonce serve', or name another with --url."
-        raise click.ClickException(message) from error
-    _check_said(said, response.status_code, url)
-    from gateway.verifying.picture import plain_json, printable  # noqa: PLC0415 -- the other commands need none of it
-
+    with Gateway(url or settings.local_url(config.host, config.port), api_key or config.admin_key) as gateway:
+        try:
+            said = gateway.explain(request.read(), path)
+        except RefusedError as refused:
+            raise UnansweredError(printable(str(refused))) from refused
     # Texts of requests: they could move the cursor or change the colours.
     click.echo(plain_json(said, indent=2) if as_json else "\n".join(map(printable, _explained(said))))
 
@@ -135,6 +135,14 @@ def redis_cli(data_dir: Path | None, file: Path | None, arguments: tuple[str, ..
 
     root = settings.load(file, {"data_dir": data_dir}).folder()
     _become(clients.redis_cli(root.expanduser().resolve(), arguments))
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _become(argv: list[str]) -> None:
@@ -181,20 +189,6 @@ async def _show_applied(url: str) -> None:
         click.echo(f"{step.name:40} applied")
     if not applied:
         click.echo("Nothing to do: the database is at this version.")
-
-
-def _check_said(said: Any, status: int, url: str) -> None:
-    """Raise `ClickException` with askonce's refusal, and for what another server says."""
-    match said:
-        case {"key": _, "parts": _, "prompt": _, "tier": _} if status == HTTPStatus.OK:
-            return
-        case {"error": {"message": str(message)}}:
-            from gateway.verifying.picture import printable  # noqa: PLC0415 -- the other commands need none of it
-
-            raise click.ClickException(printable(message))
-        case _:
-            message = f"What answers at {url} (status {status}) is no askonce, or another version of it."
-            raise click.ClickException(f"{message} Name another with --url.")
 
 
 def _explained(said: dict[str, Any]) -> list[str]:

@@ -70,7 +70,9 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """What is kept of some tenants' requests to some models. The first policy that fits a request counts."""
 
     tenant: str = "*"
-    """Whose requests; `*` and `?` stand for any text and any letter, `shared/NAME` for a namespace."""
+    """Whose requests; `*`, `?` and `[a-c]` stand for any text, any letter and one of these, `shared/NAME` for a
+    namespace.
+    """
     model: str = "*"
     """To which models, by the names clients use; patterns too."""
     ttl_s: Seconds | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -12,9 +12,11 @@ import click
 from gateway import config as settings
 from gateway.caller import DEFAULT_TENANT, SCOPES
 from gateway.config import Config
+from gateway.printing import printable
 
 T = TypeVar("T")
 
+_NO_KEY: Final = "There is no key; everybody on this machine may ask. 'askonce keys create' makes one."
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -41,6 +43,14 @@ _config = click.option(
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything embedded lives.")
 
 
+def _named(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """The models as they were given. Raises `BadParameter` for one without a name: the key could ask nothing."""
+    if not all(name.strip() for name in value):
+        message = "a model's name is empty; leave --model out for a key that may ask all of them."
+        raise click.BadParameter(message, ctx, param)
+    return value
+
+
 @click.group()
 def keys() -> None:
     """Make, list, revoke and rotate the keys that requests carry."""
@@ -58,7 +68,7 @@ def keys() -> None:
     show_default=True,
     help="What it is good for; may be said several times.",
 )
-@click.option("--model", "models", multiple=True, help="A model it may ask; without any, all of them.")
+@click.option("--model", "models", multiple=True, callback=_named, help="A model it may ask; without any, all of them.")
 @click.option("--expires", type=Lifetime(), help="How long it lives: 30m, 12h, 90d, 2w. Without it, until revoked.")
 @_data_dir
 @_config
@@ -66,6 +76,7 @@ def create(file: Path | None, data_dir: Path | None, expires: timedelta | None, 
     """Make a key and show it, this once."""
     from storage.keys import Wanted  # noqa: PLC0415 -- asyncpg is only for those who need it
 
+    _warn_of_unserved(settings.load(file, {"data_dir": data_dir}), wanted["models"])
     asked = Wanted(
         tenant=wanted["tenant"],
         label=wanted["label"],
@@ -84,7 +95,8 @@ def list_(file: Path | None, data_dir: Path | None, tenant: str | None) -> None:
     """Show every key, without its secret."""
     found = _with_store(file, data_dir, lambda store: store.list(tenant))
     if not found:
-        click.echo("There is no key; everybody on this machine may ask. 'askonce keys create' makes one.")
+        none = f"The tenant '{tenant}' has no key." if tenant is not None else _NO_KEY
+        click.echo(printable(none))
         return
     now = datetime.now(UTC)
     form = "{:14} {:8} {:16} {:14} {:20} {:20} {}"
@@ -94,7 +106,8 @@ def list_(file: Path | None, data_dir: Path | None, tenant: str | None) -> None:
         expires = f"{key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never"
         said = f"{models}; {key.label}" if key.label else models
         scopes, created = ",".join(key.scopes), f"{key.created_at:%Y-%m-%d %H:%M}"
-        click.echo(form.format(f"ak-{key.id}", key.state(now), key.tenant, scopes, created, expires, said))
+        row = form.format(f"ak-{key.id}", key.state(now), key.tenant, scopes, created, expires, said)
+        click.echo(printable(row))  # labels and models are whatever somebody called them
 
 
 @keys.command()
@@ -102,7 +115,7 @@ def list_(file: Path | None, data_dir: Path | None, tenant: str | None) -> None:
 @_data_dir
 @_config
 def revoke(file: Path | None, data_dir: Path | None, key: str) -> None:
-    """End KEY (its visible part, ak-…) at once, everywhere."""
+    """End KEY (its visible part, ak-…), on every gateway within milliseconds."""
     _with_store(file, data_dir, lambda store: store.revoke(_id(key)))
     click.echo(f"ak-{_id(key)} opens nothing any more.")
 
@@ -161,6 +174,17 @@ def leave(file: Path | None, data_dir: Path | None, name: str, tenant: str) -> N
     """Keep TENANT out of the namespace NAME from now on."""
     _with_store(file, data_dir, lambda store: store.leave(name, tenant))
     click.echo(f"'{tenant}' is out of '{name}'.")
+
+
+def _warn_of_unserved(config: Config, models: Iterable[str]) -> None:
+    """Say on stderr which of `models` are not configured, unless a model is served that the settings do not name."""
+    served = {backend.served_name for backend in config.backends}
+    if config.embedded_model() is not None:
+        return
+    for name in models:
+        if name not in served:
+            known = ", ".join(sorted(served)) or "none"
+            click.echo(printable(f"No model '{name}' is configured here; these are: {known}."), err=True)
 
 
 def _show_new(text: str) -> None:

@@ -1,11 +1,14 @@
 """A model's name -> the backend that serves it."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import UnknownModel
 from storage.entry import Chunk
+
+_TOLD: Final = 200
+"""How much of a name is said back: the client knows it, and errors are logged."""
 
 
 class Backend(Protocol):
@@ -56,5 +59,6 @@ class Router:
         for name in (model, f"{model}:latest", model.removesuffix(":latest")):
             if name in names:
                 return self._backends[name]
-        message = f"The model '{model}' does not exist here; these do: {', '.join(names) or 'none'}."
+        named = model if len(model) <= _TOLD else model[:_TOLD] + "…"
+        message = f"The model '{named}' does not exist here; these do: {', '.join(names) or 'none'}."
         raise UnknownModel(message, param="model")

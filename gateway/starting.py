@@ -8,6 +8,7 @@ import click
 from gateway import config as settings
 from gateway.config import Config, ConfigError
 from storage import migrate
+from storage.embedded.marker import KeysRequired
 from storage.errors import AskonceError
 from storage.keys import KeyStore
 
@@ -28,27 +29,27 @@ class Preparation:
         """
         try:
             await migrate.migrate(url)
-            await self._expect_key(url)
+            await self._look_for_keys(url)
         except migrate.UnreachableError as error:
             click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
-            self._later = asyncio.create_task(_when_back(url))
+            self._later = asyncio.create_task(_when_back(url))  # the workers look for keys themselves
             return False
         return True
 
-    async def _expect_key(self, url: str) -> None:
+    async def _look_for_keys(self, url: str) -> None:
+        """Remember whether there was ever one, for workers that cannot ask. Raises `ConfigError` where one must be."""
         config = self._config
-        if config.host in settings.LOOPBACK or config.admin_key or await _has_key(url):
-            return
+        async with migrate.opened(url) as connection:
+            store = KeyStore(connection)
+            marker = KeysRequired(config.folder().expanduser().resolve())
+            marker.set() if await store.ever() else marker.unset()
+            if config.host in settings.LOOPBACK or config.admin_key or await store.any():
+                return
         message = (
             f"Others can reach {config.host}, and there is no key: make one with 'askonce keys create', set admin_key"
             " (ASKONCE_ADMIN_KEY), or listen on 127.0.0.1."
         )
         raise ConfigError(message)
-
-
-async def _has_key(url: str) -> bool:
-    async with migrate.opened(url) as connection:
-        return await KeyStore(connection).any()
 
 
 async def _when_back(url: str) -> None:

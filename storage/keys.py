@@ -118,8 +118,12 @@ class KeyStore:
 
     async def get(self, key_id: str) -> Key | None:
         """The key of this id, whatever its state."""
-        row = await self._database.fetchrow(sql.query("key_get"), key_id)
-        return _key(row) if row else None
+        found = await self._several([key_id])
+        return found[0] if found else None
+
+    async def read(self, key_ids: Sequence[str]) -> tuple[bool, Sequence[Key]]:
+        """Whether there was ever a key, and those of these ids."""
+        return await self.ever(), await self._several(key_ids)
 
     async def list(self, tenant: str | None = None) -> list[Key]:
         """All keys, or those of one tenant, oldest first."""
@@ -132,6 +136,9 @@ class KeyStore:
     async def ever(self) -> bool:
         """Whether there was ever a key: from then on the server is closed to who has none."""
         return bool(await self._database.fetchval(sql.query("keys_ever")))
+
+    async def _several(self, key_ids: Sequence[str]) -> Sequence[Key]:
+        return [_key(row) for row in await self._database.fetch(sql.query("key_get"), list(key_ids))]
 
     async def revoke(self, key_id: str) -> None:
         """End a key now. Raises `KeyFault` when there is none, or it is revoked already."""

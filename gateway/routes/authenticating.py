@@ -1,11 +1,13 @@
 """Who asks, found out before any handler runs: nobody can forget to ask."""
 
+from collections.abc import Collection
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from gateway.caller import Caller
+from gateway.errors import RequestError
 
 NAMESPACE = "x-askonce-namespace"
 
@@ -23,6 +25,16 @@ class Authenticated(AbstractAuthenticationMiddleware):
         if namespace := connection.headers.get(NAMESPACE):
             caller = caller.within(namespace)
         return AuthenticationResult(user=None, auth=caller)
+
+
+async def names_for(connection: ASGIConnection[Any, Any, Any, Any], models: Collection[str]) -> list[str] | None:
+    """Which of these models may be named to who asks, on a route that is for everybody; None for a stranger."""
+    try:
+        caller: Caller = await connection.app.state.parts.access.caller(_presented(connection))
+        caller.expect("ask")
+    except RequestError:
+        return None
+    return [name for name in models if caller.models is None or name in caller.models]
 
 
 def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:

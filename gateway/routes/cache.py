@@ -11,6 +11,7 @@ from gateway import steering
 from gateway.caller import Caller
 from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable
 from gateway.routes.asked import decoder
+from gateway.routes.described import asking
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded, hexadecimal, query, served_name
@@ -20,7 +21,13 @@ _DELETE_S: Final = 30.0
 _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_hash": "prompt", "all": "all"}
 
 
-@post("/v1/cache/explain", summary="Explain a request's key", status_code=200, opt={"scope": "cache"})
+@post(
+    "/v1/cache/explain",
+    summary="Explain a request's key",
+    status_code=200,
+    opt={"scope": "cache"},
+    operation_class=asking(path="Where the request would be sent, such as /api/chat; without it, by its fields."),
+)
 async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
     """The body is any request, `path` where it would be sent; the reply is its canonical form, every part of its key,
     which tier would answer, and, when that is none, the nearest kept request and what differs.
@@ -43,7 +50,18 @@ async def delete_one(
     return await _deleted(parts, request.auth, selector)
 
 
-@delete("/v1/cache", summary="Delete answers", status_code=200, opt={"scope": "cache"})
+@delete(
+    "/v1/cache",
+    summary="Delete answers",
+    status_code=200,
+    opt={"scope": "cache"},
+    operation_class=asking(
+        model="Exactly one of these four: answers of this model,",
+        tag="with this tag,",
+        prompt_hash="to the prompt of this hash,",
+        all="or all of them.",
+    ),
+)
 async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency[Parts]) -> dict[str, Any]:
     """The caller's answers of one `model`, `tag` or `prompt_hash`, or with `all=true` all of them, are not given any
     more, by any gateway.

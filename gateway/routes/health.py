@@ -7,25 +7,33 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 
 from gateway.caller import Caller
+from gateway.routes.authenticating import names_for
+from gateway.routes.described import FOR_ALL, WITH_KEY
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 
 
-@get("/healthz", summary="Alive?", exclude_from_auth=True)
+@get("/healthz", summary="Alive?", exclude_from_auth=True, security=FOR_ALL)
 async def healthz() -> dict[str, str]:
     """200 as long as the process answers."""
     return {"status": "ok"}
 
 
-@get("/readyz", summary="Ready?", exclude_from_auth=True)
-async def readyz(parts: NamedDependency[Parts]) -> Response[dict[str, Any]]:
-    """200 when some model can be asked. Tiers are reported; one that is down costs speed, not answers."""
+@get("/readyz", summary="Ready?", exclude_from_auth=True, security=[*FOR_ALL, *WITH_KEY])
+async def readyz(request: Request[Any, Any, Any], parts: NamedDependency[Parts]) -> Response[dict[str, Any]]:
+    """200 when some model can be asked, and how many can. Tiers are reported; one that is down costs speed, not
+    answers. Each model is named to who may ask it: where keys are needed, to those with one.
+    """
     names = parts.router.models()
-    states = await asyncio.gather(*(probed(parts.router.backend(name).ping()) for name in names))
+    pings = asyncio.gather(*(probed(parts.router.backend(name).ping()) for name in names))
+    states, shown, tiers = await asyncio.gather(pings, names_for(request, names), parts.tiers.health())
     models = {name: state or "ok" for name, state in zip(names, states, strict=True)}
-    ready = "ok" in models.values()
-    content = {"status": "ok" if ready else "unavailable", "models": models, "tiers": await parts.tiers.health()}
-    return Response(content, status_code=200 if ready else 503)
+    can = list(models.values()).count("ok")
+    content: dict[str, Any] = {"status": "ok" if can else "unavailable"}
+    content["why"] = f"{can} of {len(names)} models can be asked."
+    if shown is not None:
+        content["models"] = {name: models[name] for name in shown}
+    return Response(content | {"tiers": tiers}, status_code=200 if can else 503)
 
 
 @get("/metrics", summary="Prometheus metrics", media_type="text/plain; version=0.0.4")

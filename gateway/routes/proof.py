@@ -12,6 +12,7 @@ from gateway.caller import Caller
 from gateway.errors import InvalidRequest, StorageUnavailable
 from gateway.proof import rebuilding
 from gateway.proof.record import iso
+from gateway.routes.described import asking
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import hexadecimal, query, served_name
@@ -43,7 +44,14 @@ async def verify(request: HttpRequest, parts: NamedDependency[Parts], key: FromP
     return done
 
 
-@get("/v1/cache", summary="List answers", opt={"scope": "cache"})
+@get(
+    "/v1/cache",
+    summary="List answers",
+    opt={"scope": "cache"},
+    operation_class=asking(
+        last="Either the last so many answers,", sample="or so many drawn by lot;", model="of this model only."
+    ),
+)
 async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """The keys of the caller's `last` answers, or of a `sample` of so many; with `model` only of that model."""
     params = query(request, (*_WAYS, "model"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 
@@ -27,9 +28,13 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     llamacpp: BackendConfig | None = None
     """The embedded model as a backend."""
 
-    def wired(self, config: Config) -> Config:
-        """`config` as the workers shall have it: nothing in it is left to start."""
+    def wired(self, config: Config, folder: Path | None = None) -> Config:
+        """`config` as the workers shall have it: nothing in it is left to start, nor `folder` to be found."""
         backends = (self.llamacpp, *config.backends) if self.llamacpp else config.backends
         return msgspec.structs.replace(
-            config, backends=backends, database_url=self.database_url, redis_url=self.redis_url
+            config,
+            backends=backends,
+            database_url=self.database_url,
+            redis_url=self.redis_url,
+            data_dir=folder or config.data_dir,
         )

@@ -80,7 +80,7 @@ class _Serving:
                 self._progress.summary(self._plan, services, port=port, folder=folder.root)
 
             try:
-                await workers.serve(encoded(services.wired(config)) + b"\n", ready)
+                await workers.serve(encoded(services.wired(config, folder.root)) + b"\n", ready)
             finally:
                 # Or new connections would wait in its queue for workers that accept no more.
                 listener.close()

@@ -8,8 +8,9 @@ from typing import Any, Final
 import click
 
 from gateway import config as settings
-from gateway.verifying.calls import Gateway, RefusedError, UnverifiedError
-from gateway.verifying.picture import picture, plain_json, printable
+from gateway.client import Gateway, RefusedError, UnansweredError
+from gateway.printing import plain_json, printable
+from gateway.verifying.picture import picture
 from gateway.verifying.tally import Tally
 from storage.errors import AskonceError
 
@@ -44,11 +45,11 @@ def command(keys: tuple[str, ...], url: str | None, api_key: str | None, file: P
     try:
         config = settings.load(file)
     except AskonceError as error:
-        raise UnverifiedError(str(error)) from error
+        raise UnansweredError(str(error)) from error
     with Gateway(url or settings.local_url(config.host, config.port), api_key or config.admin_key) as gateway:
         wanted = [{"key": key, "model": "?"} for key in keys] or _listed(gateway, options)
         if not wanted:
-            raise UnverifiedError("There is no such answer.")
+            raise UnansweredError("There is no such answer.")
         show = _show_json if options["as_json"] else _show_picture
         status = _all(gateway, wanted, show) if len(wanted) > 1 else _one(gateway, wanted[0]["key"], show)
     sys.exit(status)
@@ -66,7 +67,7 @@ def _listed(gateway: Gateway, options: dict[str, Any]) -> list[dict[str, Any]]:
     try:
         found = gateway.keys(**query)
     except RefusedError as refused:
-        raise UnverifiedError(printable(str(refused))) from refused
+        raise UnansweredError(printable(str(refused))) from refused
     if not options["reproducible"]:
         return found
     left = [one for one in found if one["reproducible"]]
@@ -78,7 +79,7 @@ def _one(gateway: Gateway, key: str, show: "Callable[[dict[str, Any]], None]") -
     try:
         proof = gateway.verify(key)
     except RefusedError as refused:
-        raise UnverifiedError(printable(str(refused))) from refused
+        raise UnansweredError(printable(str(refused))) from refused
     show(proof)
     return 0 if proof["outcome"] == "identical" else 1
 
@@ -94,7 +95,7 @@ def _all(gateway: Gateway, wanted: Sequence[dict[str, Any]], show: "Callable[[di
                 _progress("")
                 click.echo(f"{_FAILURES} in a row could not be verified, so the others were not tried.", err=True)
                 break
-    except UnverifiedError as error:
+    except UnansweredError as error:
         status = tally.status or error.exit_code
         _progress("")
         error.show()

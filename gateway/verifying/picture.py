@@ -1,14 +1,15 @@
 """A proof as JSON -> lines for a terminal: where two answers part, with the end of what both say and how each goes on.
 
-Pure. What models say is shown without control characters: they could move the cursor or change the colours.
+Pure. What models say is shown without control characters.
 """
 
-import json
 import math
 from collections.abc import Iterable
 from typing import Any, Final
 
 from rich.cells import cell_len
+
+from gateway.printing import printable
 
 _BEFORE: Final = 36
 _AFTER: Final = 48
@@ -23,17 +24,6 @@ def picture(proof: dict[str, Any]) -> list[str]:
         lines += [_MARGIN + line for line in parting(proof["divergence"])]
     lines += [f"{_MARGIN}! {printable(note)}" for note in _notes(proof)]
     return lines
-
-
-def printable(text: str) -> str:
-    """Text that leaves the terminal alone."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
-def plain_json(value: Any, indent: int | None = None) -> str:
-    """JSON that leaves the terminal alone, and is still JSON."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
 def _extent(proof: dict[str, Any]) -> str:

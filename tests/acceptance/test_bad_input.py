@@ -86,6 +86,7 @@ BAD: dict[str, tuple[str, bytes, int, str, str | None, str]] = {
     "only a model": (CHAT, json.dumps({"model": MODEL}).encode(), 400, "missing_field", "messages", "missing"),
     "only messages": (CHAT, json.dumps({"messages": HI}).encode(), 400, "missing_field", "model", "missing"),
     "unknown model": (CHAT, chat(model="gpt-9"), 404, "model_not_found", "model", f"these do: {MODEL}"),
+    "unknown long model": (CHAT, chat(model="x" * 100_000), 404, "model_not_found", "model", "xxx…' does not exist"),
     "unknown odd model": (CHAT, chat(model="\x00'\"<é>"), 404, "model_not_found", "model", MODEL),
     "model null": (CHAT, chat(model=None), 400, "invalid_value", "model", "not null"),
     "model number": (CHAT, chat(model=5), 400, "invalid_value", "model", "not a whole number"),

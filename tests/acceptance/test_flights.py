@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,11 @@ class Model:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.repeats = True
+        """Whether each call is answered the same; else each has its own words from the first step on."""
         self.begun = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
         self.url = ""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,13 +41,19 @@ class Model:
         else:
             self.calls += 1
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
-            for step in STEPS:
+            for step in said(1 if self.repeats else self.calls):
                 writer.write(event({"delta": {"content": step}}))
                 await writer.drain()
                 self.begun.set()
                 await asyncio.sleep(STEP_S)
+            await self.may_end.wait()
             writer.write(event({"delta": {}, "finish_reason": "stop"}) + b"data: [DONE]\n\n")
         writer.close()
+
+
+def said(call: int) -> list[str]:
+    """The steps of one call's answer."""
+    return STEPS if call == 1 else [f"{step.strip()}-{call} " for step in STEPS]
 
 
 def event(choice: dict[str, Any]) -> bytes:
@@ -103,13 +113,30 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 async def heard(session: aiohttp.ClientSession, gateway: Served) -> tuple[str, list[str]]:
     """What one client is told: where its answer comes from, and every step."""
+    status, steps, code = await ended(session, gateway)
+    assert code == ""
+    return status, steps
+
+
+async def ended(
+    session: aiohttp.ClientSession, gateway: Served, begun: Callable[[], object] = bool
+) -> tuple[str, list[str], str]:
+    """The same, and the code of the error that ends the stream; empty for one that ends with [DONE].
+
+    `begun` is called when the first step is there.
+    """
     async with session.post(f"{gateway.url}/v1/chat/completions", json=QUESTION) as reply:
         assert reply.status == 200, await reply.text()
-        lines = [line[6:] async for line in reply.content if line.startswith(b"data: {")]
-    said = [json.loads(line) for line in lines]
-    assert not [one for one in said if "error" in one], said[-1]
-    deltas = [choice["delta"].get("content") for one in said for choice in one["choices"]]
-    return reply.headers["x-askonce-cache"], [text for text in deltas if text]
+        lines: list[bytes] = []
+        async for line in reply.content:
+            if line.startswith(b"data: "):
+                lines.append(line[6:].strip())
+                if b'"content":"0 "' in line:
+                    begun()
+    *events, last = lines
+    code = "" if last == b"[DONE]" else json.loads(last)["error"]["code"]
+    deltas = [choice["delta"].get("content") for one in events for choice in json.loads(one).get("choices", ())]
+    return reply.headers["x-askonce-cache"], [text for text in deltas if text], code
 
 
 async def test_five_hundred_streams_are_one_call(model: Model, gateways: tuple[Served, Served]) -> None:
@@ -140,3 +167,26 @@ async def test_a_leader_that_is_killed_costs_one_more_call(model: Model, gateway
     assert model.calls == 2
     assert all("".join(steps) == "".join(STEPS) for _, steps in told)
     assert {status for status, _ in told} == {"coalesced"}
+
+
+async def test_a_second_answer_that_is_another_is_given_to_nobody(
+    model: Model, gateways: tuple[Served, Served]
+) -> None:
+    """Those who have heard of the first are told so, and hear nothing of the second; it is not tried a third time."""
+    model.repeats, listening = False, asyncio.Semaphore(0)
+    model.may_end.clear()  # before everybody has heard its beginning
+    leader, other = gateways
+    async with client() as session:
+        leading = asyncio.create_task(ended(session, leader))
+        await model.begun.wait()
+        following = [asyncio.create_task(ended(session, other, listening.release)) for _ in range(CLIENTS - 1)]
+        for _ in following:
+            await listening.acquire()
+        kill_worker(leader)
+        model.may_end.set()
+        told = await asyncio.gather(*following)
+        with pytest.raises((aiohttp.ClientError, AssertionError)):
+            await leading
+    assert model.calls <= 2
+    assert {code for _, _, code in told} == {"answer_changed"}
+    assert all(steps == STEPS[: len(steps)] for _, steps, _ in told)

@@ -9,8 +9,10 @@ import pytest
 
 from gateway.config import BackendConfig
 from storage import keys
-from storage.keys import Wanted
+from storage.keys import Key, Wanted
 from tests.acceptance.in_thread import MODEL, Gateway
+from tests.conftest import Servers
+from tests.suites.frozen import frozen
 
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 CHAT = "/v1/chat/completions"
@@ -26,8 +28,13 @@ class Served:
     def key(self, tenant: str = "acme", scopes: tuple[str, ...] = ("ask", "cache"), **wanted: Any) -> str:
         """A new key's text."""
         text = self.gateway.run(self.store.create(Wanted(tenant=tenant, scopes=scopes, **wanted)))
-        self.gateway.run(_until(lambda: not self.gateway.parts.access._required))
+        self.gateway.run(_until(lambda: self.gateway.parts.access._was_required[1]))
         return text
+
+    def heard(self, text: str, change: Callable[[Key], object]) -> None:
+        """Wait until the gateway knows of `change` to this key, without asking it anything."""
+        known = self.gateway.parts.access._known
+        self.gateway.run(_until(lambda: (found := known.get(keys.identify(text))) is not None and change(found)))
 
     def ask(self, key: str | None, body: Any = HI, path: str = CHAT, **headers: str) -> httpx.Response:
         """One request."""
@@ -38,7 +45,7 @@ class Served:
         return httpx.request(method, self.gateway.url + path, json=body, headers=sent, timeout=30)
 
 
-async def _until(happened: Callable[[], bool]) -> None:
+async def _until(happened: Callable[[], object]) -> None:
     import asyncio
 
     async with asyncio.timeout(5):
@@ -115,14 +122,50 @@ def test_a_request_without_a_good_key_is_refused(served: Served) -> None:
     assert served.ask(None, HI, CHAT, x_api_key=key).status_code == 200
 
 
+def test_models_are_named_to_who_may_ask_them(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    """By /readyz too, which tells everybody whether askonce is ready, and how many models are."""
+    script = tmp_path / "other.toml"
+    script.write_text("[[line]]\n")
+    served = Served(gateway(backends=(BackendConfig(kind="scripted", model="other", script=script),)))
+    everything = {"other": "ok", MODEL: "ok"}
+    assert served.ask(None, None, "/readyz").json()["models"] == everything
+    one, all_, looks = served.key(models=(MODEL,)), served.key(), served.key(scopes=("cache",))
+    named = {key: served.ask(key, None, "/readyz").json().get("models") for key in (one, all_, looks, "wrong", None)}
+    assert named == {one: {MODEL: "ok"}, all_: everything, looks: None, "wrong": None, None: None}
+    stranger = served.ask(None, None, "/readyz")
+    assert (stranger.status_code, stranger.json()["status"]) == (200, "ok")
+    assert stranger.json()["why"] == "2 of 2 models can be asked."
+    assert stranger.json()["tiers"] == {"redis": "ok", "postgres": "ok"}
+    assert "other" not in stranger.text
+
+
 def test_a_revoked_key_opens_nothing_at_once(served: Served) -> None:
     """Also for an answer that is in memory already."""
     key, other = served.key("acme"), served.key("acme")
     assert served.ask(key).status_code == 200
     served.gateway.run(served.store.revoke(keys.identify(key)))
-    served.gateway.run(_until(lambda: keys.identify(key) not in served.gateway.parts.access._known))
+    served.heard(key, lambda found: found.revoked_at)
     assert code(served.ask(key)) == (401, "invalid_api_key")
     assert served.ask(other).headers["x-askonce-cache"] == "hit"
+
+
+def test_a_key_stays_revoked_while_the_database_is_down(served: Served, servers: Servers) -> None:
+    """So does a tenant that left a namespace stay out; nobody has to have asked in between. Other keys go on."""
+    key, rival, other = served.key("acme"), served.key("rival"), served.key("acme")
+    served.gateway.run(served.store.create_namespace("docs"))
+    served.gateway.run(served.store.join("docs", "rival"))
+    for text in (key, other):
+        assert served.ask(text).status_code == 200
+    assert served.ask(rival, x_askonce_namespace="docs").status_code == 200
+    served.gateway.run(served.store.revoke(keys.identify(key)))
+    served.gateway.run(served.store.leave("docs", "rival"))
+    served.heard(key, lambda found: found.revoked_at)
+    served.heard(rival, lambda found: not found.namespaces)
+    with frozen(servers.postgres_process):
+        served.gateway.parts.access._known.clear()  # as half a minute does
+        assert code(served.ask(key)) == (401, "invalid_api_key")
+        assert code(served.ask(rival, x_askonce_namespace="docs")) == (403, "namespace_not_allowed")
+        assert served.ask(other).status_code == 200
 
 
 def test_a_key_asks_its_own_models_only(served: Served) -> None:
@@ -168,14 +211,14 @@ def test_tenants_share_answers_where_an_operator_lets_them(served: Served) -> No
         if name == "acme":
             served.gateway.run(served.store.create_namespace("docs"))
         served.gateway.run(served.store.join("docs", name))
-    served.gateway.parts.access.changed()
+    served.gateway.run(served.gateway.parts.access.changed())
     assert served.ask(acme, x_askonce_namespace="docs").headers["x-askonce-cache"] == "miss"
     assert served.ask(rival, x_askonce_namespace="docs").headers["x-askonce-cache"] == "hit"
     assert served.ask(rival).headers["x-askonce-cache"] == "miss"
     assert code(served.ask(third, x_askonce_namespace="docs")) == (403, "namespace_not_allowed")
     assert code(served.ask(third, x_askonce_namespace="nope")) == (403, "namespace_not_allowed")
     served.gateway.run(served.store.leave("docs", "rival"))
-    served.gateway.run(_until(lambda: keys.identify(rival) not in served.gateway.parts.access._known))
+    served.heard(rival, lambda found: not found.namespaces)
     assert code(served.ask(rival, x_askonce_namespace="docs")) == (403, "namespace_not_allowed")
 
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from gateway.access import Access, GuardedKeys
+from gateway.access import MAX_AGE_S, Access, GuardedKeys
 from gateway.caller import SCOPES, Caller
 from gateway.errors import AccessUnknown, Forbidden, InvalidKey, MissingKey
+from storage.embedded.marker import KeysRequired
 from storage.errors import StorageError
 from storage.keys import Key
 
@@ -45,10 +48,25 @@ class Kept:
         self._reached()
         return bool(self.found)
 
+    async def read(self, key_ids: Sequence[str]) -> tuple[bool, Sequence[Key]]:
+        """As the store does."""
+        self._reached()
+        return bool(self.found), [self.found[key_id] for key_id in key_ids if key_id in self.found]
+
     def _reached(self) -> None:
         self.asked += 1
         if self.down:
             raise StorageError("down")
+
+
+class Clock:
+    """Time that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 async def test_without_any_key_everybody_on_this_machine_may_ask() -> None:
@@ -100,28 +118,116 @@ async def test_a_change_counts_at_once() -> None:
     await access.caller(None)
     kept.found["a" * 10] = key()
     await access.caller(None)  # nobody has said so yet
-    access.changed()
+    await access.changed()
     with pytest.raises(MissingKey):
         await access.caller(None)
     await access.caller(TEXT)
     kept.found["a" * 10] = key(revoked_at=datetime.now(UTC))
-    access.changed()
+    await access.changed()
     with pytest.raises(InvalidKey):
         await access.caller(TEXT)
 
 
 async def test_a_database_that_is_down_takes_nobodys_key_away() -> None:
     """Those it has not told us of have to wait: 503, not 401."""
-    kept = Kept(key())
-    access = Access(kept, local=True)
+    kept, clock = Kept(key()), Clock()
+    access = Access(kept, local=True, clock=clock)
     await access.caller(TEXT)
     kept.down = True
-    access.changed()
+    clock.now += MAX_AGE_S + 1
+    await access.changed(told=False)
     assert (await access.caller(TEXT)).tenant == "acme"
     with pytest.raises(AccessUnknown):
         await access.caller(OTHER)
     with pytest.raises(MissingKey):
         await access.caller(None)
+
+
+async def test_a_change_that_was_told_is_read_before_the_database_goes_down() -> None:
+    """What it takes away is gone, what it leaves goes on; nobody has to have asked in between."""
+    kept, clock = Kept(key(), key(id="b" * 10, hash=hashlib.sha256(OTHER.encode()).digest())), Clock()
+    access = Access(kept, local=True, clock=clock)
+    for text in (TEXT, OTHER):
+        await access.caller(text)
+    kept.found["a" * 10] = key(revoked_at=datetime.now(UTC))
+    await access.changed()
+    kept.down = True
+    clock.now += MAX_AGE_S + 1
+    with pytest.raises(InvalidKey, match="revoked"):
+        await access.caller(TEXT)
+    assert (await access.caller(OTHER)).tenant == "acme"
+
+
+async def test_a_change_that_could_not_be_read_leaves_no_key_open() -> None:
+    """Nor the gateway, when it may have been the first key that was made: until the database is back it is 503."""
+    kept = Kept(key())
+    access, keyless = Access(kept, local=True), Access(Kept(), local=True)
+    await access.caller(TEXT)
+    await keyless.caller(None)
+    for one in (access, keyless):
+        found: Kept = one._kept  # type: ignore[assignment]
+        found.down = True
+        await one.changed()
+        with pytest.raises(AccessUnknown):
+            await one.caller(TEXT)
+    with pytest.raises(AccessUnknown):
+        await keyless.caller(None)
+    kept.down = False
+    assert (await access.caller(TEXT)).tenant == "acme"
+
+
+async def test_who_asks_while_a_change_is_read_waits_for_it() -> None:
+    """Or the database would be asked once for each of them."""
+    kept = Kept(key())
+    access = Access(kept, local=True)
+    await access.caller(TEXT)
+    plain, go = kept.read, asyncio.Event()
+
+    async def slow(key_ids: Sequence[str]) -> tuple[bool, Sequence[Key]]:
+        await go.wait()
+        return await plain(key_ids)
+
+    kept.read, before = slow, kept.asked
+    changing = asyncio.create_task(access.changed())
+    await asyncio.sleep(0)
+    asking = [asyncio.create_task(access.caller(TEXT)) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in asking)
+    go.set()
+    await asyncio.gather(changing, *asking)
+    assert kept.asked == before + 1
+
+
+async def test_that_there_was_a_key_outlives_the_process(tmp_path: Path) -> None:
+    """One that starts while the database is down knows it from the data folder, and is not open to everybody."""
+    kept = Kept()
+    first = Access(kept, local=True, marker=KeysRequired(tmp_path))
+    await first.caller(None)
+    kept.found["a" * 10] = key()
+    await first.changed()
+    kept.down = True
+    second = Access(kept, local=True, marker=KeysRequired(tmp_path))
+    for presented in (None, TEXT):
+        with pytest.raises(AccessUnknown):
+            await second.caller(presented)
+    assert (await Access(kept, local=True, marker=KeysRequired(tmp_path / "new")).caller(None)).scopes == SCOPES
+    kept.down, kept.found = False, {}
+    assert (await second.caller(None)).scopes == SCOPES
+
+
+async def test_a_database_in_trouble_is_asked_again_when_it_speaks() -> None:
+    """However long its look-ups pause."""
+    kept = Kept(key())
+    kept.down = True
+    guarded = GuardedKeys(kept, 1, lambda *_: None)
+    for ask in (guarded.ever, guarded.ever):
+        with pytest.raises(StorageError):
+            await ask()
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            await guarded.read(())
+    kept.down = False
+    assert (await guarded.read(("a" * 10,)))[0]
 
 
 async def test_a_frozen_database_costs_its_deadline() -> None:
@@ -157,7 +263,7 @@ async def test_what_changes_while_it_is_looked_up_is_looked_up_again() -> None:
     async def slow(key_id: str) -> Key | None:
         found = await plain(key_id)
         kept.found[key_id] = key(revoked_at=datetime.now(UTC))
-        access.changed()
+        await access.changed()
         return found
 
     kept.get = slow

@@ -34,16 +34,17 @@ class FakeGateway:
         self.query: Any = None
         self.response = httpx.Response(200, json=EXPLAINED)
 
-    def post(self, url: str, params: Any, **_: Any) -> httpx.Response:
-        """As `httpx.post`."""
-        self.asked, self.query = url, params
+    def request(self, method: str, url: str, **sent: Any) -> httpx.Response:
+        """As that of `httpx.Client`."""
+        assert method == "POST"
+        self.asked, self.query = url, sent["params"]
         return self.response
 
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> FakeGateway:
     gateway = FakeGateway()
-    monkeypatch.setattr(httpx, "post", gateway.post)
+    monkeypatch.setattr(httpx.Client, "request", lambda _, *words, **sent: gateway.request(*words, **sent))
     return gateway
 
 
@@ -152,7 +153,7 @@ def test_another_server_is_named(gateway: FakeGateway, status: int, said: object
     """One sentence instead of a traceback."""
     gateway.response = httpx.Response(status, json=said)
     done = run("explain", "-")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert f"What answers at http://127.0.0.1:8080 (status {status}) is no askonce" in done.output
 
 
@@ -160,7 +161,35 @@ def test_a_refusal_is_shown(gateway: FakeGateway) -> None:
     """In askonce's own words."""
     gateway.response = httpx.Response(400, json={"error": {"message": "A request has 'messages'."}})
     done = run("explain", "-")
-    assert (done.exit_code, done.output) == (1, "Error: A request has 'messages'.\n")
+    assert (done.exit_code, done.output) == (2, "Error: A request has 'messages'.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["keys", "create", "--label", "\udcff"], "An argument is not UTF-8: b'\\xff'."),
+        (["keys", "create", "--model", "\udcff"], "An argument is not UTF-8"),
+        (["keys", "list", "--tenant", "\udcff"], "An argument is not UTF-8"),
+        (["keys", "revoke", "\udcff"], "An argument is not UTF-8"),
+        (["namespaces", "join", "\udcff", "b"], "An argument is not UTF-8"),
+        (["explain", "-", "--path", "\udcff"], "An argument is not UTF-8"),
+        (["verify", "--last", "3", "--model", "\udcff"], "An argument is not UTF-8"),
+        (["verify", "--last", "3", "--api-key", "é"], "The key to ask with has characters that no header can carry."),
+        (["explain", "-", "--api-key", "é"], "The key to ask with has characters that no header can carry."),
+        (["explain", "-", "--api-key", "a\nb"], "The key to ask with has characters that no header can carry."),
+        (["explain", "-", "--url", "http://a:b"], "'http://a:b' is no address of an askonce"),
+        (["verify", "--last", "3", "--url", "http://a:b"], "'http://a:b' is no address of an askonce"),
+        (["explain", "-", "--url", "localhost:80"], "'localhost:80' is no address of an askonce"),
+        (["explain", "-", "--url", f"http://{'a' * 70}"], "is no address of an askonce"),
+        (["keys", "create", "--model", ""], "a model's name is empty"),
+    ],
+)
+def test_words_that_cannot_be_asked_with_are_a_sentence(words: list[str], said: str) -> None:
+    """With the status of wrong usage, and nothing is sent: no server is blamed."""
+    done = run(*words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert isinstance(done.exception, SystemExit)
 
 
 def test_a_wrong_variable_is_one_sentence_whatever_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
