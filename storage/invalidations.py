@@ -101,9 +101,10 @@ class Invalidations:
     async def add(self, scope: str, selector: Selector) -> Deleted:
         """Invalidate for every gateway. Raises what the database's client raises."""
         asked = (scope, selector.kind, selector.value)
-        row = await self._database.fetchrow(sql.query("invalidation_put"), *asked, timeout=ADD_S)
+        number = (await self._database.fetchrow(sql.query("invalidation_put"), *asked))["id"]
         await self.refresh()
-        return Deleted(row["id"], row["deleted"])
+        gone = await self._database.fetchrow(sql.query("invalidation_forget"), *asked, number, timeout=ADD_S)
+        return Deleted(number, gone["deleted"])
 
     async def add_keys(self, scope: str, keys: Sequence[bytes], deadline_s: float) -> int:
         """Invalidate the answers of these keys: the number from which on they count.
