@@ -48,8 +48,8 @@ class Tiers(Protocol):
         """The entry of `key` that counts, if the nearest tier has it."""
         ...
 
-    def put(self, entry: Entry) -> None:
-        """Keep `entry`."""
+    def put(self, entry: Entry) -> bool:
+        """Keep `entry`; False when it was taken back meanwhile."""
         ...
 
     def closed(self, query: Query) -> int:
@@ -185,8 +185,7 @@ class Pipeline:
             if epoch is None:
                 return
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
-        self._tiers.put(entry)
-        plan.outcome.kept = True
+        plan.outcome.kept = self._tiers.put(entry)
 
 
 def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:
