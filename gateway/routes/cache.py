@@ -1,6 +1,5 @@
 """`/v1/cache`: why a request hits or misses, and taking back what is kept."""
 
-import asyncio
 from typing import Any, Final
 
 from litestar import Request, delete, post
@@ -14,9 +13,10 @@ from gateway.routes.asked import decoder
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded, hexadecimal, query, served_name
-from storage.invalidations import Kind, Selector
+from storage.closed import Kind
+from storage.errors import StorageError, UnsureError
+from storage.invalidations import Selector
 
-_DELETE_S: Final = 30.0
 _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_hash": "prompt", "all": "all"}
 
 
@@ -61,9 +61,11 @@ async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency
 
 async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str, Any]:
     try:
-        async with asyncio.timeout(_DELETE_S):
-            done = await parts.invalidations.add(caller.scope, selector)
-    except Exception as error:
+        done = await parts.invalidations.add(caller.scope, selector)
+    except UnsureError as error:
+        message = "The database does not answer: whether this is deleted is not known. Ask again when it is back."
+        raise StorageUnavailable(message) from error
+    except StorageError as error:
         message = "The database cannot be reached, so nothing was deleted; try again when it is back."
         raise StorageUnavailable(message) from error
     return {"object": "cache.deleted", selector.kind: selector.value or True, "rows": done.rows, "epoch": done.id}

@@ -17,9 +17,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multipl
 from storage import postgres as postgres_tier
 from storage import redis as redis_tier
 from storage import tiers as tiers_module
+from storage.closed import Kind
 from storage.entry import Entry
 from storage.guard import GuardedTier
-from storage.invalidations import Invalidations, Kind, Selector
+from storage.invalidations import Invalidations, Selector
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
 from tests.suites.entries import made
