@@ -18,6 +18,8 @@ from storage.errors import StorageError, UnsureError
 from storage.invalidations import Selector
 
 _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_hash": "prompt", "all": "all"}
+_LONGEST_NAME: Final = 200
+"""Of a model: far longer than any in use."""
 
 
 @post("/v1/cache/explain", summary="Explain a request's key", status_code=200, opt={"scope": "cache"})
@@ -82,6 +84,10 @@ def _selector(params: dict[str, str]) -> Selector:
     if named == "all":
         message = "'all' must be 'true'."
         raise InvalidRequest(message, param=named, code="invalid_value")
-    return (
-        Selector("prompt", hexadecimal(value, named)) if named == "prompt_hash" else Selector(_SELECTORS[named], value)
-    )
+    if named == "prompt_hash":
+        return Selector("prompt", hexadecimal(value, named))
+    # Each is remembered by every worker for days: not for what no answer can have.
+    if not (steering.is_tag(value) if named == "tag" else value.isprintable() and len(value) <= _LONGEST_NAME):
+        message = f"No answer can have this '{named}'."
+        raise InvalidRequest(message, param=named, code="invalid_value")
+    return Selector(_SELECTORS[named], value)
