@@ -80,19 +80,24 @@ class Tiers:
             return entry
         return None
 
-    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
-        """The nearest entry of `key` that counts, left where it is."""
-        if (entry := self.in_memory(key, max_age_s)) is not None:
+    async def find(self, key: bytes, max_age_s: float | None = None, *, scope: str | None = None) -> Looked:
+        """The nearest entry of `key` that counts, left where it is.
+
+        With `scope`, what is in another is not there: it is walked past in the same way, and takes as long.
+        """
+        if (entry := self.in_memory(key, max_age_s)) is not None and _within(entry, scope):
             return Looked(Found(entry, self._memory.name))
-        overruled = {head(entry)} if (entry := self._memory.get(key)) is not None else set[bytes]()
+        entry = self._memory.get(key)
+        overruled = {head(entry)} if entry is not None and _within(entry, scope) else set[bytes]()
         for tier in self._lower:
-            if (entry := await tier.get(key)) is None:
+            if (entry := await tier.get(key)) is None or not _within(entry, scope):
                 continue
             numbered = await self._invalidations.numbered(entry)
             if numbered and self._invalidations.allows(entry) and _young(entry, max_age_s):
                 return Looked(Found(entry, tier.name), self._overrule(key, overruled))
             overruled.add(head(entry))
-        if (entry := self.in_memory(key, max_age_s)) is not None:  # it has come while the others were looked at
+        entry = self.in_memory(key, max_age_s)
+        if entry is not None and _within(entry, scope):  # it has come while the others were looked at
             return Looked(Found(entry, self._memory.name))
         return Looked(None, self._overrule(key, overruled))
 
@@ -140,6 +145,10 @@ class Tiers:
 
 def _young(entry: Entry, max_age_s: float | None) -> bool:
     return max_age_s is None or time.time() - entry.created_at <= max_age_s
+
+
+def _within(entry: Entry, scope: str | None) -> bool:
+    return scope is None or entry.query.scope == scope
 
 
 async def _health(tier: GuardedTier) -> tuple[str, str]:

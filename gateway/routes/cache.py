@@ -36,13 +36,18 @@ async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Par
 async def delete_one(
     request: Request[Any, Caller, Any], parts: NamedDependency[Parts], key: FromPath[str]
 ) -> dict[str, Any]:
-    """The answer of this key is not given any more, by any gateway."""
+    """The answer of this key is not given any more, by any gateway.
+
+    Where none is found one may still be under way, so that is deleted too. Whatever another tenant has under this key
+    is neither touched nor told of.
+    """
     selector = Selector("key", hexadecimal(key, "key"))
-    if request.auth.models is not None:
-        found = (await parts.tiers.find(bytes.fromhex(selector.value))).found
-        if found is None or found.entry.query.model not in request.auth.models:
+    caller = request.auth
+    if caller.models is not None:
+        found = (await parts.tiers.find(bytes.fromhex(selector.value), scope=caller.scope)).found
+        if found is not None and not caller.may_see(found.entry.query):
             raise NoAnswer
-    return await _deleted(parts, request.auth, selector)
+    return await _deleted(parts, caller, selector)
 
 
 @delete("/v1/cache", summary="Delete answers", status_code=200, opt={"scope": "cache"})
