@@ -255,6 +255,16 @@ def test_a_key_that_is_nobodys_or_anothers_is_404(gateway: Callable[..., Gateway
     assert refusal(plain.get(key)) == (403, "insufficient_scope")
 
 
+def test_who_may_not_ask_has_nothing_verified(gateway: Callable[..., Gateway]) -> None:
+    """Verifying has the model work; reading does not."""
+    made = gateway(PARIS)
+    key = Asked(made, _key(made, "acme")).ask()
+    reader = Asked(made, _key(made, "acme", scopes=("cache",)))
+    assert reader.get(key).status_code == 200
+    assert refusal(reader.verify(key)) == (403, "insufficient_scope")
+    assert made.backend.calls == 1
+
+
 def test_who_asked_first_is_recorded(gateway: Callable[..., Gateway]) -> None:
     """By the key's id; in a namespace that tenants share, only for that key itself and for operators."""
     made = gateway(PARIS)
