@@ -19,7 +19,7 @@ from gateway.naming import named, under
 from gateway.policy import Terms
 from gateway.router import Backend, Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry, Query, Usage
+from storage.entry import Chunk, Entry, Query, usage_of
 from storage.flights.record import Wanted
 from storage.tiers import Looked
 
@@ -168,7 +168,7 @@ class Pipeline:
             created_at=created_at,
             duration_ms=since_ms(started),
             chunks=tuple(steps),
-            usage=sum((step.usage for step in steps if step.usage), Usage()),
+            usage=usage_of(steps),
             epoch=epoch,
             tags=plan.tags,
             made_by=plan.made_by,

@@ -1,7 +1,7 @@
 """What is asked (`Query`) and what is kept (`Entry`): immutable values every tier can store."""
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -72,6 +72,11 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     after_ms: float = 0.0
     """Milliseconds from asking the backend to receiving this step."""
+
+
+def usage_of(chunks: Iterable[Chunk]) -> Usage:
+    """What all steps of an answer cost together."""
+    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):

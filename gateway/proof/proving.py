@@ -19,7 +19,7 @@ from gateway.proof.record import iso, record
 from gateway.proof.vectors import Distance
 from gateway.router import Backend, Router
 from gateway.wire import reply
-from storage.entry import Chunk, Entry, Usage
+from storage.entry import Chunk, Entry, Usage, usage_of
 from storage.tiers import Found, Looked
 from storage.verifications import Outcome, Verification
 
@@ -132,7 +132,7 @@ async def _text(entry: Entry, backend: Backend, request: Request) -> Regenerated
         second = await _compared(entry.chunks, again)
         repeats = (await _compared(steps, again)).divergence is None
         compared = second if repeats or not second.divergence else compared
-    usage = _usage(steps)
+    usage = usage_of(steps)
     return Regenerated(
         outcome=compared.outcome,
         compared=compared.compared,
@@ -169,10 +169,6 @@ async def _again(backend: Backend, request: Request) -> list[Chunk] | None:
         return await _heard(backend, rebuilding.with_likelihoods(request))
     except BackendError:
         return None
-
-
-def _usage(steps: Sequence[Chunk]) -> Usage:
-    return sum((step.usage for step in steps if step.usage), Usage())
 
 
 def _prompts_differ(then: Sequence[Chunk], now: Sequence[Chunk]) -> bool:

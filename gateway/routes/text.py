@@ -19,7 +19,7 @@ from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.wire import openai_chat, openai_completions, reply
-from storage.entry import Chunk, Usage
+from storage.entry import Chunk, Usage, usage_of
 
 HttpRequest = Request[Any, Caller, Any]
 
@@ -86,7 +86,7 @@ async def _answer(question: Question, head: reply.Head, request: HttpRequest, pa
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-    content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), _usage(chunks))
+    content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), usage_of(chunks))
     return Response(content, media_type="application/json", headers=headers, status_code=200)
 
 
@@ -107,7 +107,3 @@ async def _events(
             yield b"data: " + msgspec.json.encode(envelope(error)) + b"\n\n"
             return
     yield wire.closing(head, usage if question.include_usage else None)
-
-
-def _usage(chunks: Iterable[Chunk]) -> Usage:
-    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
