@@ -64,6 +64,12 @@ class Tiers(Protocol):
         ...
 
 
+class Outcome(msgspec.Struct):
+    """What became of an answer, once all of it was said."""
+
+    kept: bool = False
+
+
 class Answer(msgspec.Struct, frozen=True):
     """An answer on its way, new or old: both are the same stream of steps."""
 
@@ -77,12 +83,12 @@ class Answer(msgspec.Struct, frozen=True):
     origin_id: str | None = None
     """The `id` of the reply that the answer was first given in, if that is another one."""
     age_s: float = 0.0
+    outcome: Outcome | None = None
+    """What becomes of it; None where it is kept already, or by somebody else."""
 
-
-class _Outcome(msgspec.Struct):
-    """What became of an answer."""
-
-    kept: bool = False
+    def is_kept(self) -> bool:
+        """Whether it is kept, as far as is known: to be asked once its last step was heard."""
+        return self.kept and (self.outcome is None or self.outcome.kept)
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +100,7 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     made_by: str
     stale: bool = False
     refresh: bool = False
-    outcome: _Outcome = msgspec.field(default_factory=_Outcome)
+    outcome: Outcome = msgspec.field(default_factory=Outcome)
 
     @property
     def provenance(self) -> Provenance:
@@ -130,7 +136,7 @@ class Pipeline:
         if not (terms.look and terms.keep):  # what is not kept is not shared either
             status: Status = "miss" if terms.look else "bypass"
             steps = self._ask(backend, request, query, plan)
-            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep)
+            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep, outcome=plan.outcome)
         wanted = Wanted(
             key=query.key,
             epoch=self._tiers.epoch,
@@ -142,7 +148,7 @@ class Pipeline:
             wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
         if joined.leads:
-            return Answer("miss", "backend", query.key, joined.steps, plan.provenance)
+            return Answer("miss", "backend", query.key, joined.steps, plan.provenance, outcome=plan.outcome)
         return Answer("coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id)
 
     async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:

@@ -120,18 +120,17 @@ async def _answer(question: Question, request: HttpRequest, parts: Parts, *, cha
     caller = request.auth
     answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
     head = head.of(answer.provenance)
-    headers = describing(answer)
     if question.stream:
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-        return EventStream(NDJSON | headers, _lines(head, first, answer, chat=chat), answer.chunks)
+        return EventStream(NDJSON | describing(answer), _lines(head, first, answer, chat=chat), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
     content = ollama.whole(head, _steps(chunks), usage_of(chunks), chat=chat)
-    return Response(content, media_type="application/json", headers=headers, status_code=200)
+    return Response(content, media_type="application/json", headers=describing(answer, ended=True), status_code=200)
 
 
 async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) -> AsyncGenerator[bytes]:

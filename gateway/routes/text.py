@@ -75,19 +75,18 @@ async def _answer(question: Question, head: reply.Head, request: HttpRequest, pa
     caller = request.auth
     answer = await parts.pipeline.answer(question, caller, steering.read(request.headers), head.id)
     head = head.of(answer.provenance)
-    headers = describing(answer)
     if question.stream:
         # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.
         first = await anext(answer.chunks)
         if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
             await anext(answer.chunks, None)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-        return EventStream(headers, _events(question, head, wire, first, answer), answer.chunks)
+        return EventStream(describing(answer), _events(question, head, wire, first, answer), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
     content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), usage_of(chunks))
-    return Response(content, media_type="application/json", headers=headers, status_code=200)
+    return Response(content, media_type="application/json", headers=describing(answer, ended=True), status_code=200)
 
 
 async def _events(
