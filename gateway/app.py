@@ -66,7 +66,7 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
     telemetry = Telemetry()
     async with contextlib.AsyncExitStack() as stack:
         database = await postgres.connect(config.database_url, config.database_connections)
-        invalidations = Invalidations(database, telemetry.fault)
+        invalidations = Invalidations(database, telemetry.fault, config.database_deadline_s)
         tiers = _tiers(config, database, invalidations, telemetry)
         stack.push_async_callback(tiers.aclose)
         access = Access(

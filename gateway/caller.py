@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import Forbidden
+from storage.entry import Query
 
 DEFAULT_TENANT: Final = "default"
 SCOPES: Final = frozenset({"ask", "cache", "admin"})
@@ -28,6 +29,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def scope(self) -> str:
         """Whose answers these are: part of every key. No tenant's name has a slash, so no two places meet."""
         return f"shared/{self.namespace}" if self.namespace else self.tenant
+
+    def may_see(self, query: Query) -> bool:
+        """Whether answers to `query` are its own, and of a model it may ask."""
+        return query.scope == self.scope and (self.models is None or query.model in self.models)
 
     def within(self, namespace: str) -> "Caller":
         """This caller, asking in a shared namespace. Raises `Forbidden`."""

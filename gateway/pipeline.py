@@ -20,7 +20,7 @@ from gateway.naming import named, under
 from gateway.policy import Terms
 from gateway.router import Backend, Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry, Query, Usage
+from storage.entry import Chunk, Entry, Query, usage_of
 from storage.flights.record import Wanted
 from storage.tiers import Looked
 
@@ -49,8 +49,8 @@ class Tiers(Protocol):
         """The entry of `key` that counts, if the nearest tier has it."""
         ...
 
-    def put(self, entry: Entry) -> None:
-        """Keep `entry`."""
+    def put(self, entry: Entry) -> bool:
+        """Keep `entry`; False when it was taken back meanwhile."""
         ...
 
     def closed(self, query: Query) -> int:
@@ -63,6 +63,12 @@ class Tiers(Protocol):
         None when others cannot be told: then what is kept has to stay.
         """
         ...
+
+
+class Outcome(msgspec.Struct):
+    """What became of an answer, once all of it was said."""
+
+    kept: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -78,12 +84,12 @@ class Answer(msgspec.Struct, frozen=True):
     origin_id: str | None = None
     """The `id` of the reply that the answer was first given in, if that is another one."""
     age_s: float = 0.0
+    outcome: Outcome | None = None
+    """What becomes of it; None where it is kept already, or by somebody else."""
 
-
-class _Outcome(msgspec.Struct):
-    """What became of an answer."""
-
-    kept: bool = False
+    def is_kept(self) -> bool:
+        """Whether it is kept, as far as is known: to be asked once its last step was heard."""
+        return self.kept and (self.outcome is None or self.outcome.kept)
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +101,7 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     made_by: str
     stale: bool = False
     refresh: bool = False
-    outcome: _Outcome = msgspec.field(default_factory=_Outcome)
+    outcome: Outcome = msgspec.field(default_factory=Outcome)
 
     @property
     def provenance(self) -> Provenance:
@@ -131,7 +137,7 @@ class Pipeline:
         if not (terms.look and terms.keep):  # what is not kept is not shared either
             status: Status = "miss" if terms.look else "bypass"
             steps = self._ask(backend, request, query, plan)
-            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep)
+            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep, outcome=plan.outcome)
         wanted = Wanted(
             key=query.key,
             epoch=self._tiers.epoch,
@@ -143,7 +149,7 @@ class Pipeline:
             wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
         if joined.leads:
-            return Answer("miss", "backend", query.key, joined.steps, plan.provenance)
+            return Answer("miss", "backend", query.key, joined.steps, plan.provenance, outcome=plan.outcome)
         age_s = max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0
         return Answer(
             "coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id, age_s=age_s
@@ -191,7 +197,7 @@ class Pipeline:
             created_at=created_at,
             duration_ms=since_ms(started),
             chunks=tuple(steps),
-            usage=sum((step.usage for step in steps if step.usage), Usage()),
+            usage=usage_of(steps),
             epoch=epoch,
             tags=plan.tags,
             made_by=plan.made_by,
@@ -208,9 +214,9 @@ class Pipeline:
             if epoch is None:
                 return
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
+        plan.outcome.kept = self._tiers.put(entry)
+        if plan.refresh and plan.outcome.kept:
             await self._show(entry)
-        self._tiers.put(entry)
-        plan.outcome.kept = True
 
     async def _show(self, entry: Entry) -> None:
         """Have those hear `entry` who ask now: the old one is gone for them, and this one not yet in their tiers."""

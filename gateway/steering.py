@@ -62,6 +62,11 @@ def read(headers: Headers) -> Steering:
     )
 
 
+def is_tag(text: str) -> bool:
+    """Whether an answer can have this tag."""
+    return _TAG.fullmatch(text) is not None
+
+
 def _joined(headers: Headers, name: str) -> str:
     """Several headers of one name are a list, as RFC 9110 has it."""
     return ",".join(headers.getall(name, []))
@@ -88,7 +93,7 @@ def _is_paced(text: str) -> bool:
 
 def _tags(text: str) -> tuple[str, ...]:
     tags = tuple(sorted({tag.strip() for tag in text.split(",") if tag.strip()}))
-    if len(tags) > MAX_TAGS or not all(_TAG.fullmatch(tag) for tag in tags):
+    if len(tags) > MAX_TAGS or not all(is_tag(tag) for tag in tags):
         message = f"'{TAGS}' takes up to {MAX_TAGS} words of letters, digits and . : / _ -, of 64 characters at most."
         raise InvalidRequest(message, param=TAGS, code="invalid_value")
     return tags

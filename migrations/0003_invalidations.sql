@@ -22,22 +22,25 @@ create index completions_scope_created_at on askonce.completions (scope, created
 create index completions_scope_model on askonce.completions (scope, model);
 create index completions_tags on askonce.completions using gin (tags) where tags <> '{}';
 
--- Ids must become visible in their order: a gateway that has seen one must not miss an earlier one later.
-create function askonce.invalidate(wanted_scope text, wanted_kind text, wanted_value text, out id bigint, out deleted bigint)
+-- Ids must become visible in their order: a gateway that has seen one must not miss an earlier one later. What is being
+-- written waits for it too (`storage/sql/completion_put.sql`), so this does nothing that takes long.
+create function askonce.invalidate(wanted_scope text, wanted_kind text, wanted_value text, out id bigint)
 language plpgsql as $$
 begin
   perform pg_advisory_xact_lock(hashtext('askonce.invalidations'));
   insert into askonce.invalidations (scope, kind, value)
     values (wanted_scope, wanted_kind, wanted_value) returning invalidations.id into id;
-  delete from askonce.completions c
-    where c.scope = wanted_scope
-      and case wanted_kind
-            when 'key' then c.key = decode(wanted_value, 'hex')
-            when 'prompt' then c.prompt_hash = decode(wanted_value, 'hex')
-            when 'model' then c.model = wanted_value
-            when 'tag' then c.tags @> array[wanted_value]
-            else true
-          end;
-  get diagnostics deleted = row_count;
 end
+$$;
+
+-- Whether an invalidation of this kind and value is about an answer.
+create function askonce.speaks_of(kind text, value text, key bytea, prompt_hash bytea, model text, tags text[])
+returns boolean language sql immutable as $$
+  select case kind
+           when 'key' then key = decode(value, 'hex')
+           when 'prompt' then prompt_hash = decode(value, 'hex')
+           when 'model' then model = value
+           when 'tag' then tags @> array[value]
+           else true
+         end
 $$;

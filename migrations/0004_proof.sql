@@ -31,43 +31,32 @@ create index verifications_scope_model on askonce.verifications (scope, model);
 create index completions_params on askonce.completions (scope, hashtextextended(params, 0), created_at);
 create index completions_beginning on askonce.completions (scope, hashtextextended(left(prompt_text, 64), 0), created_at);
 
--- Whether an invalidation of this kind and value is about an answer.
-create function askonce.speaks_of(kind text, value text, key bytea, prompt_hash bytea, model text, tags text[])
-returns boolean language sql immutable as $$
-  select case kind
-           when 'key' then key = decode(value, 'hex')
-           when 'prompt' then prompt_hash = decode(value, 'hex')
-           when 'model' then model = value
-           when 'tag' then tags @> array[value]
-           else true
-         end
-$$;
-
--- As before; what verifications quote of an answer goes with it.
-create or replace function askonce.invalidate(wanted_scope text, wanted_kind text, wanted_value text, out id bigint, out deleted bigint)
+-- Rows that the invalidation of this number is about, and what verifications quote of them, go. It is a statement after
+-- the one that made the number: what did not see that number is written by then, and what is written later is refused.
+create function askonce.forget(wanted_scope text, wanted_kind text, wanted_value text, number bigint, out deleted bigint)
 language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock(hashtext('askonce.invalidations'));
-  insert into askonce.invalidations (scope, kind, value)
-    values (wanted_scope, wanted_kind, wanted_value) returning invalidations.id into id;
-  delete from askonce.verifications v
-    where v.scope = wanted_scope
-      and askonce.speaks_of(wanted_kind, wanted_value, v.key, v.prompt_hash, v.model, v.tags);
   -- A statement for each kind: only so can each use its index.
   case wanted_kind
     when 'key' then
-      delete from askonce.completions c where c.key = decode(wanted_value, 'hex') and c.scope = wanted_scope;
+      delete from askonce.completions c
+        where c.key = decode(wanted_value, 'hex') and c.scope = wanted_scope and c.epoch < number;
     when 'prompt' then
-      delete from askonce.completions c where c.prompt_hash = decode(wanted_value, 'hex') and c.scope = wanted_scope;
+      delete from askonce.completions c
+        where c.prompt_hash = decode(wanted_value, 'hex') and c.scope = wanted_scope and c.epoch < number;
     when 'model' then
-      delete from askonce.completions c where c.scope = wanted_scope and c.model = wanted_value;
+      delete from askonce.completions c where c.scope = wanted_scope and c.model = wanted_value and c.epoch < number;
     when 'tag' then
       delete from askonce.completions c
-        where c.tags @> array[wanted_value] and c.tags <> '{}' and c.scope = wanted_scope;
+        where c.tags @> array[wanted_value] and c.tags <> '{}' and c.scope = wanted_scope and c.epoch < number;
     else
-      delete from askonce.completions c where c.scope = wanted_scope;
+      delete from askonce.completions c where c.scope = wanted_scope and c.epoch < number;
   end case;
   get diagnostics deleted = row_count;
+  delete from askonce.verifications v
+    where v.scope = wanted_scope
+      and askonce.speaks_of(wanted_kind, wanted_value, v.key, v.prompt_hash, v.model, v.tags)
+      and not exists (select from askonce.completions c where c.key = v.key and c.origin_id = v.origin_id);
 end
 $$;
 

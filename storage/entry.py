@@ -1,5 +1,7 @@
 """What is asked (`Query`) and what is kept (`Entry`): immutable values every tier can store."""
 
+import struct
+from collections.abc import Collection, Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -72,6 +74,11 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """Milliseconds from asking the backend to receiving this step."""
 
 
+def usage_of(chunks: Iterable[Chunk]) -> Usage:
+    """What all steps of an answer cost together."""
+    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
+
+
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One complete answer. Never made from a partial one, never changed."""
 
@@ -120,18 +127,25 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         return [token for step in steps for token in step.token_ids or ()]
 
 
+_HEAD = struct.Struct(">qd")
+HEAD_BYTES = _HEAD.size
+
+
 class Encoded(msgspec.Struct, frozen=True):
     """An entry as bytes: made once, shared by everything that keeps it or has it waiting to be kept."""
 
     key: bytes
     data: bytes
+    """Its head, by which two answers to one question can be compared without being read, and the entry."""
     replaces: bool = False
     """As the entry says."""
+    over: frozenset[bytes] = frozenset()
+    """Heads of entries that were seen not to count: each of these gives way, whatever its number."""
 
     @classmethod
-    def of(cls, entry: Entry) -> "Encoded":
+    def of(cls, entry: Entry, over: Collection[bytes] = ()) -> "Encoded":
         """Encode `entry`."""
-        return cls(entry.query.key, encode(entry), entry.replaces)
+        return cls(entry.query.key, head(entry) + encode(entry), entry.replaces, frozenset(over))
 
     @property
     def size(self) -> int:
@@ -140,7 +154,25 @@ class Encoded(msgspec.Struct, frozen=True):
 
     def entry(self) -> Entry:
         """The entry again."""
-        return decode(self.data)
+        return opened(self.data)
+
+    def outranks(self, kept: bytes) -> bool:
+        """Whether this takes the place of what is kept as `kept`: it was asked for since a later invalidation; or, if
+        it is to replace what is too old, since the same one and later; or that one was seen not to count.
+        """
+        (epoch, created_at), (kept_epoch, kept_at) = _HEAD.unpack_from(self.data), _HEAD.unpack_from(kept)
+        newer = self.replaces and epoch == kept_epoch and created_at > kept_at
+        return epoch > kept_epoch or newer or kept[:HEAD_BYTES] in self.over
+
+
+def head(entry: Entry) -> bytes:
+    """What decides between `entry` and another answer to its question."""
+    return _HEAD.pack(entry.epoch, entry.created_at)
+
+
+def opened(data: bytes) -> Entry:
+    """The entry in what `Encoded.of` made of it. Raises `msgspec.DecodeError` when there is none."""
+    return _read(_DECODER, memoryview(data)[HEAD_BYTES:])
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -168,7 +200,7 @@ def decode_steps(data: bytes) -> tuple[Chunk, ...]:
     return _read(_STEPS, data)
 
 
-def _read(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
+def _read(decoder: msgspec.msgpack.Decoder[T], data: bytes | memoryview) -> T:
     try:
         return decoder.decode(data)
     except (UnicodeDecodeError, RecursionError) as error:

@@ -22,6 +22,10 @@ class TooSlowError(StorageError):
     """A tier did not answer in time."""
 
 
+class UnsureError(StorageError):
+    """A tier was told something and did not say that it is done."""
+
+
 class LeaderLost(StorageError):
     """The process that asked the backend is gone, and its answer is not complete."""
 

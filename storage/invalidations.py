@@ -4,20 +4,28 @@ An entry carries the number of the last invalidation that its maker knew when th
 while no later invalidation speaks of it. Numbers, not times: clocks differ between machines.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
+import asyncpg
 import msgspec
 
 from storage import sql
+from storage.breaker import Breaker
+from storage.closed import Closed, Kind
 from storage.entry import Entry, Query
-from storage.errors import StorageError
+from storage.errors import StorageError, UnsureError, brief
 from storage.guard import Guard, OnFault
+from storage.patience import done_within
 
 REFRESH_S = 0.25
-ADD_S = 30.0
-"""How long deleting may take: rows of the record go with it."""
-Kind = Literal["key", "model", "tag", "prompt", "all"]
+FORGET_S = 300.0
+"""How long deleting rows of the record may take, while the database answers otherwise."""
+_DEADLINES = 5
+"""How much longer an invalidation may take than a read: it waits for what is being written."""
+_PAGE = 10_000
+"""Read at a time: a process that starts may find very many."""
 
 
 class Selector(msgspec.Struct, frozen=True):
@@ -58,12 +66,15 @@ def _unheard(name: str, doing: str, fault: BaseException) -> None:
 class Invalidations:
     """The list as this process knows it."""
 
-    def __init__(self, database: Database, on_fault: OnFault = _unheard) -> None:
+    def __init__(self, database: Database, on_fault: OnFault = _unheard, deadline_s: float = 1.0) -> None:
         self._database = database
         self._guard = Guard("invalidations", on_fault)
-        self._closed: dict[tuple[str, Kind, str], int] = {}
-        self._tags_closed: dict[str, int] = {}
-        """The last number of each scope that speaks of any tag."""
+        # Somebody waits for these, and wants the database asked, whatever became of the last one.
+        self._deletions = Guard("invalidations", on_fault, Breaker(0, 0), sort="deletions")
+        self._deadline_s = _DEADLINES * deadline_s
+        self._forgetting: set[asyncio.Future[Any]] = set()
+        self._closed: dict[str, Closed] = {}
+        """By scope."""
         self.epoch = 0
         """The last number known."""
         self.known = False
@@ -73,16 +84,19 @@ class Invalidations:
         """Whether `entry` may still be given. While the list has not been read nothing may, unless `unread` says so."""
         if not self.known:
             return unread
-        return not self._closed or all(self._closed.get(place, 0) <= entry.epoch for place in _places(entry))
+        closed = self._closed.get(entry.query.scope)
+        return closed is None or closed.last(entry.query, entry.tags) <= entry.epoch
 
     def closed(self, query: Query) -> int:
         """The last that may speak of answers to `query`; of their tags nothing is known before they are there."""
-        tags = self._tags_closed.get(query.scope, 0)
-        return max(tags, *(self._closed.get(place, 0) for place in _places_of(query)))
+        closed = self._closed.get(query.scope)
+        return 0 if closed is None else max(closed.tags, closed.last(query, ()))
 
     async def refresh(self) -> None:
         """Read what is new. Raises what the database's client raises."""
-        self._take(await self._database.fetch(sql.query("invalidation_list"), self.epoch))
+        while len(rows := await self._database.fetch(sql.query("invalidation_list"), self.epoch, _PAGE)) == _PAGE:
+            self._take(rows)
+        self._take(rows)
         self.known = True
 
     async def numbered(self, entry: Entry) -> bool:
@@ -99,11 +113,46 @@ class Invalidations:
         return entry.epoch <= self.epoch
 
     async def add(self, scope: str, selector: Selector) -> Deleted:
-        """Invalidate for every gateway. Raises what the database's client raises."""
+        """Invalidate for every gateway, and have the rows deleted.
+
+        Raises `UnsureError` when the database may have been told and did not say in time that it is done, and
+        `StorageError` when it was not told.
+        """
         asked = (scope, selector.kind, selector.value)
-        row = await self._database.fetchrow(sql.query("invalidation_put"), *asked, timeout=ADD_S)
-        await self.refresh()
-        return Deleted(row["id"], row["deleted"])
+        given: list[int] = []
+
+        async def add() -> None:
+            given.append((await self._database.fetchrow(sql.query("invalidation_put"), *asked))["id"])
+            await self.refresh()
+
+        try:
+            await self._deletions.call("delete", add, self._deadline_s)
+        except StorageError as error:
+            if not given and _untold(error.__cause__):
+                raise
+            raise UnsureError from error
+        return Deleted(given[0], await self._forgotten((*asked, given[0])))
+
+    async def _forgotten(self, asked: Sequence[Any]) -> int:
+        """How many rows are gone. Very many take long: as long as the database answers something else, that is well.
+
+        Raises `UnsureError`.
+        """
+        work = self._database.fetchrow(sql.query("invalidation_forget"), *asked, timeout=FORGET_S)
+        forgetting = asyncio.ensure_future(work)
+        self._forgetting.add(forgetting)
+        forgetting.add_done_callback(self._ended)
+        try:
+            while not await done_within(forgetting, self._deadline_s):
+                await self._deletions.call("ping", lambda: self._database.execute("select 1"), self._deadline_s)
+            return forgetting.result()["deleted"]
+        except Exception as error:
+            raise UnsureError(brief(error)) from error
+
+    def _ended(self, forgetting: asyncio.Future[Any]) -> None:
+        self._forgetting.discard(forgetting)
+        if not forgetting.cancelled():
+            forgetting.exception()  # so that it is not reported as never retrieved
 
     async def add_keys(self, scope: str, keys: Sequence[bytes], deadline_s: float) -> int:
         """Invalidate the answers of these keys: the number from which on they count.
@@ -124,24 +173,19 @@ class Invalidations:
         await self._database.execute(sql.query("invalidation_prune"), older_than_s)
         row = await self._database.fetchrow(sql.query("invalidation_first"))
         first = row["id"] or 0
-        self._closed = {place: number for place, number in self._closed.items() if number >= first}
+        for closed in self._closed.values():
+            closed.prune(first)
+        self._closed = {scope: closed for scope, closed in self._closed.items() if len(closed)}
 
     def _take(self, rows: Iterable[Any]) -> None:
         for row in rows:
-            self._closed[row["scope"], row["kind"], row["value"]] = row["id"]
-            if row["kind"] == "tag":
-                self._tags_closed[row["scope"]] = row["id"]
+            self._closed.setdefault(row["scope"], Closed()).close(row["kind"], row["value"], row["id"])
             self.epoch = max(self.epoch, row["id"])
 
 
-def _places(entry: Entry) -> Iterator[tuple[str, Kind, str]]:
-    yield from _places_of(entry.query)
-    for tag in entry.tags:
-        yield entry.query.scope, "tag", tag
-
-
-def _places_of(asked: Query) -> Iterator[tuple[str, Kind, str]]:
-    yield asked.scope, "all", ""
-    yield asked.scope, "model", asked.model
-    yield asked.scope, "key", asked.key.hex()
-    yield asked.scope, "prompt", asked.prompt_hash.hex()
+def _untold(fault: BaseException | None) -> bool:
+    """Whether this shows that the database was not told, or refused: no connection was made, or it said no."""
+    if isinstance(fault, asyncpg.PostgresError):
+        return not isinstance(fault, asyncpg.PostgresConnectionError)
+    # What asyncio raises when several addresses were tried is an OSError and nothing more.
+    return isinstance(fault, ConnectionRefusedError | FileNotFoundError) or type(fault) is OSError

@@ -19,12 +19,14 @@ class MemoryTier:
     def get(self, key: bytes) -> Entry | None:
         """The entry of `key`, if it is still here."""
         data = self._entries.get(key)
-        return entry.decode(data) if data is not None else None
+        return entry.opened(data) if data is not None else None
 
     def put(self, item: Encoded) -> None:
-        """Keep `item`, unless its key is kept already or it alone is larger than the bound."""
-        kept = item.key in self._entries and not item.replaces
-        if not kept and item.size <= self._entries.maxsize:
+        """Keep `item`, unless its key is kept already, by what it does not outrank, or it alone is larger than the
+        bound.
+        """
+        kept = self._entries.get(item.key)
+        if (kept is None or item.outranks(kept)) and item.size <= self._entries.maxsize:
             self._entries[item.key] = item.data
 
     def __contains__(self, key: bytes) -> bool:

@@ -41,12 +41,15 @@ class PostgresTier:
             return None
 
     async def put(self, items: Sequence[Encoded]) -> None:
-        """Keep `items`, all or none.
+        """Keep `items`, all or none; those that were taken back while they were under way are left out.
 
         Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
         """
         try:
-            await self._pool.executemany(sql.query("completion_put"), [_row(item.entry()) for item in items])
+            rows = [_row(item.entry()) for item in items]
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(sql.query("completion_lock"))
+                await connection.executemany(sql.query("completion_put"), rows)
         except (asyncpg.DataError, ValueError) as error:
             kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
             raise RefusedError(f"{kind}: {said}") from error

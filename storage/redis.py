@@ -7,14 +7,14 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from storage import entry
+from storage import entry, lua
 from storage.entry import Encoded, Entry
 from storage.errors import AddressError, RefusedError, StorageError, brief
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-PREFIX = b"askonce:1:entry:"
+PREFIX = b"askonce:2:entry:"
 """The number changes when the encoding does, so that an old replica's entries are never misread."""
 
 
@@ -31,7 +31,7 @@ class RedisTier:
         """The entry of `key`; None also for bytes that are no entry, or the entry of another key."""
         data: Any = await self._client.get(PREFIX + key)
         try:
-            found = entry.decode(data) if data is not None else None
+            found = entry.opened(data) if data is not None else None
         except msgspec.DecodeError:
             return None
         return found if found and found.query.key == key else None
@@ -44,7 +44,9 @@ class RedisTier:
         """
         pipeline = self._client.pipeline(transaction=False)
         for item in items:
-            pipeline.set(PREFIX + item.key, item.data, ex=self._ttl_s, nx=not item.replaces)
+            # The whole text each time: Redis knows it by then, and need not be asked whether it does.
+            values = (item.data, self._ttl_s, int(item.replaces), *item.over)
+            pipeline.execute_command("EVAL", lua.text("keep"), 1, PREFIX + item.key, *values)
         # Not the client's own error: it quotes the command, and so the prompt.
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         refusals = [_refusal(reply) for reply in replies if isinstance(reply, ResponseError)]

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
+import cachetools
 import msgspec
 
-from storage.entry import Encoded, Entry, Query
+from storage.entry import Encoded, Entry, Query, head
 from storage.errors import StorageError
 from storage.guard import GuardedTier
 from storage.invalidations import Invalidations
@@ -20,6 +21,8 @@ RECORD_GATHER_S = 0.2
 MAX_WAITING_BYTES = 64 * 2**20
 """What may wait for each tier: minutes of answers for a tier that is away, and a bound a worker can afford."""
 SUPERSEDE_S = 1.0
+_OVERRULED = 1024
+"""How many keys' entries are remembered that were seen not to count, until others take their place."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ class Tiers:
         self._memory = memory
         self._lower = lower
         self._invalidations = invalidations
+        self._overruled: cachetools.LRUCache[bytes, set[bytes]] = cachetools.LRUCache(_OVERRULED)
         self._writers = [
             Writer(tier, MAX_WAITING_BYTES, on_drop, GATHER_S if tier is lower[0] else RECORD_GATHER_S)
             for tier in lower
@@ -76,28 +80,41 @@ class Tiers:
             return entry
         return None
 
-    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
-        """The nearest entry of `key` that counts, left where it is."""
-        if (entry := self.in_memory(key, max_age_s)) is not None:
+    async def find(self, key: bytes, max_age_s: float | None = None, *, scope: str | None = None) -> Looked:
+        """The nearest entry of `key` that counts, left where it is.
+
+        With `scope`, what is in another is not there: it is walked past in the same way, and takes as long.
+        """
+        if (entry := self.in_memory(key, max_age_s)) is not None and _within(entry, scope):
             return Looked(Found(entry, self._memory.name))
-        stale = key in self._memory
+        entry = self._memory.get(key)
+        overruled = {head(entry)} if entry is not None and _within(entry, scope) else set[bytes]()
         for tier in self._lower:
-            if (entry := await tier.get(key)) is None:
+            if (entry := await tier.get(key)) is None or not _within(entry, scope):
                 continue
             numbered = await self._invalidations.numbered(entry)
             if numbered and self._invalidations.allows(entry) and _young(entry, max_age_s):
-                return Looked(Found(entry, tier.name), stale)
-            stale = True
-        if (entry := self.in_memory(key, max_age_s)) is not None:  # it has come while the others were looked at
+                return Looked(Found(entry, tier.name), self._overrule(key, overruled))
+            overruled.add(head(entry))
+        entry = self.in_memory(key, max_age_s)
+        if entry is not None and _within(entry, scope):  # it has come while the others were looked at
             return Looked(Found(entry, self._memory.name))
-        return Looked(None, stale)
+        return Looked(None, self._overrule(key, overruled))
 
-    def put(self, entry: Entry) -> None:
-        """Keep `entry`: in memory now, below soon."""
-        self._keep(entry, self._writers)
+    def _overrule(self, key: bytes, heads: set[bytes]) -> bool:
+        """Remember that these entries of `key` do not count; whether there are any."""
+        if heads:
+            self._overruled[key] = heads
+        return bool(heads)
+
+    def put(self, entry: Entry) -> bool:
+        """Keep `entry`: in memory now, below soon. False when it was taken back while it was under way."""
+        if counts := self._invalidations.allows(entry, unread=True):
+            self._keep(entry, self._writers)
+        return counts
 
     def _keep(self, entry: Entry, writers: Iterable[Writer]) -> None:
-        item = Encoded.of(entry)
+        item = Encoded.of(entry, self._overruled.pop(entry.query.key, ()) if entry.replaces else ())
         self._memory.put(item)
         for writer in writers:
             writer.put(item)
@@ -128,6 +145,10 @@ class Tiers:
 
 def _young(entry: Entry, max_age_s: float | None) -> bool:
     return max_age_s is None or time.time() - entry.created_at <= max_age_s
+
+
+def _within(entry: Entry, scope: str | None) -> bool:
+    return scope is None or entry.query.scope == scope
 
 
 async def _health(tier: GuardedTier) -> tuple[str, str]:

@@ -31,8 +31,8 @@ class Kept(Protocol):
         """What an entry must carry that is asked for from now on."""
         ...
 
-    def put(self, entry: Entry) -> None:
-        """Keep `entry`."""
+    def put(self, entry: Entry) -> bool:
+        """Keep `entry`; False when it was taken back meanwhile."""
         ...
 
     async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
@@ -125,9 +125,8 @@ class Calls:
             if epoch is None:
                 return False
             fit = [msgspec.structs.replace(entry, epoch=epoch, replaces=True) for entry in fit]
-        for entry in fit:
-            self._tiers.put(entry)
-        return len(fit) == len(entries)
+        kept = [entry for entry in fit if self._tiers.put(entry)]
+        return len(kept) == len(entries)
 
 
 def _name(keys: Sequence[bytes]) -> bytes:

@@ -19,7 +19,7 @@ from gateway.proof.record import iso, record
 from gateway.proof.vectors import Distance
 from gateway.router import Backend, Router
 from gateway.wire import reply
-from storage.entry import Chunk, Entry, Usage
+from storage.entry import Chunk, Entry, Usage, usage_of
 from storage.tiers import Found, Looked
 from storage.verifications import Outcome, Verification
 
@@ -27,8 +27,8 @@ from storage.verifications import Outcome, Verification
 class Tiers(Protocol):
     """Where answers are kept."""
 
-    async def find(self, key: bytes, max_age_s: float | None = None) -> Looked:
-        """The nearest entry of `key` that counts, left where it is."""
+    async def find(self, key: bytes, max_age_s: float | None = None, *, scope: str | None = None) -> Looked:
+        """The nearest entry of `key` that counts, left where it is; of `scope` only, where one is named."""
         ...
 
 
@@ -110,20 +110,15 @@ class Proof:
 
     async def _found(self, key: bytes, caller: Caller) -> Found:
         """The entry, if it is the caller's, of a model it may ask, and not too old. Raises `NoAnswer`."""
-        found = (await self._tiers.find(key)).found
-        if found is None or not _may_see(found.entry, caller):
+        found = (await self._tiers.find(key, scope=caller.scope)).found
+        if found is None or not caller.may_see(found.entry.query):
             raise NoAnswer
         model = found.entry.query.model
         if (ttl_s := policy.of(self._policies, caller.scope, model).ttl_s) is not None:
-            found = (await self._tiers.find(key, ttl_s)).found
-        if found is None or not _may_see(found.entry, caller):
+            found = (await self._tiers.find(key, ttl_s, scope=caller.scope)).found
+        if found is None or not caller.may_see(found.entry.query):
             raise NoAnswer
         return found
-
-
-def _may_see(entry: Entry, caller: Caller) -> bool:
-    model = entry.query.model
-    return entry.query.scope == caller.scope and (caller.models is None or model in caller.models)
 
 
 async def _text(entry: Entry, backend: Backend, request: Request) -> Regenerated:
@@ -137,7 +132,7 @@ async def _text(entry: Entry, backend: Backend, request: Request) -> Regenerated
         second = await _compared(entry.chunks, again)
         repeats = (await _compared(steps, again)).divergence is None
         compared = second if repeats or not second.divergence else compared
-    usage = _usage(steps)
+    usage = usage_of(steps)
     return Regenerated(
         outcome=compared.outcome,
         compared=compared.compared,
@@ -174,10 +169,6 @@ async def _again(backend: Backend, request: Request) -> list[Chunk] | None:
         return await _heard(backend, rebuilding.with_likelihoods(request))
     except BackendError:
         return None
-
-
-def _usage(steps: Sequence[Chunk]) -> Usage:
-    return sum((step.usage for step in steps if step.usage), Usage())
 
 
 def _prompts_differ(then: Sequence[Chunk], now: Sequence[Chunk]) -> bool:

@@ -1,6 +1,5 @@
 """`/v1/cache`: why a request hits or misses, and taking back what is kept."""
 
-import asyncio
 from typing import Any, Final
 
 from litestar import Request, delete, post
@@ -15,10 +14,13 @@ from gateway.routes.described import asking
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded, hexadecimal, query, served_name
-from storage.invalidations import Kind, Selector
+from storage.closed import Kind
+from storage.errors import StorageError, UnsureError
+from storage.invalidations import Selector
 
-_DELETE_S: Final = 30.0
 _SELECTORS: Final[dict[str, Kind]] = {"model": "model", "tag": "tag", "prompt_hash": "prompt", "all": "all"}
+_LONGEST_NAME: Final = 200
+"""Of a model: far longer than any in use."""
 
 
 @post(
@@ -41,13 +43,18 @@ async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Par
 async def delete_one(
     request: Request[Any, Caller, Any], parts: NamedDependency[Parts], key: FromPath[str]
 ) -> dict[str, Any]:
-    """The answer of this key is not given any more, by any gateway."""
+    """The answer of this key is not given any more, by any gateway.
+
+    Where none is found one may still be under way, so that is deleted too. Whatever another tenant has under this key
+    is neither touched nor told of.
+    """
     selector = Selector("key", hexadecimal(key, "key"))
-    if request.auth.models is not None:
-        found = (await parts.tiers.find(bytes.fromhex(selector.value))).found
-        if found is None or found.entry.query.model not in request.auth.models:
+    caller = request.auth
+    if caller.models is not None:
+        found = (await parts.tiers.find(bytes.fromhex(selector.value), scope=caller.scope)).found
+        if found is not None and not caller.may_see(found.entry.query):
             raise NoAnswer
-    return await _deleted(parts, request.auth, selector)
+    return await _deleted(parts, caller, selector)
 
 
 @delete(
@@ -79,9 +86,11 @@ async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency
 
 async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str, Any]:
     try:
-        async with asyncio.timeout(_DELETE_S):
-            done = await parts.invalidations.add(caller.scope, selector)
-    except Exception as error:
+        done = await parts.invalidations.add(caller.scope, selector)
+    except UnsureError as error:
+        message = "The database does not answer: whether this is deleted is not known. Ask again when it is back."
+        raise StorageUnavailable(message) from error
+    except StorageError as error:
         message = "The database cannot be reached, so nothing was deleted; try again when it is back."
         raise StorageUnavailable(message) from error
     return {"object": "cache.deleted", selector.kind: selector.value or True, "rows": done.rows, "epoch": done.id}
@@ -98,6 +107,10 @@ def _selector(params: dict[str, str]) -> Selector:
     if named == "all":
         message = "'all' must be 'true'."
         raise InvalidRequest(message, param=named, code="invalid_value")
-    return (
-        Selector("prompt", hexadecimal(value, named)) if named == "prompt_hash" else Selector(_SELECTORS[named], value)
-    )
+    if named == "prompt_hash":
+        return Selector("prompt", hexadecimal(value, named))
+    # Each is remembered by every worker for days: not for what no answer can have.
+    if not (steering.is_tag(value) if named == "tag" else value.isprintable() and len(value) <= _LONGEST_NAME):
+        message = f"No answer can have this '{named}'."
+        raise InvalidRequest(message, param=named, code="invalid_value")
+    return Selector(_SELECTORS[named], value)

@@ -4,8 +4,8 @@ from gateway.embedding.embedder import Vectors
 from gateway.pipeline import Answer
 
 
-def describing(answer: Answer) -> dict[str, str]:
-    """The headers of one answer."""
+def describing(answer: Answer, *, ended: bool = False) -> dict[str, str]:
+    """The headers of one answer. Before it has `ended` it has a record if it is to be kept; then, if it is."""
     headers = {
         "x-askonce-cache": answer.status,
         "x-askonce-tier": answer.tier,
@@ -15,7 +15,7 @@ def describing(answer: Answer) -> dict[str, str]:
     }
     if answer.origin_id:
         headers["x-askonce-origin-id"] = answer.origin_id
-    if answer.kept:
+    if answer.is_kept() if ended else answer.kept:
         headers["x-askonce-record"] = record(answer.key)
     return headers
 

@@ -24,7 +24,7 @@ from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 from gateway.routes.reading import decoded
 from gateway.wire import ollama, reply
-from storage.entry import Chunk, Usage
+from storage.entry import Chunk, usage_of
 
 HttpRequest = Request[Any, Caller, Any]
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -128,8 +128,8 @@ async def _answer(question: Question, request: HttpRequest, parts: Parts, *, cha
         return EventStream(NDJSON | describing(answer), lines, answer.chunks)
     answer, chunks = await parts.pipeline.whole(question, caller, wishes, head.id)
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-    content = ollama.whole(head.of(answer.provenance), _steps(chunks), _usage(chunks), chat=chat)
-    return Response(content, media_type="application/json", headers=describing(answer), status_code=200)
+    content = ollama.whole(head.of(answer.provenance), _steps(chunks), usage_of(chunks), chat=chat)
+    return Response(content, media_type="application/json", headers=describing(answer, ended=True), status_code=200)
 
 
 async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) -> AsyncGenerator[bytes]:
@@ -145,15 +145,11 @@ async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) 
             # Too late for a status: Ollama's client raises on this line.
             yield msgspec.json.encode({"error": str(error)}) + b"\n"
             return
-    yield ollama.last_line(head, _steps(chunks), _usage(chunks), chat=chat)
+    yield ollama.last_line(head, _steps(chunks), usage_of(chunks), chat=chat)
 
 
 def _steps(chunks: list[Chunk]) -> list[Chunk]:
     return [chunk for chunk in chunks if chunk.usage is None]
-
-
-def _usage(chunks: list[Chunk]) -> Usage:
-    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
 
 
 async def _tags(router: Router, caller: Caller) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ async def verify(request: HttpRequest, parts: NamedDependency[Parts], key: FromP
     """The model is asked what was asked then, past the cache; the reply says whether it answers the same, or where the
     two answers part. The outcome is kept with the answer.
     """
+    request.auth.expect("ask")  # beside what the route itself wants
     wanted = bytes.fromhex(hexadecimal(key, "key"))
     done = await unless_left(request.receive, parts.proof.verify(wanted, request.auth))
     parts.telemetry.verified(request.auth.tenant, done["model"], done["outcome"])

@@ -19,7 +19,7 @@ from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.wire import openai_chat, openai_completions, reply
-from storage.entry import Chunk, Usage
+from storage.entry import Chunk, Usage, usage_of
 
 HttpRequest = Request[Any, Caller, Any]
 
@@ -85,8 +85,8 @@ async def _answer(question: Question, head: reply.Head, request: HttpRequest, pa
     answer, chunks = await parts.pipeline.whole(question, caller, wishes, head.id)
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
     steps = (chunk for chunk in chunks if chunk.usage is None)
-    content = wire.whole(head.of(answer.provenance), steps, _usage(chunks))
-    return Response(content, media_type="application/json", headers=describing(answer), status_code=200)
+    content = wire.whole(head.of(answer.provenance), steps, usage_of(chunks))
+    return Response(content, media_type="application/json", headers=describing(answer, ended=True), status_code=200)
 
 
 async def _events(
@@ -106,7 +106,3 @@ async def _events(
             yield b"data: " + msgspec.json.encode(envelope(error)) + b"\n\n"
             return
     yield wire.closing(head, usage if question.include_usage else None)
-
-
-def _usage(chunks: Iterable[Chunk]) -> Usage:
-    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())

@@ -255,6 +255,16 @@ def test_a_key_that_is_nobodys_or_anothers_is_404(gateway: Callable[..., Gateway
     assert refusal(plain.get(key)) == (403, "insufficient_scope")
 
 
+def test_who_may_not_ask_has_nothing_verified(gateway: Callable[..., Gateway]) -> None:
+    """Verifying has the model work; reading does not."""
+    made = gateway(PARIS)
+    key = Asked(made, _key(made, "acme")).ask()
+    reader = Asked(made, _key(made, "acme", scopes=("cache",)))
+    assert reader.get(key).status_code == 200
+    assert refusal(reader.verify(key)) == (403, "insufficient_scope")
+    assert made.backend.calls == 1
+
+
 def test_who_asked_first_is_recorded(gateway: Callable[..., Gateway]) -> None:
     """By the key's id; in a namespace that tenants share, only for that key itself and for operators."""
     made = gateway(PARIS)
@@ -436,7 +446,13 @@ def test_what_to_list_is_read_strictly(asked: Asked, query: str) -> None:
     assert refusal(asked.list(query)) == (400, "invalid_value")
 
 
-@pytest.mark.parametrize("query", ["model=%00", "tag=%00", "model=a&model=b", "tag=a%00b", "model=", "all=true&all=1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("model=%00", "tag=%00", "model=a&model=b", "tag=a%00b", "model=", "all=true&all=1"),
+        *("tag=" + "x" * 65, "tag=a%20b", "tag=a,b", "tag=%C3%A9", "model=" + "x" * 5000, "model=a%0Ab"),
+    ],
+)
 def test_what_to_delete_is_read_strictly(asked: Asked, query: str) -> None:
     """Nothing is deleted that was not said once and plainly."""
     assert refusal(httpx.delete(f"{asked.gateway.url}/v1/cache?{query}", timeout=30)) == (400, "invalid_value")

@@ -13,7 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.config import PolicyConfig
 from tests.acceptance.in_thread import MODEL, Gateway
+from tests.conftest import Servers
+from tests.suites.frozen import frozen
 
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "one two three four"}], "temperature": 0}
 TEXT = {"model": MODEL, "prompt": "one two three", "temperature": 0}
@@ -66,6 +69,19 @@ def test_what_is_not_kept_has_no_record(gateway: Callable[..., Gateway]) -> None
     reply = post(gateway(), "/v1/chat/completions", HI, cache_control="no-store")
     assert "x-askonce-record" not in reply.headers
     assert reply.headers["x-askonce-provenance"] == "generated"
+
+
+@pytest.mark.parametrize("path", [*FACES, "/v1/embeddings"])
+def test_what_could_not_be_kept_has_no_record(gateway: Callable[..., Gateway], servers: Servers, path: str) -> None:
+    """Too large for the policy, or new while others cannot be told that the old one is not wanted."""
+    body = FACES.get(path, {"model": MODEL, "input": "a"})
+    small = gateway(policies=(PolicyConfig(max_answer_bytes=3),))
+    found = gateway()
+    with frozen(servers.postgres_process):
+        replies = [post(small, path, body), post(found, path, body, cache_control="no-cache")]
+    for reply in replies:
+        assert "x-askonce-record" not in reply.headers
+        assert "x-askonce-key" in reply.headers
 
 
 def test_embeddings_say_it_too(gateway: Callable[..., Gateway]) -> None:

@@ -1,5 +1,6 @@
 """`cache-control`, policies and deleting, as a client sees them."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from tests.acceptance.in_thread import MODEL, Gateway
 from tests.conftest import Servers
 from tests.suites.frozen import frozen
 
+DELETE_S = 20
+"""Far more than a deletion waits for a database that hangs, and far less than the 40 seconds it once did."""
 CHAT = "/v1/chat/completions"
 HI = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "temperature": 0}
 
@@ -183,6 +186,22 @@ def test_a_header_that_comes_twice_is_one_list(ask: Asked) -> None:
     twice = [("cache-control", "max-age=100"), ("cache-control", "no-store")]
     reply = httpx.post(ask.gateway.url + CHAT, json=HI, headers=twice, timeout=30)
     assert reply.headers["x-askonce-cache"] == "miss"
+    assert ask.where() == "miss backend"
+
+
+def test_a_deletion_that_is_not_answered_may_have_been_done(ask: Asked, servers: Servers) -> None:
+    """A database that hangs does it when it goes on: nobody is told that nothing was deleted, or waits for long."""
+    assert ask.where(x_askonce_tags="draft") == "miss backend"
+    ask.gateway.flushed()
+    with frozen(servers.postgres_process):
+        started = time.monotonic()
+        refused = ask.delete("?tag=draft")
+        assert time.monotonic() - started < DELETE_S
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "storage_unavailable"
+    assert "not known" in refused.json()["error"]["message"]
+    assert "nothing was deleted" not in refused.json()["error"]["message"]
+    assert ask.delete("?tag=draft").status_code == 200
     assert ask.where() == "miss backend"
 
 

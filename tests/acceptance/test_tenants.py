@@ -1,6 +1,7 @@
 """Two tenants and a gateway: what one was answered the other never sees, and a key is good for what it says."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,38 @@ def test_a_key_for_some_models_deletes_no_others(served: Served) -> None:
     assert deleted(own, f"?model={MODEL}").status_code == 200
     assert served.ask(all_).headers["x-askonce-cache"] == "miss"
     assert deleted(own, f"/{key}").status_code == 200
+
+
+def test_deleting_tells_nothing_of_another_tenants_answers(served: Served) -> None:
+    """A key that somebody else has an answer under is like one that nobody has, for every key; and the answer stays."""
+    key = served.ask(served.key()).headers["x-askonce-key"]
+    acme = served.key()
+    for rival in (served.key("rival"), served.key("rival", models=(MODEL,)), served.key("rival", models=("another",))):
+        replies = [
+            httpx.delete(
+                f"{served.gateway.url}/v1/cache/{wanted}", headers={"authorization": f"Bearer {rival}"}, timeout=30
+            )
+            for wanted in (key, "ab" * 32)
+        ]
+        assert [reply.status_code for reply in replies] == [200, 200]
+        shown = [{k: v for k, v in reply.json().items() if k not in ("key", "epoch")} for reply in replies]
+        assert shown[0] == shown[1] == {"object": "cache.deleted", "rows": 0}
+    assert served.ask(acme).headers["x-askonce-cache"] == "hit"
+
+
+def test_a_key_for_some_models_deletes_what_is_still_being_said(served: Served) -> None:
+    """Nothing is kept of it yet; it does not come back when it is."""
+    own = served.key(models=(MODEL,))
+    served.gateway.backend.hold_after = 1
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            asking = pool.submit(served.ask, own)
+            served.gateway.run(_until(lambda: served.gateway.backend.held))
+            explained = served.ask(own, HI, "/v1/cache/explain").json()
+            headers = {"authorization": f"Bearer {own}"}
+            done = httpx.delete(f"{served.gateway.url}/v1/cache/{explained['key']}", headers=headers, timeout=30)
+        finally:
+            served.gateway.backend.hold_after = None
+        assert asking.result().headers["x-askonce-cache"] == "miss"
+    assert (done.status_code, done.json()["rows"]) == (200, 0)
+    assert served.ask(own).headers["x-askonce-cache"] == "miss"

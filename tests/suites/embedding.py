@@ -64,10 +64,10 @@ class Shelf(Tiers):
         self.superseded: list[int] = []
         self.database_is_up = True
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Entry) -> bool:
         """Keep."""
         self.kept.append(entry)
-        super().put(entry)
+        return super().put(entry)
 
     async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
         """Write down how many."""

@@ -57,9 +57,10 @@ class Kept:
         del key, max_age_s
         return Looked()
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Entry) -> bool:
         """Write it down."""
         self.entries.append(entry)
+        return True
 
 
 def build(kind: str, url: str, silence_s: float = PATIENCE_S) -> Backend:

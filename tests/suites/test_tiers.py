@@ -97,6 +97,35 @@ async def test_what_is_kept_never_changes(tier: Tier) -> None:
     assert (found.text(), other.text()) == ("first", "other")
 
 
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_an_answer_asked_for_after_a_later_invalidation_wins(tier: Tier, replaces: bool) -> None:
+    """Whichever comes first, and whatever the clocks say."""
+    older = made("a", "older", epoch=7, created_at=1.7e9 + 5, replaces=replaces)
+    newer = made("a", "newer", epoch=8, created_at=1.7e9)
+    for name, order in (("a", (older, newer)), ("b", (newer, older))):
+        key = made(name).query.key
+        for item in order:
+            query = msgspec.structs.replace(item.query, key=key)
+            await tier.put(encoded(msgspec.structs.replace(item, query=query)))
+        found = await tier.get(key)
+        assert found is not None
+        assert found.text() == "newer", name
+
+
+async def test_what_replaces_wins_only_when_it_is_newer(tier: Tier) -> None:
+    """Among answers that know of the same invalidations, asked for because one that is kept is too old."""
+    await tier.put(encoded(made("a", "kept", created_at=1.7e9)))
+    for text, moment, replaces, wins in (
+        ("older", 1.6e9, True, "kept"),
+        ("does not replace", 1.8e9, False, "kept"),
+        ("newer", 1.8e9, True, "newer"),
+    ):
+        await tier.put(encoded(made("a", text, created_at=moment, replaces=replaces)))
+        found = await tier.get(made("a").query.key)
+        assert found is not None
+        assert found.text() == wins
+
+
 async def test_many_write_at_the_same_time(tier: Tier) -> None:
     """Everything arrives, and of equal keys one wins."""
     await asyncio.gather(*(tier.put(encoded(made(str(n % 10), f"{n}"), made(f"own {n}"))) for n in range(40)))

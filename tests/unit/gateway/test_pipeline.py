@@ -47,10 +47,11 @@ class Shelf:
         """What is there."""
         return await self.get(key)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Entry) -> bool:
         """Keep."""
         assert entry.query.key not in self.kept
         self.kept[entry.query.key] = entry
+        return True
 
     def closed(self, query: Query) -> int:
         """Nothing was ever taken back."""

@@ -48,3 +48,15 @@ def test_the_least_recently_used_goes_first() -> None:
     tier.put(Encoded.of(items[2]))
     assert tier.get(items[1].query.key) is None
     assert tier.get(items[0].query.key) == items[0]
+
+
+def test_what_was_seen_not_to_count_gives_way() -> None:
+    """Though its number is larger: it may be one that another database gave, or have tags that the new one has not."""
+    tier, dead = MemoryTier(10_000), made("a", "dead", epoch=9)
+    tier.put(Encoded.of(dead))
+    tier.put(Encoded.of(made("a", "new", epoch=5), over=[entry.head(made("a", "another", epoch=8))]))
+    assert tier.get(dead.query.key) == dead
+    tier.put(Encoded.of(made("a", "new", epoch=5), over=[entry.head(dead)]))
+    found = tier.get(dead.query.key)
+    assert found is not None
+    assert found.text() == "new"
