@@ -12,4 +12,9 @@ if #kept == 16 then
     return false
   end
 end
-return redis.pcall('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+local done = redis.pcall('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if done.err then
+  -- Redis before 7 says in front of it where in this file it was.
+  return redis.error_reply(string.match(done.err, '^@user_script: ?%d+: %-?(.*)$') or done.err)
+end
+return done

@@ -156,6 +156,36 @@ async def test_an_answer_that_counts_is_not_lost_to_one_that_does_not(gateways: 
             assert found.entry.text() == "counts"
 
 
+@pytest.mark.parametrize("selector", [Selector("all"), Selector("model", "m"), Selector("tag", "q")], ids=str)
+async def test_what_is_asked_after_a_deletion_outlives_what_was_asked_before(
+    gateways: tuple[Gateway, Gateway], selector: Selector
+) -> None:
+    """Though the older answer comes first, where it was asked or where nobody has heard of the deletion, and though the
+    new one was not told to replace anything, for there was nothing; and whatever tags the two have.
+    """
+    one, other = gateways
+    done = await one.marks.add("default", selector)
+    before = {name: made(name, "before", tags=("q",)) for name in ("here", "there")}
+    after = {name: made(name, "after", epoch=done.id, created_at=1.6e9) for name in before}
+    assert one.tiers.put(before["here"]) is False
+    other.marks._closed.clear()  # as if it had not heard yet
+    assert other.tiers.put(before["there"]) is True
+    for gateway in (one, other):
+        await gateway.flushed()
+    for item in after.values():
+        assert one.tiers.put(item) is True
+    await one.flushed()
+    other.marks.epoch = 0
+    await other.marks.refresh()
+    for gateway in (one, other, one):
+        for item in after.values():
+            found = (await gateway.tiers.get(item.query.key)).found
+            assert found is not None
+            assert found.entry.text() == "after"
+        await gateway.flushed()
+        one.memory.clear()
+
+
 async def test_many_answers_are_superseded_in_one_statement(gateways: tuple[Gateway, Gateway]) -> None:
     """Within the deadline; others stay, and what is new counts everywhere."""
     one, other = gateways
