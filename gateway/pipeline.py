@@ -210,6 +210,8 @@ class Pipeline:
         if not plan.terms.keep or entry.answer_bytes() > plan.terms.max_bytes:
             return
         if plan.refresh:
+            if self._tiers.closed(entry.query) > entry.epoch:  # deleted while it was under way
+                return
             epoch = await self._tiers.supersede([entry.query.key], entry.query.scope)
             if epoch is None:
                 return

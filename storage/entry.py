@@ -172,7 +172,7 @@ def head(entry: Entry) -> bytes:
 
 def opened(data: bytes) -> Entry:
     """The entry in what `Encoded.of` made of it. Raises `msgspec.DecodeError` when there is none."""
-    return _read(_DECODER, memoryview(data)[HEAD_BYTES:])
+    return decode(memoryview(data)[HEAD_BYTES:])
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -185,7 +185,7 @@ def encode(entry: Entry) -> bytes:
     return _ENCODER.encode(entry)
 
 
-def decode(data: bytes) -> Entry:
+def decode(data: bytes | memoryview) -> Entry:
     """The entry in `data`. Raises `msgspec.DecodeError` when it is none."""
     return _read(_DECODER, data)
 

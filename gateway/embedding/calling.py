@@ -35,6 +35,10 @@ class Kept(Protocol):
         """Keep `entry`; False when it was taken back meanwhile."""
         ...
 
+    def closed(self, query: Query) -> int:
+        """What the epoch of an answer to `query` must be at least."""
+        ...
+
     async def supersede(self, keys: Sequence[bytes], scope: str) -> int | None:
         """What is kept under `keys` counts no longer, anywhere; the number from which on entries do.
 
@@ -120,6 +124,8 @@ class Calls:
         """Keep those that the terms allow; whether that is all. Vectors asked for anew take the place of the old."""
         terms = errand.terms
         fit = [entry for entry in entries if terms.keep and entry.answer_bytes() <= terms.max_bytes]
+        if errand.refresh:  # not what was deleted while it was under way
+            fit = [entry for entry in fit if self._tiers.closed(entry.query) <= entry.epoch]
         if errand.refresh and fit:
             epoch = await self._tiers.supersede([entry.query.key for entry in fit], fit[0].query.scope)
             if epoch is None:

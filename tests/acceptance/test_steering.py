@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -97,6 +98,25 @@ def test_max_age_refuses_what_is_older_and_its_answer_is_the_new_one(ask: Asked)
     ask.gateway.flushed()
     ask.gateway.parts.tiers._memory.clear()
     assert ask().headers["x-askonce-origin-id"] == origin
+
+
+@pytest.mark.parametrize("wish", ["", "no-cache"])
+def test_what_is_deleted_while_it_is_asked_for_does_not_come_back(ask: Asked, wish: str) -> None:
+    """Not even when it was to take the place of another: who asks next hears what the model says then."""
+    ask()
+    backend = ask.gateway.backend
+    backend.hold_after = 1
+    with ThreadPoolExecutor(1) as pool:
+        body = HI | {"seed": 1} if not wish else HI
+        asking = pool.submit(ask, wish, body)
+        deadline = time.monotonic() + 30
+        while not backend.held:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert ask.delete("?all=true").status_code == 200
+        backend.hold_after = None
+        assert asking.result().status_code == 200
+    assert ask.where("", body) == "miss backend"
 
 
 def test_a_directive_that_cannot_be_meant_is_a_clear_error(ask: Asked) -> None:

@@ -115,7 +115,8 @@ def test_an_answer_of_a_model_that_is_gone_is_not_proved(gateway: Callable[..., 
     key = asked(made, "1")
     entry = made.run(made.parts.tiers.find(bytes.fromhex(key))).found.entry
     query = msgspec.structs.replace(entry.query, model="gone")
-    made.parts.tiers.put(msgspec.structs.replace(entry, query=query, replaces=True))
+    newer = msgspec.structs.replace(entry, created_at=entry.created_at + 1e-3, replaces=True)
+    made.parts.tiers.put(msgspec.structs.replace(newer, query=query))
     done = verify(made, key, key)
     assert done.exit_code == 2
     assert done.stderr.count("The model 'gone' does not exist here") == 2

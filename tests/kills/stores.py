@@ -17,7 +17,7 @@ async def in_redis(url: str) -> list[str]:
     async with redis.asyncio.Redis.from_url(url) as client:
         names = [name async for name in client.scan_iter(PREFIX + b"*", count=1000)]
         kept = await client.mget(names) if names else []
-    return [fault(entries.decode(data)) for data in kept]
+    return [fault(entries.opened(data)) for data in kept]
 
 
 async def not_passing_by(url: str) -> list[bytes]:

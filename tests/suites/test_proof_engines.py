@@ -59,7 +59,9 @@ class Engine:
 
     async def changed(self, key: bytes, **fields: Any) -> None:
         """Change the record."""
-        self.parts.tiers.put(msgspec.structs.replace(await self.entry(key), replaces=True, **fields))
+        entry = await self.entry(key)
+        newer = {"created_at": entry.created_at + 1e-3, "replaces": True}
+        self.parts.tiers.put(msgspec.structs.replace(entry, **(newer | fields)))
 
     async def _asked(self, request: Any) -> bytes:
         answer = await self.parts.pipeline.answer(request, CALLER, Steering(), "chatcmpl-1")

@@ -149,7 +149,7 @@ class Site:
             values: Any = await client.mget([PREFIX + key for key in ordered]) if ordered else []
         for key, value in zip(ordered, values, strict=True):
             if value is not None:
-                found = entry.decode(value)
+                found = entry.opened(value)
                 in_redis[key] = Kept(found.origin_id, found.epoch)
         async with self._database() as connection:
             query = "select key, origin_id, epoch from askonce.completions where key = any($1::bytea[])"
