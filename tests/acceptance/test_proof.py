@@ -467,7 +467,7 @@ def _with(chunks: tuple[Chunk, ...], place: int, **fields: Any) -> tuple[Chunk, 
 def _key(gateway: Gateway, tenant: str, scopes: tuple[str, ...] = ("ask", "cache"), **wanted: Any) -> str:
     store: Any = gateway.parts.access._kept._kept
     text = gateway.run(store.create(Wanted(tenant=tenant, scopes=scopes, **wanted)))
-    _until(lambda: not gateway.parts.access._required)
+    _until(lambda: httpx.get(f"{gateway.url}/v1/models", timeout=30).status_code == 401)
     return text
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -11,13 +11,17 @@ from pathlib import Path
 def frozen(process: int) -> Iterator[None]:
     """A process, and its children, that do not run: their sockets still take bytes, and nobody answers."""
     group = [process, *_children(process)]
-    for pid in group:
-        os.kill(pid, signal.SIGSTOP)
+    _tell(group, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in group:
-            os.kill(pid, signal.SIGCONT)
+        _tell(group, signal.SIGCONT)
+
+
+def _tell(group: Iterable[int], what: signal.Signals) -> None:
+    for pid in group:
+        with contextlib.suppress(ProcessLookupError):  # a child that was just ending
+            os.kill(pid, what)
 
 
 def _children(process: int) -> list[int]:
