@@ -135,7 +135,7 @@ def _seen(path: Path) -> Seen | None:
         if not files or not any(stat.size_bytes for _, stat in stats):
             return None
         changed_ns = max(place.lstat().st_ctime_ns for place in _places(path, files))
-    except OSError:
+    except (OSError, ValueError):  # no path at all, such as one with a NUL in it
         return None
     newest_ns = max(changed_ns, *(stat.ctime_ns for _, stat in stats))
     sign = hashlib.sha256(msgspec.json.encode([(str(name), stat) for name, stat in stats])).hexdigest()
