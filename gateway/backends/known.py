@@ -4,17 +4,26 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from gateway.canonical import Identity
 from gateway.errors import BackendError
 
-MAX_AGE_S = 1.0
-"""How long what a server says is believed where nothing tells that it may have changed."""
 PATIENCE_S = 1.0
 """How long requests wait for a server that does not say who it is."""
 
 
+class Ages(msgspec.Struct, frozen=True):
+    """How old an identity may be, in seconds, where nothing tells that it may have changed."""
+
+    refreshed_s: float = 0.5
+    """From then on it is asked for again behind the requests' backs."""
+    max_s: float = 1.0
+    """From then on requests wait for it."""
+
+
 class KnownIdentity:
-    """The answer of `ask`, believed until it is `max_age_s` old or there is a sign that the server may be another one.
+    """The answer of `ask`, believed until it is too old or there is a sign that the server may be another one.
 
     `signs` counts such signs: connections that were refused or broke. A server that cannot be asked keeps its last
     identity, so that kept answers are given while it is down; but nothing new is kept under it.
@@ -26,13 +35,13 @@ class KnownIdentity:
         *,
         given: Identity | None = None,
         signs: Callable[[], int] = lambda: 0,
-        max_age_s: float = MAX_AGE_S,
+        ages: Ages | None = None,
     ) -> None:
         self._ask = ask
         self._given = given
         self._known = given
         self._signs = signs
-        self._max_age_s = max_age_s
+        self._ages = ages or Ages()
         self._doubts = 0
         self._settled = -1
         """How many doubts and signs there had been when the last answer was asked for."""
@@ -45,12 +54,12 @@ class KnownIdentity:
         if self._given is not None:
             return self._given
         age_s = time.monotonic() - self._learnt_at
-        if self._known is not None and age_s <= self._max_age_s and self._settled == self._number():
-            if age_s > self._max_age_s / 2:
+        if self._known is not None and age_s <= self._ages.max_s and self._settled == self._number():
+            if age_s > self._ages.refreshed_s:
                 self._refreshing()
             return self._known
         if self._known is not None:
-            await self._asked_since(self._number(), time.monotonic() - self._max_age_s)
+            await self._asked_since(self._number(), time.monotonic() - self._ages.max_s)
         # Either never known, or forgotten a moment ago.
         return self._known or await asyncio.shield(self._refreshing())
 

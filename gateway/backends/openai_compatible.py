@@ -117,9 +117,7 @@ class OpenAICompatible:
         self._dialect = accent
         self._tools: bool | None = None
         self._telling = telling.TELLING[accent.engine](name, server, model)
-        self._identity = KnownIdentity(
-            self._ask_identity, given=identity, signs=server.signs, max_age_s=self._telling.max_age_s
-        )
+        self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs, ages=self._telling.ages)
         self._weights = Weights(files or NoFiles(), self._identity.forget)
 
     async def identity(self) -> Identity:

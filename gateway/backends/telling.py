@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import re
 import secrets
 import time
@@ -12,15 +13,16 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from gateway.backends import upstream
+from gateway.backends.known import Ages
 from gateway.backends.weights import Served
 from gateway.errors import BackendError, BackendRefused, BackendTimeout
 
 T = TypeVar("T")
 
-_HERE_S: Final = 2.0
-"""How old what a server on this machine says may be; whether its process is still the same is known at any time."""
-_ELSEWHERE_S: Final = 5.0
-_HOSTED_S: Final = 60.0
+_HERE: Final = Ages(1.0, 5.0)
+"""That the process is still the same is known at any time; what may change in it are adapters."""
+_ELSEWHERE: Final = Ages(2.0, 5.0)
+_HOSTED: Final = Ages(60.0, math.inf)
 _ASK_S: Final = 10.0
 _PROBE_S: Final = 60.0
 """It waits in the same queue as everybody's requests."""
@@ -116,9 +118,9 @@ class Telling(ABC):
         self._nobody_elses = -1, ""
 
     @property
-    def max_age_s(self) -> float:
+    def ages(self) -> Ages:
         """How long what it says is believed, if nothing happens."""
-        return _HERE_S if self._server.here else _ELSEWHERE_S
+        return _HERE if self._server.here else _ELSEWHERE
 
     async def served(self) -> Served:
         """What is served now. Raises `BackendError`."""
@@ -175,9 +177,9 @@ class OpenAITelling(Telling):
     """Any server: a name has to do where it tells no more."""
 
     @property
-    def max_age_s(self) -> float:
+    def ages(self) -> Ages:
         """Of a hosted model nothing can be learnt but its name."""
-        return _HERE_S if self._server.here else _HOSTED_S
+        return _HERE if self._server.here else _HOSTED
 
     async def _short(self) -> tuple[Card, ...]:
         return await self._cards()

@@ -63,8 +63,10 @@ class Gateway:
 async def gateway(**config: Any) -> AsyncIterator[Gateway]:
     """One, closed in the end."""
     made = Gateway(**config)
-    yield made
-    await made.backend.aclose()
+    try:
+        yield made
+    finally:
+        await made.backend.aclose()
 
 
 @pytest.fixture
