@@ -67,10 +67,22 @@ class Card(msgspec.Struct, frozen=True):
     """An entry of `/v1/models`."""
 
     id: str
-    root: str | None = None
-    parent: str | None = None
-    max_model_len: int | None = None
-    meta: dict[str, Any] | None = None
+    # Others than the engines we know may say anything there.
+    root: Any = None
+    parent: Any = None
+    max_model_len: Any = None
+    meta: Any = None
+
+    @property
+    def place(self) -> str:
+        """Where its weights came from, or nothing."""
+        return self.root if isinstance(self.root, str) else ""
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Of its weights, where llama.cpp says it."""
+        size = self.meta.get("size") if isinstance(self.meta, dict) else None
+        return size if isinstance(size, int) else None
 
 
 class Cards(msgspec.Struct, frozen=True):
@@ -79,18 +91,13 @@ class Cards(msgspec.Struct, frozen=True):
     data: tuple[Card, ...]
 
 
-class _Settings(msgspec.Struct, frozen=True):
-    n_ctx: int = 0
-    params: dict[str, Any] = {}
-
-
 class _Props(msgspec.Struct, frozen=True):
     model_path: str = ""
     chat_template: str = ""
     media_marker: str = _COMMON_MARKER
     build_info: str = ""
-    modalities: dict[str, bool] = {}
-    default_generation_settings: _Settings = _Settings()
+    modalities: dict[str, Any] = {}
+    default_generation_settings: dict[str, Any] = {}
 
 
 class _Version(msgspec.Struct):
@@ -152,7 +159,7 @@ class Telling(ABC):
         """Of the model, and before it of the one that it adapts; none where the server does not list it."""
         cards = {card.id: card for card in (await self._read("/v1/models", CARDS)).data}
         mine = cards.get(self._model)
-        base = cards.get(mine.parent) if mine and mine.parent else None
+        base = cards.get(mine.parent) if mine and isinstance(mine.parent, str) else None
         return tuple(card for card in (base, mine) if card)
 
     async def _read(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
@@ -185,7 +192,7 @@ class OpenAITelling(Telling):
         return await self._cards()
 
     async def _all(self, short: tuple[Card, ...]) -> Served:
-        roots = tuple(card.root for card in short if card.root)
+        roots = tuple(card.place for card in short if card.place)
         started_s = await self._process_started_s() if roots and self._server.here else None
         return Served(roots=roots or (self._model,), here=self._server.here, read_since_s=_after(started_s))
 
@@ -215,7 +222,7 @@ class VllmTelling(Telling):
         started_s = await self._process_started_s()
         return Served(
             engine_version=version,
-            roots=tuple(card.root or card.id for card in short) or (self._model,),
+            roots=tuple(card.place or card.id for card in short) or (self._model,),
             here=self._server.here,
             read_since_s=_after(started_s),
             process=self._process_unknown() if started_s is None else str(started_s),
@@ -231,18 +238,19 @@ class LlamaCppTelling(Telling):
 
     async def _all(self, short: _Props) -> Served:
         loaded = (await self._metrics_head()).get("process-start-time-unix", "")
-        models = [card.meta for card in (await self._read("/v1/models", CARDS)).data]
+        cards = (await self._read("/v1/models", CARDS)).data
         marker = "" if short.media_marker == _COMMON_MARKER else short.media_marker.strip("<>_")
         settings = short.default_generation_settings
         # Of files beside the model nobody says where they are.
-        alone = not (any(short.modalities.values()) or settings.params.get("lora"))
+        params = settings.get("params")
+        alone = not any(short.modalities.values()) and isinstance(params, dict) and not params.get("lora")
         return Served(
             engine_version=short.build_info,
             roots=(short.model_path or self._model,),
             here=self._server.here,
-            read_since_s=self._read_since_s(loaded, models) if alone else None,
+            read_since_s=self._read_since_s(loaded, cards) if alone else None,
             process=marker or loaded,
-            manner=_short_digest([short.chat_template, settings.n_ctx, models]),
+            manner=_short_digest([short.chat_template, settings.get("n_ctx"), [card.meta for card in cards]]),
         )
 
     async def _metrics_head(self) -> Mapping[str, str]:
@@ -251,13 +259,13 @@ class LlamaCppTelling(Telling):
         except BackendError:  # without --metrics
             return {}
 
-    def _read_since_s(self, loaded: str, models: Sequence[Mapping[str, Any] | None]) -> float | None:
+    def _read_since_s(self, loaded: str, cards: Sequence[Card]) -> float | None:
         """Loaded at so many microseconds of this machine's clock, for as long as a slow disk would have taken."""
-        sizes = [model.get("size") if model else None for model in models]
+        sizes = [card.size_bytes for card in cards]
         age_s = time.monotonic() - int(loaded) / 1e6 if loaded.isdecimal() else -1.0
-        if age_s < 0 or not self._server.here or not all(isinstance(size, int) for size in sizes):
+        if age_s < 0 or not self._server.here or None in sizes:
             return None
-        return time.time() - age_s - 1.0 - sum(size for size in sizes if isinstance(size, int)) / _LOADS_BYTES_S
+        return time.time() - age_s - 1.0 - sum(size or 0 for size in sizes) / _LOADS_BYTES_S
 
 
 def _after(started_s: float | None) -> float | None:

@@ -86,8 +86,15 @@ def vllm(root: str, started_s: float | None = None, fingerprint: str | None = DE
 
 def llamacpp(path: Path, **props: Any) -> dict[str, Any]:
     """What llama.cpp says."""
+    settings = {"n_ctx": 9, "params": {"lora": []}}
+    told = {
+        "model_path": str(path),
+        "chat_template": "t",
+        "build_info": "b1-a",
+        "default_generation_settings": settings,
+    }
     return {
-        "/props": {"model_path": str(path), "chat_template": "t", "build_info": "b1-a"} | props,
+        "/props": told | props,
         "/v1/models": {"data": [{"id": "m", "meta": {"size": 10, "n_params": 5}}]},
         "/metrics": "",
     }
@@ -158,11 +165,11 @@ async def test_an_adapter_counts_with_what_it_adapts(folder: Path, tmp_path: Pat
         assert [version.partition("/")[0] for version in found] == [f"{digests[0]}+{one}" for one in digests[1:]]
 
 
-@pytest.mark.parametrize("root", ["models/m", "/no/such/model", "\0", "/dev/null", None])
-async def test_a_hosted_model_is_its_name(root: str | None) -> None:
+@pytest.mark.parametrize("root", ["models/m", "/no/such/model", "\0", "/dev/null", 5, None])
+async def test_a_hosted_model_is_its_name(root: Any) -> None:
     """Where a server tells nothing else."""
     async with telling("openai", {"/v1/models": {"data": [{"id": "m", "root": root}]}}) as server:
-        assert await server.version() == (root or "m")
+        assert await server.version() == (root if isinstance(root, str) else "m")
         server.said["/v1/models"] = {"data": []}
         assert await server.version() == "m"
 
