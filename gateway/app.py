@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import asyncpg
 from litestar import Litestar, Request, Response
@@ -18,12 +18,14 @@ from gateway.backends import dialect, scripted
 from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
+from gateway.backends.weights import Files
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
+from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
 from gateway.router import Backend, Router
@@ -57,7 +59,13 @@ _SLACK_S = 24 * 3600
 _HINTS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
 """Headers that go with a status."""
 
-Build = Callable[[BackendConfig], Backend]
+
+class Build(Protocol):
+    """Makes the backend that settings describe; `files` are the models on this machine."""
+
+    def __call__(self, backend: BackendConfig, files: Files | None = None) -> Backend:
+        """The backend."""
+        ...
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +87,8 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         marks_needed_s = config.redis_ttl_s + _SLACK_S
         sweeper = Sweeper(database, invalidations, config.policies, marks_needed_s=marks_needed_s)
         stack.push_async_callback(sweeper.aclose)
-        backends = {backend.served_name: BUILD[backend.kind](backend) for backend in config.backends}
+        files = Digests(config.folder() / "models")
+        backends = {backend.served_name: BUILD[backend.kind](backend, files) for backend in config.backends}
         for backend in backends.values():
             stack.push_async_callback(backend.aclose)
         board = flights_in_redis.connect(config.redis_url, telemetry.fault)
@@ -196,9 +205,9 @@ def _server(backend: BackendConfig) -> Server:
 
 
 def _openai(accent: dialect.Dialect) -> Build:
-    def build(backend: BackendConfig) -> Backend:
-        identity = _given(backend, accent.engine)
-        return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity)
+    def build(backend: BackendConfig, files: Files | None = None) -> Backend:
+        identity, server = _given(backend, accent.engine), _server(backend)
+        return OpenAICompatible(backend.served_name, server, backend.model, accent, identity, files or Digests())
 
     return build
 
@@ -208,7 +217,8 @@ def _given(backend: BackendConfig, engine: str) -> Identity | None:
     return Identity(engine, backend.engine_version, backend.model_version) if backend.model_version else None
 
 
-def _ollama(backend: BackendConfig) -> Backend:
+def _ollama(backend: BackendConfig, files: Files | None = None) -> Backend:
+    del files  # it tells a digest itself
     # Its client brings pydantic and httpx: a third of a second and many megabytes that only its users should pay.
     import httpx  # noqa: PLC0415 -- see above
 
@@ -222,7 +232,8 @@ def _ollama(backend: BackendConfig) -> Backend:
     return Ollama(backend.served_name, client, _server(backend), backend.model, _given(backend, "ollama"))
 
 
-def _scripted(backend: BackendConfig) -> Backend:
+def _scripted(backend: BackendConfig, files: Files | None = None) -> Backend:
+    del files
     return Scripted(backend.served_name, scripted.read(backend.script))
 
 

@@ -6,10 +6,10 @@ from contextlib import aclosing
 
 import msgspec
 
-from gateway.canonical import Request, Vector
+from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError
 from gateway.router import Backend
-from storage.entry import Chunk
+from storage.entry import Chunk, Query
 
 _ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 """How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
@@ -31,6 +31,11 @@ async def asked(backend: Backend, request: Request) -> AsyncGenerator[Chunk]:
     if len(ended) < len(choices):
         message = f"Backend '{backend.name}' ended its stream before the answer did."
         raise BackendError(message)
+
+
+async def is_by(query: Query, backend: Backend) -> bool:
+    """Whether what `backend` has just answered comes from who is named in `query`, and not from a successor."""
+    return await backend.confirms(Identity(query.engine, query.engine_version, query.model_version))
 
 
 def sound(vector: Vector, backend: str) -> bytes:

@@ -203,7 +203,8 @@ class Pipeline:
             made_by=plan.made_by,
             replaces=plan.stale,
         )
-        await self._keep(entry, plan)
+        if await asking.is_by(query, backend):
+            await self._keep(entry, plan)
 
     async def _keep(self, entry: Entry, plan: _Plan) -> None:
         """Keep `entry`, if the terms allow it. One asked for anew takes the place of the old one everywhere."""

@@ -20,6 +20,14 @@ class Backend(Protocol):
         """Who answers. Raises `BackendError` while that is unknown."""
         ...
 
+    async def renew(self) -> Identity:
+        """Who answers, asked for now. Raises `BackendError`."""
+        ...
+
+    async def confirms(self, identity: Identity) -> bool:
+        """Whether all that was answered until now was answered by `identity`, if that was known when it was asked."""
+        ...
+
     async def ping(self) -> None:
         """Raise `BackendError` unless the backend can be asked now."""
         ...

@@ -45,7 +45,6 @@ class Dialect(msgspec.Struct, frozen=True):
     renames: dict[str, str] = {}
     cold: Callable[[], dict[str, Any]] = dict
     """How to say that all of the prompt is to be computed."""
-    version_path: str | None = None
     gives_token_ids: bool = False
     keeps_connections: bool = True
     seed_limit: int = 2**63
@@ -64,7 +63,6 @@ VLLM = Dialect(
     engine="vllm",
     said={"top_k": 0, "min_p": 0, "repetition_penalty": 1},
     renames={"repeat_penalty": "repetition_penalty"},
-    version_path="/version",
     cold=lambda: {"cache_salt": uuid.uuid4().hex},  # what nobody else has, nobody else has computed
     gives_token_ids=True,
     lacks=frozenset({"best_of"}),

@@ -1,5 +1,6 @@
 """Ollama's native API through its own client: Request -> stream of Chunk."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing, contextmanager
@@ -24,6 +25,7 @@ _BESIDE = frozenset({"think", "keep_alive", "truncate", "shift"})
 """Fields that Ollama takes beside its options. All others travel as options, which Ollama checks itself."""
 _EFFORTS = {"none": False, "low": "low", "medium": "medium", "high": "high"}
 LACKS = frozenset({"logit_bias", "echo", "best_of", "tool_choice", "parallel_tool_calls"})
+_ASK_S = 10.0
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
 """Said always: Ollama's own defaults (40, 0.05, 1.1) would change the distribution a client asked for."""
@@ -31,11 +33,36 @@ _RESHAPED = frozenset({"role", "content", "tool_calls", "tool_call_id", "reasoni
 """Fields of a message that Ollama writes in another way."""
 
 
+class _Tag(msgspec.Struct):
+    model: str = ""
+    name: str = ""
+    digest: str = ""
+
+
+class _Tags(msgspec.Struct):
+    models: list[_Tag] = []
+
+
+_TAGS = msgspec.json.Decoder(_Tags)
+
+
 class Server(Protocol):
     """The same server, for what the client has no call for."""
 
     async def read(self, path: str) -> bytes:
         """The body at `path`. Raises `BackendError`."""
+        ...
+
+    async def tie(self) -> None:
+        """Hold on to the process that answers now."""
+        ...
+
+    def tied(self) -> bool:
+        """Whether it is still the same since then."""
+        ...
+
+    def signs(self) -> int:
+        """How often it may have become another one."""
         ...
 
     async def aclose(self) -> None:
@@ -80,7 +107,8 @@ class Ollama:
         self._client = client
         self._server = server
         self._model = model
-        self._identity = KnownIdentity(self._ask_identity, given=identity)
+        self._of_process = -1, ""
+        self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs)
 
     async def identity(self) -> Identity:
         """The server's version and the model's manifest digest, which covers weights, template and parameters.
@@ -89,16 +117,32 @@ class Ollama:
         """
         return await self._identity.get()
 
+    async def renew(self) -> Identity:
+        """The same, asked for now. Raises `BackendError`."""
+        return await self._identity.renew()
+
+    async def confirms(self, identity: Identity) -> bool:
+        """Whether what was answered until now was answered by `identity`."""
+        return await self._identity.confirms(identity)
+
     async def _ask_identity(self) -> Identity:
-        with _translated(self.name):
-            listed = await self._client.list()
-        models = {model.model: model.digest for model in listed.models}
+        try:
+            async with asyncio.timeout(_ASK_S):
+                await self._server.tie()
+                process = self._server.signs() if self._server.tied() else -1
+                tags = upstream.decoded(self.name, await self._server.read("/api/tags"), _TAGS)
+                if self._of_process[0] != process or process < 0:
+                    self._of_process = process, await self._version()
+        except TimeoutError as error:
+            message = f"Backend '{self.name}' did not say in time what it serves."
+            raise BackendTimeout(message) from error
+        models = {model.model or model.name: model.digest for model in tags.models}
         digest = models.get(self._model) or models.get(f"{self._model}:latest")
-        if digest is None:
-            known = ", ".join(sorted(filter(None, models))) or "none"
+        if not digest:
+            known = ", ".join(sorted(models)) or "none"
             message = f"Ollama has no model '{self._model}'; it has: {known}. Pull it with 'ollama pull {self._model}'."
             raise BackendUnavailable(message)
-        return Identity("ollama", await self._version(), digest)
+        return Identity("ollama", self._of_process[1], digest)
 
     async def ping(self) -> None:
         """Raise `BackendError` unless the server answers now."""
@@ -131,6 +175,7 @@ class Ollama:
         body["options"] = options | _unknown(first, "options")
         with _translated(self.name):
             reply = await self._client.vectors(body | {"model": self._model, "input": inputs})
+        self._identity.doubt()
         if len(reply.embeddings) != len(requests):
             message = f"Backend '{self.name}' returned {len(reply.embeddings)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
@@ -148,10 +193,14 @@ class Ollama:
         return str(said.get("version", ""))
 
     async def _choice(self, request: Request, index: int) -> AsyncGenerator[Chunk]:
-        ended = False
+        begun = ended = False
         with _translated(self.name):
             async with aclosing(self._client.said(*_asked(request, index, self._model))) as parts:
                 async for part in parts:
+                    if not begun:
+                        # A model can be pulled anew at any time. It is this one that answers, if it still is now.
+                        begun = True
+                        self._identity.check()
                     yield _step(part, index, request)
                     if part.done:
                         ended = True

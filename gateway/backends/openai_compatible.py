@@ -9,10 +9,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from gateway.backends import dialect as accents
-from gateway.backends import probabilities, shapes, upstream
+from gateway.backends import probabilities, shapes, telling, upstream
 from gateway.backends.dialect import Dialect
 from gateway.backends.known import KnownIdentity
 from gateway.backends.shapes import Count
+from gateway.backends.weights import Files, NoFiles, Weights
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError
 from storage.entry import Chunk, Usage
@@ -75,39 +76,22 @@ class _Embeddings(msgspec.Struct):
     usage: _Usage = msgspec.field(default_factory=_Usage)
 
 
-class _Model(msgspec.Struct):
-    id: str
-    root: str | None = None
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
-
-
 class _Props(msgspec.Struct):
     chat_template: str = ""
     chat_template_caps: dict[str, Any] = {}
-
-
-class _Version(msgspec.Struct):
-    version: str
 
 
 _EVENT = msgspec.json.Decoder(_Event)
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 
 
-class Server(Protocol):
+class Server(telling.Server, Protocol):
     """Where requests go. What it raises is a `BackendError`."""
 
     def asked(
         self, path: str, content: bytes, *, keep_connection: bool = True
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Post JSON; the reply's body, as it comes."""
-        ...
-
-    async def read(self, path: str, content: bytes | None = None) -> bytes:
-        """Post JSON, or get; the whole body of the reply."""
         ...
 
     async def aclose(self) -> None:
@@ -119,22 +103,38 @@ class OpenAICompatible:
     """One model on one server."""
 
     def __init__(
-        self, name: str, server: Server, model: str, accent: Dialect, identity: Identity | None = None
+        self,
+        name: str,
+        server: Server,
+        model: str,
+        accent: Dialect,
+        identity: Identity | None = None,
+        files: Files | None = None,
     ) -> None:
         self.name = name
         self._server = server
         self._model = model
         self._dialect = accent
         self._tools: bool | None = None
-        self._identity = KnownIdentity(self._ask_identity, given=identity)
+        self._telling = telling.TELLING[accent.engine](name, server, model)
+        self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs, ages=self._telling.ages)
+        self._weights = Weights(files or NoFiles(), self._identity.forget)
 
     async def identity(self) -> Identity:
         """Engine, its version and the weights. Raises `BackendError` while they have never been learnt."""
         return await self._identity.get()
 
+    async def renew(self) -> Identity:
+        """The same, asked for now. Raises `BackendError`."""
+        return await self._identity.renew()
+
+    async def confirms(self, identity: Identity) -> bool:
+        """Whether what was answered until now was answered by `identity`."""
+        return await self._identity.confirms(identity)
+
     async def ping(self) -> None:
         """Raise `BackendError` unless the server answers now."""
-        await self._read("/v1/models", msgspec.json.Decoder(_Models))
+        await self._read("/v1/models", telling.CARDS)
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
@@ -216,17 +216,9 @@ class OpenAICompatible:
 
     async def _ask_identity(self) -> Identity:
         self._tools = None  # another model may have come
-        return Identity(self._dialect.engine, await self._version(), await self._weights())
-
-    async def _version(self) -> str:
-        if self._dialect.version_path is None:
-            return ""
-        return (await self._read(self._dialect.version_path, msgspec.json.Decoder(_Version))).version
-
-    async def _weights(self) -> str:
-        """What the server itself says of its weights: where they came from."""
-        models = (await self._read("/v1/models", msgspec.json.Decoder(_Models))).data
-        return next((model.root for model in models if model.id == self._model and model.root), self._model)
+        served = await self._telling.served()
+        version = await self._weights.version(served, self._telling.fingerprint)
+        return Identity(self._dialect.engine, served.engine_version, version)
 
     async def _read(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
         return upstream.decoded(self.name, await self._server.read(path), decoder)

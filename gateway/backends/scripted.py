@@ -71,6 +71,14 @@ class Scripted:
         """The script's version stands for the weights."""
         return Identity("scripted", "1", self._script.version)
 
+    async def renew(self) -> Identity:
+        """A script stays the same."""
+        return await self.identity()
+
+    async def confirms(self, identity: Identity) -> bool:
+        """Whether that is this script."""
+        return identity == await self.identity()
+
     async def ping(self) -> None:
         """A script can always be asked."""
 

@@ -1,19 +1,23 @@
 """One HTTP server that backends ask: requests out, bytes in as they come, every fault a `BackendError`."""
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from gateway.backends import upstream
+from gateway.backends.tether import Tether
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable
 
 MAX_CONNECTIONS: Final = 1024
 IDLE_S: Final = 4.0
 """Shorter than the 5 seconds after which uvicorn, and so vLLM, closes an idle connection."""
+_TIE_S: Final = 1.0
+_HERE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _JSON: Final = {"content-type": "application/json"}
 _JSON_AND_CLOSE: Final = {**_JSON, "connection": "close"}
 
@@ -35,6 +39,32 @@ class Server:
             total=None, connect=read_timeout_s, sock_connect=connect_timeout_s, sock_read=read_timeout_s
         )
         self._opened: aiohttp.ClientSession | None = None
+        self._tether = _tether(self._uds, self._base)
+        self._tied = False
+        self._signs = 0
+
+    @property
+    def here(self) -> bool:
+        """Whether the server is on this machine."""
+        return self._uds is not None or urlsplit(self._base).hostname in _HERE
+
+    async def tie(self) -> None:
+        """Hold on to the process that answers now; where that cannot be done, to none."""
+        if self._tether is not None and not self.tied():
+            await self._tether.tie(_TIE_S)
+            self._tied = self._tether.holds()
+
+    def tied(self) -> bool:
+        """Whether it is certainly still that process."""
+        if self._tied and not (self._tether and self._tether.holds()):
+            self._tied = False
+            self._signs += 1
+        return self._tied
+
+    def signs(self) -> int:
+        """How often the server has given a sign of being another one than before: connections refused or broken."""
+        self.tied()
+        return self._signs
 
     @asynccontextmanager
     async def asked(
@@ -45,7 +75,7 @@ class Server:
         Raises `BackendError` for a reply that is no success, and for a connection that fails, also midway.
         """
         headers = _JSON if keep_connection else _JSON_AND_CLOSE
-        with translated(self._name):
+        with translated(self._name), self._watched():
             async with await self._replied("POST", path, content, headers) as response:
                 if response.status != HTTPStatus.OK:
                     upstream.refuse(self._name, response.status, await response.read())
@@ -53,7 +83,7 @@ class Server:
 
     async def read(self, path: str, content: bytes | None = None) -> bytes:
         """Post JSON, or get; the whole body of the reply. Raises `BackendError`."""
-        with translated(self._name):
+        with translated(self._name), self._watched():
             method = "GET" if content is None else "POST"
             async with await self._replied(method, path, content, _JSON) as response:
                 body = await response.read()
@@ -61,8 +91,18 @@ class Server:
                     upstream.refuse(self._name, response.status, body)
                 return body
 
+    async def headers(self, path: str) -> Mapping[str, str]:
+        """Get; the head of a successful reply, names in lower case. Raises `BackendError`."""
+        with translated(self._name), self._watched():
+            async with await self._replied("GET", path, None, _JSON) as response:
+                if response.status != HTTPStatus.OK:
+                    upstream.refuse(self._name, response.status, await response.read())
+                return {name.lower(): value for name, value in response.headers.items()}
+
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._tether is not None:
+            self._tether.close()
         if self._opened is not None:
             await self._opened.close()
 
@@ -81,8 +121,20 @@ class Server:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # Most likely an idle connection that the server was about to close. No byte of a reply has come, and a
-            # completion changes nothing on the server, so it is asked once more.
+            # completion changes nothing on the server, so it is asked once more. It may be another one by now.
+            self._signs += 1
             return await session.request(method, url, data=content, headers=headers, allow_redirects=False)
+
+    @contextmanager
+    def _watched(self) -> Generator[None]:
+        """Count the connections that fail. One that is only slow is no sign."""
+        try:
+            yield
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError):
+            self._signs += 1
+            raise
 
     def _session(self) -> aiohttp.ClientSession:
         if self._uds:
@@ -95,6 +147,16 @@ class Server:
         return aiohttp.ClientSession(
             connector=connector, headers=self._headers, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
         )
+
+
+def _tether(uds: str | None, base: str) -> Tether | None:
+    """None for a server that is reached over TLS: what is at the other end is a proxy, or far away."""
+    if uds:
+        return Tether(uds)
+    parts = urlsplit(base)
+    if parts.scheme != "http" or not parts.hostname:
+        return None
+    return Tether((parts.hostname, parts.port or 80))
 
 
 @contextmanager

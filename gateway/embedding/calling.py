@@ -91,7 +91,7 @@ class Calls:
             )
             for (_, query), vector in zip(asked, given, strict=True)
         ]
-        kept = await self._keep(entries, errand)
+        kept = await asking.is_by(entries[0].query, errand.backend) and await self._keep(entries, errand)
         vectors = {entry.query.key: Vector(entry.embedding, entry.usage.prompt_tokens) for entry in entries}
         return Told(vectors=vectors, ours=True, origin_id=errand.reply_id, kept=kept)
 

@@ -19,9 +19,9 @@ CONTEXT_TOKENS_PER_SLOT = 2048
 
 
 @contextmanager
-def serving(model: Path, name: str, scratch: Path) -> Generator[str]:
+def serving(model: Path, name: str, scratch: Path, *, port: int = 0) -> Generator[str]:
     """Serve the model under a name until the block ends."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    url = f"http://127.0.0.1:{(port := port or free_port())}"
     command = (sys.executable, "-m", "tests.engines.llamacpp", model, name, str(port))
     with running(command, ready_url=f"{url}/health", log=scratch / "llamacpp.log", deadline_s=START_WITHIN_S):
         yield url

@@ -24,9 +24,9 @@ FLAGS = (
 
 
 @contextmanager
-def serving(model: Path, name: str, scratch: Path, flags: Sequence[str] = ()) -> Generator[str]:
+def serving(model: Path, name: str, scratch: Path, flags: Sequence[str] = (), *, port: int = 0) -> Generator[str]:
     """Serve the model under a name until the block ends; caches and the log go to the scratch folder."""
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    url = f"http://127.0.0.1:{(port := port or free_port())}"
     entry = (PYTHON, "-m", "vllm.entrypoints.cli.main", "serve", model)
     command = (*entry, "--port", str(port), "--served-model-name", name, *FLAGS, *flags)
     with running(

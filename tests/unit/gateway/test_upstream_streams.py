@@ -37,6 +37,8 @@ QUESTION = Request(
 class Said:
     """A server that says `pieces`, just so cut, whatever it is asked."""
 
+    here = True
+
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces = pieces
         self.left = False
@@ -53,6 +55,22 @@ class Said:
     async def read(self, path: str, content: bytes | None = None) -> bytes:
         """Its pieces together."""
         return b"".join(self.pieces)
+
+    async def headers(self, path: str) -> dict[str, str]:
+        """None."""
+        del path
+        return {}
+
+    async def tie(self) -> None:
+        """There is nothing to hold on to."""
+
+    def tied(self) -> bool:
+        """No."""
+        return False
+
+    def signs(self) -> int:
+        """It stays the same."""
+        return 0
 
     async def aclose(self) -> None:
         """Nothing to close."""
