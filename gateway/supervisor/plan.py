@@ -24,12 +24,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str
     redis_url: str
-    llamacpp: BackendConfig | None = None
-    """The embedded model as a backend."""
+    engine: BackendConfig | None = None
+    """The model that askonce serves itself."""
 
     def wired(self, config: Config) -> Config:
         """`config` as the workers shall have it: nothing in it is left to start."""
-        backends = (self.llamacpp, *config.backends) if self.llamacpp else config.backends
+        backends = (self.engine, *config.backends) if self.engine else config.backends
         return msgspec.structs.replace(
             config, backends=backends, database_url=self.database_url, redis_url=self.redis_url
         )
