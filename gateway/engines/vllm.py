@@ -35,7 +35,7 @@ _STRUCTURED: Final = {"backend": "xgrammar", "disable_any_whitespace": True}
 _PARTS: Final = (
     (re.compile(r"Loading .*checkpoint shards:\s+(\d+)% "), "loading weights"),
     (re.compile(r"Loading weights took"), "weights are loaded"),
-    (re.compile(r"(?:torch\.compile|Dynamo bytecode transform|Compiling a graph)"), "compiling"),
+    (re.compile(r"(?:torch\.compile takes|Dynamo bytecode transform|Compiling a graph)"), "compiling"),
     (re.compile(r"Capturing .*graphs.*?:\s+(\d+)%"), "capturing graphs"),
     (re.compile(r"KV cache size"), "the KV cache is there"),
     (re.compile(r"Starting to load model|Initializing a V1 LLM engine"), "starting the engine"),
