@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -17,6 +17,9 @@ from storage.embedded.folder import DataFolder
 from storage.errors import AskonceError, EmbeddedError
 
 _INHERITED = os.environ  # noqa: TID251 -- handed on to children, not read
+
+LAST_LINES: Final = 12
+"""So much of an engine's log is shown when it does not start."""
 
 
 class EngineMissing(AskonceError):
@@ -36,6 +39,10 @@ class Tell(Protocol):
 
     def moving(self, name: str, said: str, share: float | None = None) -> None:
         """Something goes on, and how much of it is done, from 0 to 1."""
+        ...
+
+    def settled(self, name: str) -> None:
+        """It goes on no more."""
         ...
 
 

@@ -35,6 +35,7 @@ def reading(tell: Tell, name: str, understood: Callable[[str], Said | None]) -> 
     async def shown(child: Child) -> AsyncGenerator[None]:
         async with _repeating(_Reader(child, tell, name, understood).look):
             yield
+        tell.settled(name)
 
     return shown
 
@@ -50,6 +51,7 @@ def measuring(tell: Tell, name: str, size_bytes: int) -> Starting:
 
         async with _repeating(look):
             yield
+        tell.settled(name)
 
     return shown
 

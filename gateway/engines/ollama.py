@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.config import BackendConfig, Config, ConfigError
 from gateway.engines.asking import answers, opened
-from gateway.engines.engine import EngineMissing, Setting, environment, expect_free_name
+from gateway.engines.engine import LAST_LINES, EngineMissing, Setting, environment, expect_free_name
 from storage.embedded.child import Command
 from storage.embedded.folder import DataFolder
 from storage.embedded.running import Care, running
@@ -53,7 +53,7 @@ async def _started(stack: AsyncExitStack, setting: Setting, program: str) -> str
         url = f"http://127.0.0.1:{port}"
         command = _command(setting.folder, program, port, setting.config)
         ready = await stack.enter_async_context(answers(url, "/api/version"))
-        care = Care(healthy=ready, cause=_cause)
+        care = Care(healthy=ready, cause=_cause, last_lines=LAST_LINES)
         kept = running(command, ready=ready, start_timeout_s=_START_TIMEOUT_S, notify=setting.tell.notice, care=care)
         try:
             await stack.enter_async_context(kept)

@@ -17,7 +17,7 @@ import msgspec
 from gateway.config import BackendConfig, Config
 from gateway.engines import loading
 from gateway.engines.asking import answers
-from gateway.engines.engine import EngineMissing, Setting, Weights, environment, expect_free_name, marked
+from gateway.engines.engine import LAST_LINES, EngineMissing, Setting, Weights, environment, expect_free_name, marked
 from gateway.engines.loading import Said
 from gateway.models.repository import ModelFolder, folder_of
 from storage.embedded.child import Command
@@ -68,6 +68,7 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
         starting=loading.reading(tell, "vllm", understood),
         longest_pause_s=_LONGEST_PAUSE_S,
         cause=cause,
+        last_lines=LAST_LINES,
     )
     _free(socket)
     tell.step("vllm", f"starting vLLM {version} (its log: {command.log_path})")

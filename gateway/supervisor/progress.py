@@ -33,7 +33,7 @@ class Progress:
 
     def step(self, name: str, said: str) -> None:
         """One start-up step is done."""
-        self._end_bar(name)
+        self.settled(name)
         self._line(name, said)
 
     def _line(self, name: str, said: str) -> None:
@@ -75,11 +75,16 @@ class Progress:
         total = None if share is None else 1.0
         self._bars.update(self._tasks[name], description=f"{name:10} {said}", total=total, completed=share or 0)
 
-    def _end_bar(self, name: str) -> None:
+    def settled(self, name: str) -> None:
+        """What was moving has come to its end."""
         if (task := self._tasks.pop(name, None)) is not None:
             self._bars.remove_task(task)
             if not self._tasks:
                 self._bars.stop()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bars.stop()
 
     def _print(self, *parts: str | tuple[str, str]) -> None:
         self._console.print(Text.assemble(*parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack
 
 from gateway.config import BackendConfig, Config
@@ -11,9 +12,12 @@ from gateway.supervisor.plan import Prepare, Services
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.workers import first_error
 from storage import redis as redis_tier
+from storage.embedded import leftover
 from storage.embedded.folder import DataFolder
 from storage.embedded.postgres import postgres
 from storage.embedded.redis import redis
+
+_LEFTOVER_GRACE_S = 30.0
 
 
 class Servers:
@@ -66,6 +70,8 @@ class Servers:
 
     async def _model(self, stack: AsyncExitStack) -> BackendConfig | None:
         config = self._config
+        for name in ENGINES:  # One that another start was asked for, and that outlived its parent, is in the way too.
+            await leftover.ended(self._folder.run / f"{name}.pid", signal.SIGTERM, grace_s=_LEFTOVER_GRACE_S)
         if (wanted := config.embedded_model()) is None:
             return None
         setting = Setting(config, self._folder, self._progress)

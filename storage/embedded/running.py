@@ -34,6 +34,8 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     longest_pause_s: float = 10.0
     cause: Callable[[str], str] | None = None
     """What a log says of why its process ended; the last line, where this says nothing."""
+    last_lines: int = 0
+    """How many lines of the log are shown when a start fails."""
 
 
 @asynccontextmanager
@@ -154,4 +156,6 @@ class _Keeper:
         last_line = cause or self.child.tail(lines=1).strip()
         said = f": {last_line}" if last_line else ""
         command = self.child.command
+        if self._care.last_lines and (lines := self.child.tail(self._care.last_lines)):
+            self._notify(f"the last lines of {command.log_path}:\n{lines}")
         return f"{command.name} {what}{said} (its log: {command.log_path}). {command.advice}".strip()

@@ -22,7 +22,7 @@ _LOG = logging.getLogger("askonce")
 
 LEAST_BLOCKS: Final = 2
 """Shorter beginnings are computed about as fast as they are read."""
-_REMEMBERED: Final = 65536
+_REMEMBERED: Final = 16384
 _WORTH: Final = 1.5
 """How much more than the best state holds must have come twice before another is saved: a growing chat is not saved at
 each of its turns."""
@@ -85,7 +85,7 @@ class PrefixStates:
             found = self._store.best(chain)
             if found is None or found.depth < LEAST_BLOCKS:
                 return None
-            with suppress(BackendError, TimeoutError):
+            with suppress(BackendError, OSError):  # time-outs are such errors, too
                 async with asyncio.timeout(_RESTORE_S):
                     claim = await self._found(found, chain)
                     if claim is not None:
@@ -176,7 +176,7 @@ class PrefixStates:
                 if await self._idle(chain, told.slot) and self._has_room(told):
                     tokens = await self._slots.save(told.slot, self._store.part(name))
                     await asyncio.to_thread(self._keep, name, chain, shared, tokens, told)
-        except (BackendError, OSError, TimeoutError) as failed:
+        except (BackendError, OSError) as failed:
             _LOG.warning("What was computed of a long prompt could not be saved: %s", failed)
         finally:
             with suppress(OSError):
