@@ -33,7 +33,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a user without root's rights has what of these libraries the system lacks.
 export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)-debian/usr/lib/$(shell uname -m)-linux-gnu$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
 
-.PHONY: help serve test check engines model-figures proof-figures digest-figures lock clean
+.PHONY: help serve test check engines model-figures proof-figures digest-figures prefix-figures lock clean
 
 help: ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,6 +64,9 @@ proof-figures: $(DEV) ## Measure how many answers of llama.cpp and vLLM are the 
 
 digest-figures: $(DEV) ## Measure how long it takes to name the weights of a model.
 	@$(PY) -m tests.bench.digest_figures $(ARGS)
+
+prefix-figures: $(DEV) ## Measure the first token after a restart, with the states of long prompts and without.
+	@$(PY) -m tests.bench.prefix_state_figures $(ARGS)
 
 lock: $(UV) ## Write the lock files anew from what pyproject.toml and vllm.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded $(LOCK_FLAGS) -o requirements.lock

@@ -16,6 +16,8 @@ from gateway import policy
 from gateway.access import Access, GuardedKeys
 from gateway.backends import dialect, scripted
 from gateway.backends.openai_compatible import OpenAICompatible
+from gateway.backends.openai_compatible import Server as OpenAIServer
+from gateway.backends.prefix_states.server import remembering
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.backends.weights import Files
@@ -212,6 +214,14 @@ def _openai(accent: dialect.Dialect) -> Build:
     return build
 
 
+def _llamacpp(backend: BackendConfig, files: Files | None = None) -> Backend:
+    identity = _given(backend, dialect.LLAMACPP.engine)
+    server: OpenAIServer = _server(backend)
+    if backend.prefix_states is not None and identity is not None:
+        server = remembering(server, backend.url, backend.prefix_states, identity, backend.prefix_states_max_bytes)
+    return OpenAICompatible(backend.served_name, server, backend.model, dialect.LLAMACPP, identity, files or Digests())
+
+
 def _given(backend: BackendConfig, engine: str) -> Identity | None:
     """Who answers, where the settings say so."""
     return Identity(engine, backend.engine_version, backend.model_version) if backend.model_version else None
@@ -251,7 +261,7 @@ OLLAMA = (
 BUILD: dict[str, Build] = {
     "vllm": _openai(dialect.VLLM),
     "openai": _openai(dialect.OPENAI),
-    "llamacpp": _openai(dialect.LLAMACPP),
+    "llamacpp": _llamacpp,
     "ollama": _ollama,
     "scripted": _scripted,
 }

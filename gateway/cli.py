@@ -65,13 +65,15 @@ def main() -> None:
 @click.option("--port", type=int, help="Port to listen on (default 8080; 0 takes a free one).")
 @_data_dir
 @click.option("--workers", type=int, help="Gateway processes (default 1).")
-@click.option("--model", help="'bundled', a GGUF file, a Hugging Face folder, org/repo:file, or 'none'.")
+@click.option("--model", help="'bundled', a GGUF file, a Hugging Face folder or repository, or 'none'.")
+@click.option("--engine", type=click.Choice(["llamacpp", "ollama", "vllm"]), help="What serves it (default llamacpp).")
+@click.option("--engine-arg", "engine_args", multiple=True, help="A further word for the engine; can be repeated.")
 @_config
-def serve(file: Path | None, **options: Any) -> None:
-    """Serve until stopped: embedded Postgres, Redis and llama.cpp, unless others are configured."""
+def serve(file: Path | None, engine_args: tuple[str, ...], **options: Any) -> None:
+    """Serve until stopped: embedded Postgres, Redis and an engine with a model, unless others are configured."""
     from gateway import starting, supervisor  # noqa: PLC0415 -- the other commands need none of it
 
-    config = settings.load(file, options)
+    config = settings.load(file, options | {"engine_args": engine_args or None})
     plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"))
     sys.exit(asyncio.run(supervisor.serve(plan, prepare=starting.Preparation(config))))
 

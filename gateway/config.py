@@ -38,6 +38,9 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     engine_version: str = ""
     """Only with `model_version`: who answers, said here instead of asked of the server."""
     model_version: str = ""
+    prefix_states: Path | None = None
+    """For llama.cpp: its `--slot-save-path`, in which it may save what it has computed of long prompts."""
+    prefix_states_max_bytes: Positive = 2**30
     script: Path | None = None
     """TOML lines for the kind `scripted`."""
     connect_timeout_s: Seconds = 5.0
@@ -52,6 +55,9 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError(message)
         if self.api_key and "@" in self.url.partition("://")[2].partition("/")[0]:
             message = "`url` has a user and there is an `api_key` too: give one of them"
+            raise ValueError(message)
+        if self.prefix_states and not (self.kind == "llamacpp" and self.model_version):
+            message = "`prefix_states` is for the kind 'llamacpp', and needs `model_version`: states belong to weights"
             raise ValueError(message)
         if self.kind == "scripted":
             if self.script is None:
@@ -92,7 +98,23 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Where everything embedded lives; None is this user's data folder (`platformdirs`)."""
     workers: Positive = 1
     model: Annotated[str, Meta(min_length=1)] = "default"
-    """What llama.cpp serves: `default`, `bundled`, `none`, a GGUF file, a Hugging Face folder or `org/repo:file`."""
+    """What the engine serves: `default`, `bundled`, `none`, or a model in a form that the engine takes."""
+    engine: Literal["llamacpp", "ollama", "vllm"] = "llamacpp"
+    """Which model server is started for `model`, and looked after."""
+    engine_args: tuple[str, ...] = ()
+    """Further words of its command line; for Ollama, which has none, `NAME=value` of its environment."""
+    vllm_python: Path | None = None
+    """The Python of the environment that vLLM is installed in; None is this one."""
+    ollama_program: Path | None = None
+    """The program `ollama`; None is the one on the PATH."""
+    gpu_memory_share: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """How much of a GPU's memory vLLM takes; None leaves it to vLLM."""
+    kv_offload_max_bytes: Annotated[int, Meta(ge=0)] = 0
+    """How much of what it has computed vLLM moves from the GPU to this machine's memory; 0 is nothing."""
+    kv_offload_dir: Path | None = None
+    """Where vLLM also writes it to disk, without a bound of its own."""
+    prefix_states_max_bytes: Annotated[int, Meta(ge=0)] = 2**30
+    """How much of what the embedded llama.cpp has computed of long prompts is kept on disk; 0 is nothing."""
     backends: tuple[BackendConfig, ...] = ()
     """Further models. With any of these and no `model` of its own, no llama.cpp is started."""
     policies: tuple[PolicyConfig, ...] = ()
@@ -113,9 +135,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     database_connections: Positive = 8
     max_body_bytes: Positive = 32 * 2**20
     context_tokens: Positive | None = None
-    """Context of each embedded llama.cpp slot; None is what the model was trained for, up to 8192."""
+    """Context of each request; None is the engine's own, for llama.cpp what the model was trained for, up to 8192."""
     slots: Positive = 4
-    """How many requests the embedded llama.cpp answers at once."""
+    """How many requests the embedded llama.cpp, or Ollama, answers at once."""
     threads: Positive | None = None
     """How many threads the embedded llama.cpp uses; None is all cores but one."""
     drain_s: Seconds = 30.0
@@ -124,6 +146,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for addresses that nothing can be reached at, and models that hide each other."""
+        if self.kv_offload_dir and not self.kv_offload_max_bytes:
+            message = "`kv_offload_dir` needs `kv_offload_max_bytes`: what goes to the disk goes through memory"
+            raise ValueError(message)
         _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
         _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
         names = [backend.served_name for backend in self.backends]
@@ -132,7 +157,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError(message)
 
     def embedded_model(self) -> str | None:
-        """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
+        """What the engine shall serve: nothing when other backends are configured and no model was asked for."""
         if self.model == "none" or (self.model == "default" and self.backends):
             return None
         return self.model
@@ -209,7 +234,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             known = ", ".join(PREFIX + field.upper() for field in Config.__struct_fields__)
             message = f"{variable} is no setting; there are: {known}."
             raise ConfigError(message)
-        found[name] = _json(variable, text) if name in {"backends", "policies"} else text
+        found[name] = _json(variable, text) if name in {"backends", "policies", "engine_args"} else text
         _check_variable(variable, name, found[name])
     return found
 

@@ -44,9 +44,24 @@ class HubFile(msgspec.Struct, frozen=True):
 
     repo: str
     path: str
+    revision: str = "main"
 
     def __str__(self) -> str:
         return f"{self.repo}:{self.path}"
+
+
+class ListedFile(msgspec.Struct, frozen=True):
+    """A file of a repository, and its length."""
+
+    path: str = msgspec.field(name="rfilename")
+    size_bytes: int = msgspec.field(name="size", default=0)
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What a repository held at one commit."""
+
+    commit: str = msgspec.field(name="sha")
+    files: tuple[ListedFile, ...] = msgspec.field(name="siblings", default=())
 
 
 class _Description(msgspec.Struct, frozen=True):
@@ -93,6 +108,26 @@ class Hub:
             except OSError as failed:
                 raise HubError(f"{file} cannot be kept in {self._models_dir}: {failed.strerror}.") from failed
 
+    async def listed(self, repo: str) -> Listed:
+        """What `repo` holds now.
+
+        Raises:
+            HubUnreachable: no answer, or none that a hub would give.
+            HubError: there is no such repository, or no permission.
+        """
+        url = f"{self.endpoint}/api/models/{quote(repo)}?blobs=true"
+        async with self._client() as client:
+            try:
+                response = await client.get(url, follow_redirects=True)
+            except httpx.HTTPError as failed:
+                message = f"The hub {self.endpoint} cannot be reached ({failed or type(failed).__name__})."
+                raise HubUnreachable(message) from failed
+        self._refuse(response, HubFile(repo, "config.json"))
+        try:
+            return msgspec.json.decode(response.content, type=Listed)
+        except (msgspec.DecodeError, UnicodeDecodeError) as unreadable:
+            raise HubUnreachable(f"{self.endpoint} does not answer as a hub does.") from unreadable
+
     def _target(self, file: HubFile) -> Path:
         return self._models_dir / file.repo.replace("/", "--") / file.path
 
@@ -109,7 +144,7 @@ class Hub:
             yield client
 
     async def _describe(self, client: httpx.AsyncClient, file: HubFile) -> _Description:
-        url = self._url(file, "main")
+        url = self._url(file, file.revision)
         try:
             async with asyncio.timeout(_DESCRIBE_TIMEOUT_S):
                 response = await _head(client, url)

@@ -103,14 +103,14 @@ async def _from_hub(file: HubFile, hub: Hub, models_dir: Path, progress: Progres
 
 async def _from_folder(folder: Path, models_dir: Path, progress: Progress) -> ModelFile:
     digest = await weights_digest(folder, models_dir=models_dir)
-    name = _folder_name(folder)
+    name = folder_name(folder)
     target = models_dir / f"{name}-{digest[:16]}.gguf"
     if not _is_file(target):
         await asyncio.to_thread(_convert, folder, target, progress)
     return ModelFile(path=target, name=name, digest=digest)
 
 
-def _folder_name(folder: Path) -> str:
+def folder_name(folder: Path) -> str:
     """What a Hugging Face folder is served as: the model's own name where its configuration has one."""
     folder = _absolute(folder)
     if folder == _absolute(BUNDLED_FOLDER):

@@ -25,12 +25,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str
     redis_url: str
-    llamacpp: BackendConfig | None = None
-    """The embedded model as a backend."""
+    engine: BackendConfig | None = None
+    """The model that askonce serves itself."""
 
     def wired(self, config: Config, folder: Path | None = None) -> Config:
         """`config` as the workers shall have it: nothing in it is left to start, nor `folder` to be found."""
-        backends = (self.llamacpp, *config.backends) if self.llamacpp else config.backends
+        backends = (self.engine, *config.backends) if self.engine else config.backends
         return msgspec.structs.replace(
             config,
             backends=backends,

@@ -1,21 +1,23 @@
-"""Settings and a data folder come in; Postgres, Redis and llama.cpp run, and where they are goes out."""
+"""Settings and a data folder come in; Postgres, Redis and the model's engine run, and where they are goes out."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from contextlib import AsyncExitStack
-from importlib import metadata
 
-from gateway.backends.llamacpp_child import LlamaOptions, llamacpp
-from gateway.config import BackendConfig, Config, ConfigError
-from gateway.models.source import resolve
+from gateway.config import BackendConfig, Config
+from gateway.engines import ENGINES, Setting
 from gateway.supervisor.plan import Prepare, Services
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.workers import first_error
 from storage import redis as redis_tier
+from storage.embedded import leftover
 from storage.embedded.folder import DataFolder
 from storage.embedded.postgres import postgres
 from storage.embedded.redis import redis
+
+_LEFTOVER_GRACE_S = 30.0
 
 
 class Servers:
@@ -30,7 +32,7 @@ class Servers:
     async def start(self, stack: AsyncExitStack) -> Services:
         """Start all at the same time: the slowest, usually the model, decides how long it takes.
 
-        `stack` stops them: first llama.cpp, then Redis, then Postgres.
+        `stack` stops them: first the engine, then Redis, then Postgres.
 
         Raises:
             AskonceError: one of them did not start, or there is no usable model.
@@ -42,7 +44,7 @@ class Servers:
                 database = group.create_task(self._database(stacks[0]))
                 cache = group.create_task(self._cache(stacks[1]))
                 served = group.create_task(self._model(stacks[2]))
-        return Services(database_url=database.result(), redis_url=cache.result(), llamacpp=served.result())
+        return Services(database_url=database.result(), redis_url=cache.result(), engine=served.result())
 
     async def _database(self, stack: AsyncExitStack) -> str:
         url = self._config.database_url
@@ -68,32 +70,9 @@ class Servers:
 
     async def _model(self, stack: AsyncExitStack) -> BackendConfig | None:
         config = self._config
+        for name in ENGINES:  # One that another start was asked for, and that outlived its parent, is in the way too.
+            await leftover.ended(self._folder.run / f"{name}.pid", signal.SIGTERM, grace_s=_LEFTOVER_GRACE_S)
         if (wanted := config.embedded_model()) is None:
             return None
-        model = await resolve(
-            wanted,
-            models_dir=self._folder.models,
-            hub_endpoint=config.hf_endpoint or None,
-            hub_token=config.hf_token or None,
-            progress=self._progress.downloading,
-        )
-        if model.notice:
-            self._progress.notice(model.notice)
-        self._progress.step("model", f"{model.name} ({model.path})")
-        if model.name in {backend.served_name for backend in config.backends}:
-            message = (
-                f"One of `backends` is served as '{model.name}', the name of the embedded model: give it another"
-                " `alias`, or set `model` to 'none'."
-            )
-            raise ConfigError(message)
-        options = LlamaOptions(slots=config.slots, context_tokens=config.context_tokens, threads=config.threads)
-        server = llamacpp(self._folder, model.path, model.name, options=options, notify=self._progress.notice)
-        llamacpp_socket = await stack.enter_async_context(server)
-        self._progress.step("llama.cpp", f"ready on {llamacpp_socket}")
-        return BackendConfig(
-            kind="llamacpp",
-            model=model.name,
-            url=f"unix:{llamacpp_socket}",
-            engine_version=metadata.version("xllamacpp"),
-            model_version=model.digest,
-        )
+        setting = Setting(config, self._folder, self._progress)
+        return await stack.enter_async_context(ENGINES[config.engine](setting, wanted))

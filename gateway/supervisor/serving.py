@@ -61,6 +61,7 @@ class _Serving:
         config = self._plan.config
         _check_scripts(config)
         async with AsyncExitStack() as stack:
+            stack.callback(self._progress.close)
             folder = stack.enter_context(claimed(config.folder()))
             self._progress.step("folder", str(folder.root))
             await end_leftovers(folder.run)

@@ -1,4 +1,4 @@
-"""A command comes in, one running process goes out: logged, restarted when it dies, ended with its parent."""
+"""A command comes in, one process goes out: logged, recorded, and ended with its parent and all that it started."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,14 +16,9 @@ from storage.embedded import leftover
 from storage.embedded.privileges import Identity, before_exec
 from storage.errors import EmbeddedError
 
-_POLL_S = 0.01
 _LOG_MAX_BYTES = 8 * 2**20
 _TAIL_MAX_BYTES = 16 * 2**10
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 10.0
-_STEADY_AFTER_S = 30.0
-
-Notify = Callable[[str], None]
+_GROUP_GRACE_S = 5.0
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,13 +59,13 @@ class Child:
         """None while it runs; negative numbers are signals."""
         return self._process.returncode if self._process else None
 
-    async def start(self) -> None:
-        """Start the process.
+    async def start(self, command: Command | None = None) -> None:
+        """Start the process; `command` takes the place of the last one.
 
         Raises:
             EmbeddedError: the program is missing, or may not be run as the wanted user.
         """
-        command = self.command
+        command = self.command = command or self.command
         _rotate(command.log_path)
         record, change = leftover.recorder(command.record_path), before_exec(command.stop_signal, command.identity)
 
@@ -106,7 +101,13 @@ class Child:
             return
         if self._process.returncode is None:
             await self._end(self._process)
+        await self.end_group()
         self.command.record_path.unlink(missing_ok=True)
+
+    async def end_group(self) -> None:
+        """Wait for what a process that has ended leaves of its group: it may hold memory, a device or a port."""
+        if self._process is not None and self._process.returncode is not None:
+            await leftover.group_ended(self._process.pid, grace_s=_GROUP_GRACE_S)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
@@ -131,70 +132,11 @@ class Child:
             log.seek(max(self._log_start_bytes, end_bytes - _TAIL_MAX_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
 
-
-@asynccontextmanager
-async def running(
-    command: Command,
-    *,
-    ready: Callable[[], Awaitable[bool]],
-    start_timeout_s: float = 60.0,
-    notify: Notify | None = None,
-) -> AsyncGenerator[Child]:
-    """Run `command` for the length of the block, entered once `ready()` is true; a process that dies is started again.
-
-    `notify` is told, in one sentence, whenever that happens. A process that an earlier parent left is stopped first.
-
-    Raises:
-        EmbeddedError: it ended, or was not ready within `start_timeout_s`; the message has the last line of its log.
-    """
-    await leftover.ended(command.record_path, command.stop_signal, grace_s=command.grace_s)
-    child = Child(command)
-    try:
-        await child.start()
-        await _until_ready(child, ready, start_timeout_s)
-        revival = asyncio.create_task(_revive(child, notify or (lambda _: None)))
-        try:
-            yield child
-        finally:
-            revival.cancel()
-            await asyncio.wait([revival])
-    finally:
-        await child.stop()
-
-
-async def _until_ready(child: Child, ready: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            while not await ready():
-                if child.exit_status is not None:
-                    raise EmbeddedError(_failure(child, f"ended with status {child.exit_status} while starting"))
-                await asyncio.sleep(_POLL_S)
-            return
-    raise EmbeddedError(_failure(child, f"was not ready within {timeout_s:.0f} s"))
-
-
-def _failure(child: Child, what: str) -> str:
-    last_line = child.tail(lines=1).strip()
-    said = f": {last_line}" if last_line else ""
-    command = child.command
-    return f"{command.name} {what}{said} (its log: {command.log_path}). {command.advice}".strip()
-
-
-async def _revive(child: Child, notify: Notify) -> None:
-    loop = asyncio.get_running_loop()
-    pause_s = _FIRST_PAUSE_S
-    while True:
-        started_s = loop.time()
-        status = await child.wait()
-        if loop.time() - started_s > _STEADY_AFTER_S:
-            pause_s = _FIRST_PAUSE_S
-        notify(f"{child.command.name} ended with status {status}; starting it again in {pause_s:.1f} s.")
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        try:
-            await child.start()
-        except EmbeddedError as refused:
-            notify(str(refused))
+    def logged(self, after_bytes: int = 0) -> bytes:
+        """What this process has logged, but for its first `after_bytes`."""
+        with self.command.log_path.open("rb") as log:
+            log.seek(self._log_start_bytes + after_bytes)
+            return log.read()
 
 
 def _rotate(log_path: Path) -> None:

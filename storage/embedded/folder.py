@@ -15,7 +15,7 @@ from storage.embedded import marker
 from storage.errors import EmbeddedError, FolderInUse
 
 _LOCK = "askonce.lock"
-_SUBFOLDERS = ("postgres", "redis", "run", "logs", "models")
+_SUBFOLDERS = ("postgres", "redis", "run", "logs", "models", "states")
 # A folder holding anything else was not made by us: making somebody's home private would be a bad surprise.
 _KNOWN = {_LOCK, marker.NAME, *_SUBFOLDERS, "objects", "lost+found"}
 _LONGEST_SOCKET = "run/pg/.s.PGSQL.5432"
@@ -51,6 +51,11 @@ class DataFolder(msgspec.Struct, frozen=True):
     def models(self) -> Path:
         """Downloaded and converted models."""
         return self.root / "models"
+
+    @property
+    def states(self) -> Path:
+        """What engines have computed of long prompts: nothing to back up."""
+        return self.root / "states"
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -36,11 +37,12 @@ def recorder(path: Path) -> Callable[[], None]:
 async def ended(path: Path, stop_signal: signal.Signals, *, grace_s: float) -> None:
     """Wait until the process recorded at `path` is gone; it is asked to stop, and killed after `grace_s` seconds.
 
-    Only for whoever holds the data folder: then a recorded process that still lives has lost its parent. A missing,
-    damaged or outdated record means that there is nothing to wait for.
+    So is what it started, as far as that stayed in its process group. Only for whoever holds the data folder: then a
+    recorded process that still lives has lost its parent. A missing, damaged or outdated record means that there is
+    nothing to wait for.
     """
     record = _read(path)
-    if record is None:
+    if record is None or record.boot_id != _boot_id():
         return
     for request in (stop_signal, signal.SIGKILL):
         if not _lives(record):
@@ -50,6 +52,36 @@ async def ended(path: Path, stop_signal: signal.Signals, *, grace_s: float) -> N
         except (ProcessLookupError, PermissionError):
             break
         await _gone(record, grace_s)
+    if not _taken(record.pid):  # Else it is the number of somebody else, and perhaps of a group of theirs.
+        await group_ended(record.pid, grace_s=grace_s, since_ticks=record.started_ticks)
+
+
+async def group_ended(group: int, *, grace_s: float, since_ticks: int = 0) -> None:
+    """Kill what is left of a process group whose first process has ended, and wait for at most `grace_s` seconds.
+
+    Processes that were started before `since_ticks` belong to another group that had the same number.
+    """
+    for _ in range(int(grace_s / _POLL_S)):
+        left = [pid for pid, ticks in _members(group) if ticks >= since_ticks]
+        if not left:
+            return
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(_POLL_S)
+
+
+def _taken(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _members(group: int) -> Iterator[tuple[int, int]]:
+    """The process ids and start times of a process group; zombies have ended."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, of_group, *others = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(of_group) == group and state not in {"Z", "X"}:
+                yield int(folder.name), int(others[16])
 
 
 async def _gone(record: ProcessRecord, timeout_s: float) -> None:

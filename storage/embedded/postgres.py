@@ -15,9 +15,10 @@ import asyncpg
 import msgspec
 
 from storage.embedded import leftover
-from storage.embedded.child import Child, Command, Notify, running
+from storage.embedded.child import Child, Command
 from storage.embedded.folder import DataFolder
 from storage.embedded.privileges import Identity, server_identity, user_name
+from storage.embedded.running import Notify, running
 from storage.errors import EmbeddedError
 
 MAJOR_VERSION = "18"

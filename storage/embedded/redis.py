@@ -13,8 +13,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from storage.embedded.child import Command, Notify, running
+from storage.embedded.child import Command
 from storage.embedded.folder import DataFolder
+from storage.embedded.running import Notify, running
 from storage.errors import EmbeddedError
 
 _ADVICE = "ASKONCE_REDIS_URL names another Redis to use."

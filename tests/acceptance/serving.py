@@ -19,8 +19,11 @@ READY_S = 60.0
 class Served:
     """`askonce serve` on a data folder. `start` and `stop` may alternate."""
 
-    def __init__(self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *arguments: str, env: dict[str, str] | None = None, ready_s: float = READY_S
+    ) -> None:
         self.data_dir = data_dir
+        self._ready_s = ready_s
         self.url = ""
         self.output: list[str] = []
         self._arguments = arguments
@@ -41,7 +44,7 @@ class Served:
             start_new_session=True,
         )
         threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + self._ready_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 time.sleep(0.2)

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from gateway import app
-from gateway.backends.llamacpp_child import LlamaOptions, llamacpp
-from gateway.backends.llamacpp_server import embedded_tokens, read_header
 from gateway.canonical import Request
 from gateway.config import BackendConfig
+from gateway.engines.llamacpp import LlamaOptions, llamacpp
+from gateway.engines.llamacpp_server import embedded_tokens, read_header
 from gateway.errors import BackendRefused
 from gateway.models.source import BUNDLED_PATH
 from storage.embedded.folder import DataFolder, claimed

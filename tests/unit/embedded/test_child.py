@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from storage.embedded import leftover
-from storage.embedded.child import Child, Command, running
+from storage.embedded.child import Child, Command
+from storage.embedded.running import Care, running
 from storage.errors import EmbeddedError
 
 
@@ -83,9 +86,96 @@ async def test_it_is_started_again(tmp_path: Path) -> None:
             while child.pid == first:  # noqa: ASYNC110 -- there is nothing to wait on from outside
                 await asyncio.sleep(0.02)
         second = child.pid
-    assert notices == ["Example ended with status -9; starting it again in 0.2 s."]
+        async with asyncio.timeout(10):
+            while len(notices) < 2:  # noqa: ASYNC110 -- see above
+                await asyncio.sleep(0.02)
+    assert notices[0] == "Example ended with status -9; starting it again in 0.2 s."
+    assert re.fullmatch(r"Example is back after [\d.]+ s\.", notices[1])
     with pytest.raises(ProcessLookupError):
         os.kill(second, 0)
+
+
+async def test_who_does_not_answer_is_started_again(tmp_path: Path) -> None:
+    """A process that lives but hangs is no better than one that has ended."""
+    notices: list[str] = []
+    hung = False
+
+    async def answers() -> bool:
+        return not hung
+
+    care = Care(healthy=answers, patience_s=0.2, check_s=0.02)
+    command = shell(tmp_path, "exec sleep 60")
+    async with running(command, ready=at_once, notify=notices.append, care=care) as child:
+        first = child.pid
+        hung = True
+        async with asyncio.timeout(10):
+            while child.pid == first:  # noqa: ASYNC110 -- there is nothing to wait on from outside
+                await asyncio.sleep(0.02)
+        hung = False
+    assert notices[0] == "Example has not answered for 0 s; starting it again in 0.2 s."
+
+
+async def test_what_should_not_be_started_again_is_not(tmp_path: Path) -> None:
+    """As long as the command for it cannot be given; why is said, and it is tried again."""
+    notices: list[str] = []
+    command = shell(tmp_path, "exec sleep 60")
+
+    async def renewed(last: Command) -> Command:
+        if len(notices) < 2:
+            raise EmbeddedError("Not now.")
+        return last
+
+    care = Care(renewed=renewed)
+    async with running(command, ready=at_once, notify=notices.append, care=care) as child:
+        os.kill(child.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while len(notices) < 3:  # noqa: ASYNC110 -- there is nothing to wait on from outside
+                await asyncio.sleep(0.02)
+    assert notices[1] == "Not now. Trying again in 0.4 s."
+    assert "is back" in notices[2]
+
+
+async def test_nothing_of_its_group_outlives_it(tmp_path: Path) -> None:
+    """What it started is ended before it is started again: it could hold a device or a port."""
+    command = shell(tmp_path, "sleep 61 & echo $! >> children; exec sleep 60")
+    command = msgspec.structs.replace(command, argv=("/bin/sh", "-c", f"cd {tmp_path}; {command.argv[2]}"))
+    children = tmp_path / "children"
+
+    async def started() -> bool:
+        return children.exists() and children.read_text().endswith("\n")
+
+    async with running(command, ready=started) as child:
+        first = child.pid
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while child.pid == first or len(children.read_text().splitlines()) < 2:  # noqa: ASYNC110 -- see above
+                await asyncio.sleep(0.02)
+        assert not lives(int(children.read_text().splitlines()[0]))
+    assert not any(lives(int(pid)) for pid in children.read_text().splitlines())
+
+
+async def test_a_group_that_lost_its_leader_and_parent_is_ended(tmp_path: Path) -> None:
+    """The record of the leader leads to what it started, too."""
+    command = shell(tmp_path, f"sleep 61 & echo $! > {tmp_path}/child; exec sleep 60")
+    orphan = Child(command)
+    await orphan.start()
+    async with asyncio.timeout(10):
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():  # noqa: ASYNC110 -- see above
+            await asyncio.sleep(0.02)
+    left = int((tmp_path / "child").read_text())
+    os.kill(orphan.pid, signal.SIGKILL)
+    await orphan.wait()
+    assert lives(left)
+    await leftover.ended(command.record_path, signal.SIGTERM, grace_s=5)
+    assert not lives(left)
+
+
+def lives(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    try:
+        return leftover._started_ticks(pid) > 0
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def test_a_leftover_is_ended_first(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def main() -> None:
     slot_tokens = options.context or min(_CONTEXT_MAX_TOKENS, header.context_tokens or _CONTEXT_MAX_TOKENS)
     try:
         server = _serve(options, slot_tokens, embedded_tokens(slot_tokens, header.vocabulary, _memory_bytes()))
+    except ValueError as wrong:
+        sys.exit(str(wrong))
     except RuntimeError:  # It says no more than that it failed.
         sys.exit(
             f"llama.cpp cannot load {options.model}: the file is damaged or of an unknown kind, or memory is short"
@@ -56,7 +58,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=4, help="requests answered at the same time")
     parser.add_argument("--threads", type=int, help="default: all cores but one")
     parser.add_argument("--embeddings", action="store_true", help="answer /v1/embeddings too (mean of the last layer)")
-    return parser.parse_args()
+    parser.add_argument("--states", type=Path, help="folder where the states of slots may be saved")
+    options, options.more = parser.parse_known_args()
+    return options
 
 
 def _serve(options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> object:
@@ -80,7 +84,27 @@ def _serve(options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> 
         params.embedding = True
         params.n_batch = params.n_ubatch = batch_tokens
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    if options.states:
+        params.slot_save_path = f"{options.states}/"
+    for word in options.more:
+        _set(params, word)
     return xllamacpp.Server(params)
+
+
+def _set(params: Any, word: str) -> None:
+    """Set one of llama.cpp's own parameters, `--name=value`. Raises `ValueError`."""
+    name, equals, text = word.removeprefix("--").replace("-", "_").partition("=")
+    if equals:  # a value keeps its hyphens
+        text = word.partition("=")[2]
+    current = getattr(params, name, None)
+    kind = type(current)
+    if kind not in {bool, int, float, str}:
+        raise ValueError(f"llama.cpp has no parameter '{name}' that can be set by a word: {word}")
+    try:
+        value = text.lower() in {"", "1", "true", "on", "yes"} if kind is bool else kind(text)
+        setattr(params, name, value)
+    except (ValueError, OverflowError) as wrong:
+        raise ValueError(f"llama.cpp does not take {word}: {wrong}") from wrong
 
 
 class Header(NamedTuple):

@@ -1,0 +1,1 @@
+"""What llama.cpp has computed of long prompts that come again, kept on disk: saved, found, and put back into a slot."""
