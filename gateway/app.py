@@ -15,7 +15,10 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from gateway import policy
 from gateway.access import Access, GuardedKeys
 from gateway.backends import dialect, scripted
+from gateway.backends.constraints import Manner
+from gateway.backends.forms import Manners
 from gateway.backends.openai_compatible import OpenAICompatible
+from gateway.backends.parameters import Engine
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
@@ -189,9 +192,15 @@ def _server(backend: BackendConfig) -> Server:
 def _openai(accent: dialect.Dialect) -> Build:
     def build(backend: BackendConfig) -> Backend:
         identity = _given(backend, accent.engine)
-        return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity)
+        constrains = "guided" if backend.guidance else accent.constrains
+        manners = _manners(backend, accent.engine, constrains)
+        return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity, manners=manners)
 
     return build
+
+
+def _manners(backend: BackendConfig, engine: Engine, constrains: Manner) -> Manners:
+    return Manners(engine=engine, constrains=constrains, tools=backend.tools, unsupported=backend.unsupported)
 
 
 def _given(backend: BackendConfig, engine: str) -> Identity | None:
@@ -210,7 +219,9 @@ def _ollama(backend: BackendConfig) -> Backend:
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
     transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
     client = Client(backend.url, api_key=backend.api_key, timeout=timeout, transport=transport)
-    return Ollama(backend.served_name, client, _server(backend), backend.model, _given(backend, "ollama"))
+    manners = _manners(backend, "ollama", "format")
+    identity = _given(backend, "ollama")
+    return Ollama(backend.served_name, client, _server(backend), backend.model, identity, manners=manners)
 
 
 def _scripted(backend: BackendConfig) -> Backend:

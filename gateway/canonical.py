@@ -33,6 +33,11 @@ class Request(msgspec.Struct, frozen=True):
         return int(self.params.get("n", 1)) * (len(prompts) if many else 1)
 
 
+RENDERING = b"1"
+"""The version of everything the gateway itself puts before a model, and of what it makes of the answer: the words for
+tools, the constraints, the reading. It is in the key of every request that these can touch."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """Who answers: in the key, so that another engine or other weights never share an answer."""
 

@@ -40,6 +40,12 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     model_version: str = ""
     script: Path | None = None
     """TOML lines for the kind `scripted`."""
+    tools: Literal["auto", "native", "prompted", "refused"] = "auto"
+    """How tools reach the model: as the server says it can, by the engine, in the prompt, or not at all."""
+    unsupported: Literal["refuse", "pass"] = "refuse"
+    """What becomes of a parameter that the engine cannot honour."""
+    guidance: bool = False
+    """Whether a llama.cpp has LLGuidance. One that has not ends when it is asked for it."""
     connect_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 300.0
     """Longest silence before the first token and between tokens."""

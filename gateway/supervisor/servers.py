@@ -96,4 +96,5 @@ class Servers:
             url=f"unix:{llamacpp_socket}",
             engine_version=metadata.version("xllamacpp"),
             model_version=model.digest,
+            guidance=True,
         )
