@@ -91,7 +91,8 @@ async def of_ollama(name: str, server: Server, model: str) -> Abilities:
     shown = upstream.decoded(name, await server.read("/api/show", msgspec.json.encode({"model": model})), _SHOWN)
     if shown.capabilities is None:
         return Abilities()
-    return Abilities(tools="tools" in shown.capabilities, vision="vision" in shown.capabilities)
+    tools, vision, effort = (word in shown.capabilities for word in ("tools", "vision", "thinking"))
+    return Abilities(tools=tools, vision=vision, effort=effort)
 
 
 async def of_any(name: str, server: Server, model: str) -> Abilities:

@@ -30,7 +30,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     tools: bool | None = None
     vision: bool | None = None
     effort: bool | None = None
-    """Whether the chat template reads `reasoning_effort`."""
+    """Whether `reasoning_effort` means anything to it."""
     vocabulary: int | None = None
     """How many tokens there are."""
 
@@ -88,8 +88,8 @@ class Interpreter:
             raise BackendRefused(message, status=400, code="unsupported_content", param="messages")
 
     async def _expect_effort(self, request: Request) -> None:
-        """Refuse an effort that the chat template would not read."""
-        asked = "reasoning_effort" in request.prompt and self._manners.engine in _TELLING
+        """Refuse an effort that the model would not make."""
+        asked = request.prompt.get("reasoning_effort", "none") != "none" and self._manners.engine in _TELLING
         if asked and (await self._known()).effort is False:
             parameters.refuse(self._name, "reasoning_effort")
 

@@ -94,7 +94,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "reasoning_effort": _everywhere(
         vllm=_note("where the template reads it"),
         llamacpp=_note("refused where the template does not read it"),
-        ollama=_note("as `think`: none, low, medium or high"),
+        ollama=_note("as `think`: none, low, medium or high; refused where the model does not think"),
     ),
     "think": Parameter(ollama=YES),
     "structured_outputs": Parameter(vllm=_note("not with `tools` or `response_format`")),
