@@ -59,6 +59,9 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         if self.api_key and "@" in self.url.partition("://")[2].partition("/")[0]:
             message = "`url` has a user and there is an `api_key` too: give one of them"
             raise ValueError(message)
+        if self.guidance and self.kind != "llamacpp":
+            message = f"`guidance` is for the kind 'llamacpp', not '{self.kind}'"
+            raise ValueError(message)
         if self.kind == "scripted":
             if self.script is None:
                 message = "a backend of kind 'scripted' needs `script`, a TOML file with its lines"

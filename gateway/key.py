@@ -77,10 +77,7 @@ def parts(
 
 def _version(request: Request) -> bytes:
     """Of this encoding, and where the gateway has a hand in what is asked and answered, of that too."""
-    prompt = request.prompt
-    messages: list[dict[str, Any]] = prompt.get("messages", [])
-    calls = any(message.get("tool_calls") or message.get("role") == "tool" for message in messages)
-    touched = calls or "tools" in prompt or "response_format" in prompt
+    touched = request.about_tools or "response_format" in request.prompt
     return VERSION + b" rendering/" + RENDERING if touched else VERSION
 
 

@@ -16,6 +16,8 @@ Manner = Literal["structural", "guided", "format", "plain"]
 The last two take a schema for the whole reply and nothing else.
 """
 
+GUIDED: Final = "%llguidance"
+"""What a grammar for LLGuidance begins with."""
 MOST_CALLS: Final = 16
 """In one reply, where calls are forced: a small model would not find an end."""
 _COMPOSING = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "not", "patternProperties", "dependentSchemas"})
@@ -63,7 +65,7 @@ def said(constraint: Constraint, manner: Manner) -> dict[str, Any] | None:
         case "structural":
             return {"response_format": {"type": "structural_tag", "format": _structural(constraint)}}
         case "guided":
-            return {"grammar": "%llguidance {}\n" + _guided(constraint)}
+            return {"grammar": f"{GUIDED} {{}}\n" + _guided(constraint)}
         case "format" if constraint.calls is None:
             return {"format": "json" if _any_object(constraint) else constraint.json}
         case "plain" if constraint.calls is None:

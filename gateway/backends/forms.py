@@ -11,7 +11,7 @@ from gateway.backends.constraints import Constraint, Format, Manner
 from gateway.backends.parameters import Engine, Unsupported
 from gateway.backends.schemas import Schema
 from gateway.backends.tools import rendering
-from gateway.backends.tools.offered import Offer, is_about_tools, offer
+from gateway.backends.tools.offered import Offer, offer
 from gateway.backends.tools.reading import CLOSE
 from gateway.backends.understanding import Promise
 from gateway.canonical import Request
@@ -51,7 +51,7 @@ def form(name: str, manners: Manners, request: Request, *, native: bool) -> Form
     Raises `InvalidRequest` and `BackendRefused`, naming the field at fault.
     """
     shaper = _Shaper(name, manners, request)
-    return shaper.with_tools(native=native) if is_about_tools(request) else shaper.without_tools()
+    return shaper.with_tools(native=native) if request.about_tools else shaper.without_tools()
 
 
 class _Shaper:

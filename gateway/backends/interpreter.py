@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from gateway.backends import parameters, parts
+from gateway.backends.constraints import GUIDED
 from gateway.backends.forms import Form, Manners, form
 from gateway.backends.parameters import Engine
-from gateway.backends.tools.offered import is_about_tools
 from gateway.backends.understanding import Choice, Promise
 from gateway.canonical import Request
 from gateway.errors import BackendRefused
@@ -67,10 +67,13 @@ class Interpreter:
         """Refuse what the engine cannot honour, unless the operator lets it pass. Raises `BackendRefused`."""
         if self._manners.unsupported == "refuse":
             parameters.expect(self._name, self._manners.engine, request)
+        grammar: Any = request.extra.get("grammar")
+        if self._manners.constrains != "guided" and isinstance(grammar, str) and grammar.startswith(GUIDED):
+            parameters.refuse(self._name, "grammar")  # whatever passes: such a llama.cpp would end
 
     async def _form(self, request: Request) -> Form:
         """How it is asked; that of a large request is made in a thread."""
-        native = is_about_tools(request) and await self._shows_tools()
+        native = request.about_tools and await self._shows_tools()
         if request.size_bytes > _LARGE_BYTES:
             return await asyncio.to_thread(form, self._name, self._manners, request, native=native)
         return form(self._name, self._manners, request, native=native)

@@ -441,6 +441,18 @@ async def test_an_effort_that_means_nothing_is_refused() -> None:
     await ask(model, reasoning_effort="none")
 
 
+async def test_no_client_ends_a_llamacpp_without_guidance() -> None:
+    """It would, if it were asked for it, and all others' answers with it."""
+    for settings in ({}, {"unsupported": "pass"}):
+        model = Model("llamacpp")
+        with pytest.raises(BackendRefused) as refused:
+            await ask(model, settings=settings, grammar="%llguidance {}\nstart: /a/")
+        assert (refused.value.param, model.asked) == ("grammar", [])
+    await ask(model, grammar='root ::= "a"')
+    await ask(model, settings={"guidance": True}, grammar="%llguidance {}\nstart: /a/")
+    assert len(model.chats()) == 2
+
+
 async def test_ollama_is_told_to_cut_nothing() -> None:
     """Unless a client wants it cut."""
     model = Model("ollama")

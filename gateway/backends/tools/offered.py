@@ -41,14 +41,6 @@ class Offer(msgspec.Struct, frozen=True):
         return bool(self.tools) and self.choice != "none"
 
 
-def is_about_tools(request: Request) -> bool:
-    """Whether `request` offers tools, or tells of calls and their results."""
-    prompt = request.prompt
-    if prompt.get("tools") or prompt.get("tool_choice") not in (None, "auto", "none"):
-        return True
-    return any(message.get("role") == "tool" or message.get("tool_calls") for message in prompt.get("messages", ()))
-
-
 def offer(request: Request) -> Offer:
     """What `request` offers. Raises `InvalidRequest` naming the field at fault."""
     tools = tuple(_tool(place, said) for place, said in enumerate(request.prompt.get("tools") or ()))

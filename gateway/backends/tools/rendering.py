@@ -32,7 +32,7 @@ def rendered(messages: Sequence[Mapping[str, Any]], offer: Offer) -> list[dict[s
 
     Raises `InvalidRequest` for calls that cannot be told.
     """
-    system, turns = _parted([_plain(message, messages) for message in messages])
+    system, turns = _parted([_plain(message, messages[:place]) for place, message in enumerate(messages)])
     if offer.open:
         system = "\n\n".join(filter(None, [system, described(offer)]))
     if not system:
@@ -73,11 +73,11 @@ def _parted(messages: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any
     return "\n\n".join(filter(None, system)), turns
 
 
-def _plain(message: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One message as a role and a content."""
+def _plain(message: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One message as a role and a content; those `before` it say what was called."""
     role, content = _ROLES.get(message["role"], message["role"]), message.get("content") or ""
     if role == "tool":
-        content = _result(message, all_of_them)
+        content = _result(message, before)
     elif calls := message.get("tool_calls"):
         content = _joined(content, "\n".join(_call(call) for call in calls), between="\n")
     return {"role": role, "content": content}
@@ -98,15 +98,22 @@ def _call(call: Mapping[str, Any]) -> str:
     return f"{OPEN}{json.dumps({'name': name, 'arguments': value}, ensure_ascii=False)}{CLOSE}"
 
 
-def _result(message: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> str:
+def _result(message: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> str:
     """What a tool gave back, with its name where that is known: several may have been called."""
-    place = message.get("tool_call_id")
-    calls = (call for other in messages for call in other.get("tool_calls") or () if call.get("id") == place)
-    functions = (call.get("function") or {} for call in calls)
-    name = message.get("name") or next((function.get("name") for function in functions), None)
+    name = message.get("name") or _named(message.get("tool_call_id"), before)
     result = {"name": name} if name else {}
     shown = json.dumps(result | {"content": _text(message.get("content") or "")}, ensure_ascii=False)
     return f"<tool_response>{shown}</tool_response>"
+
+
+def _named(place: Any, before: Sequence[Mapping[str, Any]]) -> str | None:
+    """What was called: the last call with that id. Ollama's clients know calls by name."""
+    for message in reversed(before):
+        for call in message.get("tool_calls") or ():
+            name = (call.get("function") or {}).get("name")
+            if place in (call.get("id"), name):
+                return name
+    return None
 
 
 def _text(content: str | Sequence[Mapping[str, Any]]) -> str:

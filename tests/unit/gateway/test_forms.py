@@ -72,6 +72,20 @@ def test_calls_and_results_are_turns() -> None:
     assert result == ("user", '<tool_response>{"name": "weather", "content": "wet"}</tool_response>')
 
 
+def test_a_result_has_the_name_of_the_call_before_it() -> None:
+    """Clients of Ollama's count anew in each turn, or know calls by name only."""
+    other = CALL | {"function": {"name": "now", "arguments": "{}"}}
+    result = {"role": "tool", "tool_call_id": "c", "content": "x"}
+    by_name = {"role": "tool", "tool_call_id": "weather", "content": "y"}
+    turn = {"role": "assistant", "tool_calls": [other]}
+    said = turns(shaped(request([*TOLD[:2], result, turn, result, by_name, result | {"tool_call_id": "z"}])))
+    shown = [content for role, content in said if role == "user"]
+    assert '"name": "weather", "content": "x"' in shown[1]
+    assert '"name": "now", "content": "x"' in shown[2]
+    assert '"name": "weather", "content": "y"' in shown[2]
+    assert '<tool_response>{"content": "x"}' in shown[2]
+
+
 ROLES = st.sampled_from(
     [
         {"role": "system", "content": "s"},
