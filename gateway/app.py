@@ -15,8 +15,11 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from gateway import policy
 from gateway.access import Access, GuardedKeys
 from gateway.backends import dialect, scripted
+from gateway.backends.constraints import Manner
+from gateway.backends.forms import Manners
 from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.openai_compatible import Server as OpenAIServer
+from gateway.backends.parameters import Engine
 from gateway.backends.prefix_states.server import remembering
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
@@ -209,17 +212,28 @@ def _server(backend: BackendConfig) -> Server:
 def _openai(accent: dialect.Dialect) -> Build:
     def build(backend: BackendConfig, files: Files | None = None) -> Backend:
         identity, server = _given(backend, accent.engine), _server(backend)
-        return OpenAICompatible(backend.served_name, server, backend.model, accent, identity, files or Digests())
+        manners = _manners(backend, accent.engine, accent.constrains)
+        return OpenAICompatible(
+            backend.served_name, server, backend.model, accent, identity, files or Digests(), manners=manners
+        )
 
     return build
 
 
 def _llamacpp(backend: BackendConfig, files: Files | None = None) -> Backend:
-    identity = _given(backend, dialect.LLAMACPP.engine)
+    accent = dialect.LLAMACPP
+    identity = _given(backend, accent.engine)
     server: OpenAIServer = _server(backend)
     if backend.prefix_states is not None and identity is not None:
         server = remembering(server, backend.url, backend.prefix_states, identity, backend.prefix_states_max_bytes)
-    return OpenAICompatible(backend.served_name, server, backend.model, dialect.LLAMACPP, identity, files or Digests())
+    manners = _manners(backend, accent.engine, "guided" if backend.guidance else accent.constrains)
+    return OpenAICompatible(
+        backend.served_name, server, backend.model, accent, identity, files or Digests(), manners=manners
+    )
+
+
+def _manners(backend: BackendConfig, engine: Engine, constrains: Manner) -> Manners:
+    return Manners(engine=engine, constrains=constrains, tools=backend.tools, unsupported=backend.unsupported)
 
 
 def _given(backend: BackendConfig, engine: str) -> Identity | None:
@@ -239,7 +253,9 @@ def _ollama(backend: BackendConfig, files: Files | None = None) -> Backend:
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
     transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
     client = Client(backend.url, api_key=backend.api_key, timeout=timeout, transport=transport)
-    return Ollama(backend.served_name, client, _server(backend), backend.model, _given(backend, "ollama"))
+    manners = _manners(backend, "ollama", "format")
+    identity = _given(backend, "ollama")
+    return Ollama(backend.served_name, client, _server(backend), backend.model, identity, manners=manners)
 
 
 def _scripted(backend: BackendConfig, files: Files | None = None) -> Backend:

@@ -6,6 +6,9 @@ import msgspec
 
 from storage.entry import Kind
 
+_OF_TOOLS = frozenset({"tool", "function"})
+"""Roles that tell what a call gave back."""
+
 
 class Request(msgspec.Struct, frozen=True):
     """One question: what the model reads, how it shall answer, and how the client wants the reply sent."""
@@ -31,6 +34,19 @@ class Request(msgspec.Struct, frozen=True):
         prompts: Any = self.prompt.get("prompt")
         many = isinstance(prompts, list) and prompts and not isinstance(prompts[0], int)
         return int(self.params.get("n", 1)) * (len(prompts) if many else 1)
+
+    @property
+    def about_tools(self) -> bool:
+        """Whether it offers tools, or tells of calls and their results."""
+        if self.prompt.get("tools") or self.prompt.get("tool_choice") not in (None, "auto", "none"):
+            return True
+        messages: list[dict[str, Any]] = self.prompt.get("messages", [])
+        return any(message.get("role") in _OF_TOOLS or message.get("tool_calls") for message in messages)
+
+
+RENDERING = b"1"
+"""The version of everything the gateway itself puts before a model, and of what it makes of the answer: the words for
+tools, the constraints, the reading. It is in the key of every request that these can touch."""
 
 
 class Identity(msgspec.Struct, frozen=True):

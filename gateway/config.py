@@ -43,6 +43,12 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     prefix_states_max_bytes: Positive = 2**30
     script: Path | None = None
     """TOML lines for the kind `scripted`."""
+    tools: Literal["auto", "native", "prompted", "refused"] = "auto"
+    """How tools reach the model: as the server says it can, by the engine, in the prompt, or not at all."""
+    unsupported: Literal["refuse", "pass"] = "refuse"
+    """What becomes of a parameter that the engine cannot honour."""
+    guidance: bool = False
+    """Whether a llama.cpp has LLGuidance. One that has not ends when it is asked for it."""
     connect_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 300.0
     """Longest silence before the first token and between tokens."""
@@ -58,6 +64,9 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError(message)
         if self.prefix_states and not (self.kind == "llamacpp" and self.model_version):
             message = "`prefix_states` is for the kind 'llamacpp', and needs `model_version`: states belong to weights"
+            raise ValueError(message)
+        if self.guidance and self.kind != "llamacpp":
+            message = f"`guidance` is for the kind 'llamacpp', not '{self.kind}'"
             raise ValueError(message)
         if self.kind == "scripted":
             if self.script is None:

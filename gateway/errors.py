@@ -8,7 +8,7 @@ AskonceError
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
     ├── BackendUnavailable  503  ├── BackendTimeout 504
-    └── AnswerChanged       502
+    └── AnswerChanged, UnfitAnswer  502
 """
 
 from typing import Any
@@ -141,6 +141,12 @@ class AnswerChanged(BackendError):
     """The answer was broken off midway, and a second try gave another one. Drop what came so far, and ask again."""
 
     code = "answer_changed"
+
+
+class UnfitAnswer(BackendError):
+    """The model's answer breaks the schema it was to fit, and is not kept."""
+
+    code = "unfit_answer"
 
 
 def envelope(error: RequestError | BackendError) -> dict[str, Any]:

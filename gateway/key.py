@@ -10,7 +10,7 @@ from typing import Any
 
 import rfc8785
 
-from gateway.canonical import Identity, Request
+from gateway.canonical import RENDERING, Identity, Request
 from gateway.errors import InvalidRequest
 from storage.entry import Query
 
@@ -61,7 +61,7 @@ def parts(
 ) -> list[tuple[str, bytes]]:
     """Every named part of the key, in the order it is hashed."""
     return [
-        ("version", VERSION),
+        ("version", _version(request)),
         ("scope", scope.encode()),
         ("kind", request.kind.encode()),
         ("model", request.model.encode()),
@@ -73,6 +73,12 @@ def parts(
         ("context_keys", b""),
         ("attempt", b""),
     ]
+
+
+def _version(request: Request) -> bytes:
+    """Of this encoding, and where the gateway has a hand in what is asked and answered, of that too."""
+    touched = request.about_tools or "response_format" in request.prompt
+    return VERSION + b" rendering/" + RENDERING if touched else VERSION
 
 
 def digest(values: Iterable[bytes]) -> bytes:

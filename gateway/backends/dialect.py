@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.backends import probabilities
+from gateway.backends import parameters, probabilities
+from gateway.backends.constraints import Manner
+from gateway.backends.parameters import Engine
 from gateway.canonical import Request
 
 HELD_BACK = frozenset(
@@ -32,53 +34,42 @@ HELD_BACK = frozenset(
 )
 
 
-_OTHER_SHAPES = frozenset({"n_cmpl", "n_probs", "post_sampling_probs", "response_fields", "t_max_predict_ms"})
-"""llama.cpp's own fields that change how many choices there are or what is in them, or end an answer by the clock."""
-
-
 class Dialect(msgspec.Struct, frozen=True):
     """One engine's accent."""
 
-    engine: str
+    engine: Engine
+    constrains: Manner
+    """How it is told what an answer has to be."""
     said: dict[str, Any] = {}
     """Samplers the engine would otherwise default differently from OpenAI, or from a file beside the weights."""
-    renames: dict[str, str] = {}
     cold: Callable[[], dict[str, Any]] = dict
     """How to say that all of the prompt is to be computed."""
     gives_token_ids: bool = False
     keeps_connections: bool = True
     seed_limit: int = 2**63
-    lacks: frozenset[str] = frozenset()
-    """What the engine would ignore without a word, or do in a way that nobody could read: refused."""
-    props_path: str | None = None
-    """Where the server tells what its chat template can do."""
     counts_prompt_per_choice: bool = False
     """Each choice has a usage of its own, with the prompt in it."""
     counts_top_logprobs_from: int = 0
     """The fewest alternatives that can be asked for; fewer are trimmed from the answer."""
 
 
-OPENAI = Dialect(engine="openai")
+OPENAI = Dialect(engine="openai", constrains="plain")
 VLLM = Dialect(
     engine="vllm",
+    constrains="structural",
     said={"top_k": 0, "min_p": 0, "repetition_penalty": 1},
-    renames={"repeat_penalty": "repetition_penalty"},
     cold=lambda: {"cache_salt": uuid.uuid4().hex},  # what nobody else has, nobody else has computed
     gives_token_ids=True,
-    lacks=frozenset({"best_of"}),
 )
 LLAMACPP = Dialect(
     engine="llamacpp",
+    constrains="plain",
     said={"top_k": 0, "min_p": 0, "repeat_penalty": 1},
-    renames={"repetition_penalty": "repeat_penalty"},
     cold=lambda: {"cache_prompt": False},
     # The server closes after every event stream without saying so; a reused connection would fail.
     keeps_connections=False,
     # 2^32 - 1 means "random".
     seed_limit=2**32 - 1,
-    lacks=frozenset({"best_of", "dimensions", "echo", "suffix", "tool_choice", "functions", "function_call"})
-    | _OTHER_SHAPES,
-    props_path="/props",
     counts_prompt_per_choice=True,
     counts_top_logprobs_from=1,
 )
@@ -86,7 +77,8 @@ LLAMACPP = Dialect(
 
 def wire_body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
     """The JSON to send for `request`: always a stream, so that a client who leaves can cancel it."""
-    extra = {dialect.renames.get(name, name): value for name, value in request.extra.items() if name not in HELD_BACK}
+    renames = parameters.names(dialect.engine)
+    extra = {renames.get(name, name): value for name, value in request.extra.items() if name not in HELD_BACK}
     body = dialect.said | extra | request.params | request.prompt | {"model": model, "stream": True}
     body["stream_options"] = {"include_usage": True}
     if "seed" in body:

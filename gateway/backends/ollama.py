@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol, cast
 
@@ -10,21 +10,23 @@ import httpx
 import msgspec
 import ollama
 
-from gateway.backends import probabilities, shapes, upstream
+from gateway.backends import abilities, parameters, probabilities, shapes, upstream
 from gateway.backends.dialect import HELD_BACK
+from gateway.backends.forms import Manners
+from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidRequest
 from storage.entry import Chunk, Usage
 
-_NAMES = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
-"""Where Ollama's name for an option is another one."""
+_NAMES = parameters.names("ollama")
 _NO_OPTIONS = frozenset({"n", "seed", "logprobs", "top_logprobs", "dimensions"})
 """Parameters that are said in another place."""
 _BESIDE = frozenset({"think", "keep_alive", "truncate", "shift"})
 """Fields that Ollama takes beside its options. All others travel as options, which Ollama checks itself."""
+_WHOLE = {"truncate": False, "shift": False}
+"""Said always: Ollama would cut what is too long at its beginning, without a word."""
 _EFFORTS = {"none": False, "low": "low", "medium": "medium", "high": "high"}
-LACKS = frozenset({"logit_bias", "echo", "best_of", "tool_choice", "parallel_tool_calls"})
 _ASK_S = 10.0
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
@@ -49,8 +51,8 @@ _TAGS = msgspec.json.Decoder(_Tags)
 class Server(Protocol):
     """The same server, for what the client has no call for."""
 
-    async def read(self, path: str) -> bytes:
-        """The body at `path`. Raises `BackendError`."""
+    async def read(self, path: str, content: bytes | None = None) -> bytes:
+        """Post JSON, or get; the whole body of the reply. Raises `BackendError`."""
         ...
 
     async def tie(self) -> None:
@@ -102,11 +104,22 @@ class Client(ollama.AsyncClient):
 class Ollama:
     """One model of one Ollama server, which is asked who it is unless `identity` says so."""
 
-    def __init__(self, name: str, client: Client, server: Server, model: str, identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        server: Server,
+        model: str,
+        identity: Identity | None = None,
+        *,
+        manners: Manners | None = None,
+    ) -> None:
         self.name = name
         self._client = client
         self._server = server
         self._model = model
+        manners = manners or Manners(engine="ollama", constrains="format")
+        self._interpreter = Interpreter(name, manners, lambda: abilities.of_ollama(name, server, model))
         self._of_process = -1, ""
         self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs)
 
@@ -126,6 +139,7 @@ class Ollama:
         return await self._identity.confirms(identity)
 
     async def _ask_identity(self) -> Identity:
+        self._interpreter.forget()  # another model may have come
         try:
             async with asyncio.timeout(_ASK_S):
                 await self._server.tie()
@@ -153,10 +167,15 @@ class Ollama:
 
         Ollama makes one choice a call, so more choices are more calls, with seeds that follow each other.
         """
-        upstream.expect(self.name, request, LACKS)
+        async with aclosing(self._interpreter.answer(request, self._said)) as steps:
+            async for step in steps:
+                yield step
+
+    async def _said(self, request: Request, fields: Mapping[str, Any]) -> AsyncGenerator[Chunk]:
+        """What the server says to `request` with `fields` more in the body."""
         usage = Usage()
         for index in range(request.choices):
-            async with aclosing(self._choice(request, index)) as steps:
+            async with aclosing(self._choice(request, index, fields)) as steps:
                 async for step in steps:
                     usage += step.usage or Usage()
                     if step.usage is None:
@@ -167,6 +186,7 @@ class Ollama:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
         inputs = [_text(request.prompt["input"]) for request in requests]
         first = requests[0]
+        self._interpreter.expect(first)
         body: dict[str, Any] = {"truncate": False, **_beside(first), **first.params}
         options = first.extra.get("options") or {}
         if not isinstance(options, dict):
@@ -180,7 +200,8 @@ class Ollama:
             message = f"Backend '{self.name}' returned {len(reply.embeddings)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
         counted = shapes.usage(self.name, Usage(reply.prompt_eval_count or 0))
-        return upstream.vectors(self.name, list(reply.embeddings), counted.prompt_tokens)
+        dimensions = first.params.get("dimensions")
+        return upstream.vectors(self.name, list(reply.embeddings), counted.prompt_tokens, dimensions)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -192,10 +213,11 @@ class Ollama:
         said = upstream.decoded(self.name, await self._server.read("/api/version"), _OBJECT)
         return str(said.get("version", ""))
 
-    async def _choice(self, request: Request, index: int) -> AsyncGenerator[Chunk]:
+    async def _choice(self, request: Request, index: int, fields: Mapping[str, Any]) -> AsyncGenerator[Chunk]:
         begun = ended = False
+        path, body = _asked(request, index, self._model)
         with _translated(self.name):
-            async with aclosing(self._client.said(*_asked(request, index, self._model))) as parts:
+            async with aclosing(self._client.said(path, body | dict(fields))) as parts:
                 async for part in parts:
                     if not begun:
                         # A model can be pulled anew at any time. It is this one that answers, if it still is now.
@@ -214,7 +236,8 @@ class Ollama:
 
 def _asked(request: Request, index: int, model: str) -> tuple[str, dict[str, Any]]:
     """Where to ask, and the body to send. Raises `InvalidRequest` for what Ollama has no words for."""
-    body: dict[str, Any] = {"model": model, "stream": True, "options": _options(request, index), **_beside(request)}
+    body: dict[str, Any] = {"model": model, "stream": True, "options": _options(request, index)}
+    body |= _WHOLE | _beside(request)
     if (alternatives := probabilities.wanted(request)) is not None:
         body |= {"logprobs": True, "top_logprobs": alternatives}
     if request.kind == "completion":
@@ -223,11 +246,8 @@ def _asked(request: Request, index: int, model: str) -> tuple[str, dict[str, Any
             body["suffix"] = suffix
         return "/api/generate", body
     body["messages"] = _messages(request.prompt["messages"])
-    # It has no word for "none"; without tools there is nothing to call.
-    if (tools := request.prompt.get("tools")) and request.prompt.get("tool_choice") != "none":
+    if tools := request.prompt.get("tools"):
         body["tools"] = tools
-    if wanted := request.prompt.get("response_format"):
-        body["format"] = _format(wanted)
     if effort := request.prompt.get("reasoning_effort"):
         body.setdefault("think", _think(effort))
     return "/api/chat", body
@@ -275,22 +295,6 @@ def _unknown(request: Request, *without: str) -> dict[str, Any]:
 
 def _beside(request: Request) -> dict[str, Any]:
     return {name: value for name, value in request.extra.items() if name in _BESIDE}
-
-
-def _format(wanted: dict[str, Any]) -> Any:
-    schema: Any = None
-    match wanted.get("type"):
-        case "json_object":
-            return "json"
-        case "json_schema":
-            described: Any = wanted.get("json_schema")
-            schema = described.get("schema") if isinstance(described, dict) else None
-        case _:
-            pass
-    if not isinstance(schema, dict):
-        message = "Ollama takes the response formats 'json_object' and 'json_schema', the latter with a 'schema'."
-        raise InvalidRequest(message, param="response_format", code="unsupported_parameter")
-    return cast("dict[str, Any]", schema)
 
 
 def _think(effort: str) -> bool | str:
@@ -361,25 +365,26 @@ def _step(part: Any, index: int, request: Request) -> Chunk:
         index=index,
         content=_whole((message.content if message else part.response) or ""),
         reasoning=_whole((message.thinking if message else part.thinking) or ""),
-        tool_calls=tuple(_called(place, call) for place, call in enumerate(calls)),
+        tool_calls=tuple(_called(call) for call in calls),
         logprobs=_logprobs(part, request),
-        finish_reason=_finish(part, called=bool(calls)),
+        finish_reason=_finish(part),
     )
 
 
-def _called(place: int, call: Any) -> dict[str, Any]:
+def _called(call: Any) -> dict[str, Any]:
+    """A whole call. It has no number and no id: each line begins to count anew."""
     arguments = json.dumps(dict(call.function.arguments), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     function = {"name": _whole(call.function.name), "arguments": _whole(arguments)}
-    return {"index": place, "id": f"call_{place}", "type": "function", "function": function}
+    return {"function": function}
 
 
-def _finish(part: Any, *, called: bool) -> str | None:
+def _finish(part: Any) -> str | None:
     if not part.done:
         return None
     if part.done_reason not in ("stop", "length"):
         message = f"Ollama ended without an answer (done_reason {part.done_reason!r})."
         raise BackendError(message)
-    return "tool_calls" if called else part.done_reason
+    return part.done_reason
 
 
 def _logprobs(part: Any, request: Request) -> dict[str, Any] | None:

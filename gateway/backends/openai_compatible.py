@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from gateway.backends import abilities, probabilities, shapes, telling, upstream
 from gateway.backends import dialect as accents
-from gateway.backends import probabilities, shapes, telling, upstream
 from gateway.backends.dialect import Dialect
+from gateway.backends.forms import Manners
+from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
 from gateway.backends.shapes import Count
 from gateway.backends.weights import Files, NoFiles, Weights
@@ -76,11 +78,6 @@ class _Embeddings(msgspec.Struct):
     usage: _Usage = msgspec.field(default_factory=_Usage)
 
 
-class _Props(msgspec.Struct):
-    chat_template: str = ""
-    chat_template_caps: dict[str, Any] = {}
-
-
 _EVENT = msgspec.json.Decoder(_Event)
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 
@@ -102,7 +99,7 @@ class Server(telling.Server, Protocol):
 class OpenAICompatible:
     """One model on one server."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- only the composition root calls it, with names
         self,
         name: str,
         server: Server,
@@ -110,12 +107,16 @@ class OpenAICompatible:
         accent: Dialect,
         identity: Identity | None = None,
         files: Files | None = None,
+        *,
+        manners: Manners | None = None,
     ) -> None:
         self.name = name
         self._server = server
         self._model = model
         self._dialect = accent
-        self._tools: bool | None = None
+        manners = manners or Manners(engine=accent.engine, constrains=accent.constrains)
+        asked = abilities.ASKED[accent.engine]
+        self._interpreter = Interpreter(name, manners, lambda: asked(name, server, model))
         self._telling = telling.TELLING[accent.engine](name, server, model)
         self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs, ages=self._telling.ages)
         self._weights = Weights(files or NoFiles(), self._identity.forget)
@@ -138,10 +139,13 @@ class OpenAICompatible:
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
-        upstream.expect(self.name, request, self._dialect.lacks)
-        if request.prompt.get("tools") and not await self._reads_tools():
-            upstream.expect(self.name, request, frozenset({"tools"}))
-        body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect))
+        async with aclosing(self._interpreter.answer(request, self._said)) as steps:
+            async for step in steps:
+                yield step
+
+    async def _said(self, request: Request, fields: Mapping[str, Any]) -> AsyncGenerator[Chunk]:
+        """What the server says to `request` with `fields` more in the body."""
+        body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect) | dict(fields))
         tally = _Tally()
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
         async with asked as pieces, aclosing(_events(pieces)) as arriving:
@@ -159,7 +163,7 @@ class OpenAICompatible:
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
         first = requests[0]
-        upstream.expect(self.name, first, self._dialect.lacks)
+        self._interpreter.expect(first)
         inputs = [request.prompt["input"] for request in requests]
         body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
         content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
@@ -168,7 +172,7 @@ class OpenAICompatible:
             message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."
             raise BackendError(message)
         rows = [item.embedding for item in sorted(reply.data, key=_index)]
-        return upstream.vectors(self.name, rows, reply.usage.prompt_tokens)
+        return upstream.vectors(self.name, rows, reply.usage.prompt_tokens, first.params.get("dimensions"))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -204,18 +208,8 @@ class OpenAICompatible:
             return logprobs
         return probabilities.shown(logprobs["content"] or (), request)
 
-    async def _reads_tools(self) -> bool:
-        """Whether the chat template shows tools to the model; the engine says nothing when it does not."""
-        if self._dialect.props_path is None:
-            return True
-        if self._tools is None:
-            props = await self._read(self._dialect.props_path, msgspec.json.Decoder(_Props))
-            said = props.chat_template_caps.get("supports_tools")
-            self._tools = "tools" in props.chat_template if said is None else bool(said)
-        return self._tools
-
     async def _ask_identity(self) -> Identity:
-        self._tools = None  # another model may have come
+        self._interpreter.forget()  # another model may have come
         served = await self._telling.served()
         version = await self._weights.version(served, self._telling.fingerprint)
         return Identity(self._dialect.engine, served.engine_version, version)

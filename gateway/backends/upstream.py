@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.canonical import Request, Vector
+from gateway.canonical import Vector
 from gateway.errors import BackendError, BackendRefused, BackendUnavailable
 from storage.vector import packed
 
@@ -22,22 +22,10 @@ _SIGNS = {
 }
 """Words by which engines say that the request is at fault; llama.cpp gives some of them a 500."""
 
-_ASKS_NOTHING = (None, "", "auto", "none")
-"""Values that an engine which ignores the field honours all the same. The last two are of `tool_choice`."""
-
 _UNAUTHORIZED = (401, 403)
 
 PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
-
-
-def expect(name: str, request: Request, lacks: frozenset[str]) -> None:
-    """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
-    for field in sorted(lacks):
-        value = (request.extra | request.prompt | request.params).get(field)
-        if value not in _ASKS_NOTHING:
-            message = f"Backend '{name}' cannot do '{field}'; leave it out, or ask a model of another engine."
-            raise BackendRefused(message, status=400, code="unsupported_parameter", param=field)
 
 
 def refuse(name: str, status: int, content: bytes) -> None:
@@ -80,11 +68,18 @@ def decoded(name: str, content: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise BackendError(message) from error
 
 
-def vectors(name: str, rows: Sequence[Sequence[float]], prompt_tokens: int) -> list[Vector]:
+def vectors(
+    name: str, rows: Sequence[Sequence[float]], prompt_tokens: int, dimensions: int | None = None
+) -> list[Vector]:
     """Rows of numbers as vectors; the backend counts tokens for all of them together, so each gets its share.
 
-    Raises `BackendError` for numbers that 32 bits cannot hold.
+    Raises `BackendError` for numbers that 32 bits cannot hold, and for rows of different lengths or not of as many
+    `dimensions` as were asked for.
     """
+    if len(lengths := {len(row) for row in rows} | ({dimensions} if dimensions else set[int]())) > 1:
+        shown = ", ".join(str(length) for length in sorted(lengths))
+        message = f"Backend '{name}' returned embeddings whose lengths are not those asked for: {shown}."
+        raise BackendError(message)
     share, rest = divmod(prompt_tokens, len(rows))
     try:
         return [Vector(packed(row), share + (i < rest)) for i, row in enumerate(rows)]

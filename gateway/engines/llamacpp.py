@@ -61,6 +61,7 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
             url=f"unix:{socket}",
             engine_version=marked(metadata.version("xllamacpp"), config.engine_args),
             model_version=model.digest,
+            guidance=True,
             prefix_states=options.states,
             prefix_states_max_bytes=config.prefix_states_max_bytes or 1,
         )

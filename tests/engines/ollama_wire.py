@@ -9,6 +9,8 @@ Body = TypeVar("Body")
 
 MAX_TOP_LOGPROBS = 20
 KEEP_ALIVE = timedelta(minutes=5)
+# Ollama's llama.cpp bounds the white space of an answer that has a format; the one here has LLGuidance, which does not.
+BOUNDED = {"x-guidance": {"whitespace_flexible": False, "lenient": True}}
 
 # Ollama's name -> (llama.cpp's name, what it must be, Ollama's own default)
 OPTIONS: dict[str, tuple[str, type, Any]] = {
@@ -148,9 +150,9 @@ def completion(prompt: str, request: Request) -> dict[str, Any]:
     """Translate to llama.cpp's POST /completion."""
     body: dict[str, Any] = {"prompt": prompt, "stream": True, "cache_prompt": True, **sampling(request.options or {})}
     if request.format == "json":
-        body["json_schema"] = {"type": "object"}
+        body["json_schema"] = {"type": "object", **BOUNDED}
     elif isinstance(request.format, dict):
-        body["json_schema"] = request.format
+        body["json_schema"] = {**request.format, **BOUNDED}
     elif request.format:
         raise OllamaError(400, f'invalid format: "{request.format}"; expected "json" or a JSON schema')
     if request.logprobs:

@@ -23,8 +23,6 @@ from tests.suites.test_backend_faults import (
     ask,
     build,
     closing,
-    ending,
-    piece,
     serving,
     works,
 )
@@ -210,6 +208,30 @@ async def test_an_embedding_of_no_numbers_is_an_error_and_nothing_is_kept(kind: 
     assert kept.entries == []
 
 
+@pytest.mark.parametrize(
+    ("inputs", "rows", "params"),
+    [(2, [[0.5, 0.5], [0.5]], {}), (1, [[0.5, 0.5]], {"dimensions": 1}), (1, [[0.5]], {"dimensions": 2})],
+)
+async def test_embeddings_have_one_length(kind: str, inputs: int, rows: list[list[float]], params: Any) -> None:
+    """That which was asked for; an engine that does not know `dimensions` would ignore it."""
+    questions = [Request("embedding", "m", {"input": str(number)}, params, {}) for number in range(inputs)]
+
+    async def embed(peer: Peer, kind: str) -> None:
+        await peer.head(kind="application/json")
+        if kind == "ollama":
+            await peer.say(json.dumps({"model": "m", "embeddings": rows, "prompt_eval_count": 1}))
+        else:
+            data = [{"index": index, "embedding": row} for index, row in enumerate(rows)]
+            await peer.say(json.dumps({"data": data, "usage": {"prompt_tokens": 1}}))
+
+    async with serving(embed, kind) as server:
+        backend = build(kind, server.url)
+        async with closing(backend):
+            with pytest.raises(BackendError) as caught:
+                await backend.embed(questions)
+    assert caught.value.status == (400 if kind == "llamacpp" and params else 502)
+
+
 @pytest.mark.parametrize("tokens", [-1, 2**31, 2**70])
 async def test_an_embeddings_tokens_are_a_count(kind: str, tokens: int) -> None:
     """Or the reply is none."""
@@ -229,40 +251,6 @@ async def test_an_embeddings_tokens_are_a_count(kind: str, tokens: int) -> None:
             with pytest.raises(BackendError) as caught:
                 await backend.embed([question])
     assert caught.value.status == 502
-
-
-@pytest.mark.parametrize(
-    ("props", "reads"),
-    [
-        ({"chat_template": "{{ messages }}", "chat_template_caps": {"supports_tools": False}}, False),
-        ({"chat_template": "{{ messages }}", "chat_template_caps": {"supports_tools": True}}, True),
-        ({"chat_template": "{{ messages }}"}, False),
-        ({"chat_template": "{% if tools %}{{ tools }}{% endif %}"}, True),
-    ],
-)
-async def test_tools_need_a_template_that_shows_them(props: dict[str, Any], *, reads: bool) -> None:
-    """llama.cpp would answer without them, and say nothing; its properties tell, and are asked for once."""
-    paths: list[str] = []
-
-    async def serve(peer: Peer, kind: str) -> None:
-        paths.append(peer.path)
-        await (peer.head() if peer.path != "/props" else peer.head(kind="application/json"))
-        await peer.say(json.dumps(props) if peer.path == "/props" else piece(kind, "a") + ending(kind))
-
-    question = Request("chat", "m", QUESTION.prompt | {"tools": [{"type": "function"}]}, {"n": 1}, {})
-    async with serving(serve, "llamacpp") as server:
-        backend = build("llamacpp", server.url)
-        async with closing(backend):
-            for _ in range(2):
-                if reads:
-                    assert [step async for step in backend.complete(question)]
-                    continue
-                with pytest.raises(BackendRefused) as refused:
-                    _ = [step async for step in backend.complete(question)]
-                assert (refused.value.status, refused.value.param) == (400, "tools")
-                assert refused.value.code == "unsupported_parameter"
-    assert paths.count("/props") == 1
-    assert paths.count("/v1/chat/completions") == (2 if reads else 0)
 
 
 @pytest.mark.parametrize("field", ["n_cmpl", "n_probs", "post_sampling_probs", "response_fields", "t_max_predict_ms"])

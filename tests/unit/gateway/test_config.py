@@ -69,6 +69,16 @@ def test_a_server_may_be_written_as_other_programs_want_it(given: str, used: str
     assert BackendConfig(kind="openai", model="m", url=given).url == used
 
 
+def test_guidance_is_llamacpps() -> None:
+    """No other engine has words for it."""
+    with pytest.raises(ConfigError, match="guidance"):
+        config.load(
+            environ={"ASKONCE_BACKENDS": '[{"kind": "vllm", "model": "m", "url": "http://x", "guidance": true}]'}
+        )
+    there = '[{"kind": "llamacpp", "model": "m", "url": "http://x", "guidance": true}]'
+    assert config.load(environ={"ASKONCE_BACKENDS": there}).backends[0].guidance
+
+
 def test_a_key_from_a_file_loses_its_line_end() -> None:
     """One that no header can carry is refused, and so is a user in the address beside it."""
     given = {"kind": "openai", "model": "m", "url": "http://server", "api_key": "sk-abc\n"}

@@ -317,6 +317,27 @@ def test_a_key_is_the_same_tomorrow() -> None:
     assert chat_key(plain).hex() == "e1ff0b2a1cf9d8d328ded8b142fc971f2f7360fe2a28a6e87aae2f9555170efa"
 
 
+TOUCHED: dict[str, dict[str, Any]] = {
+    "tools": {"tools": [{"type": "function"}]},
+    "a call": {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+    "a result": {"messages": [{"role": "tool", "tool_call_id": "1", "content": "x"}]},
+    "a response format": {"response_format": {"type": "json_object"}},
+}
+
+
+@pytest.mark.parametrize("fields", TOUCHED.values(), ids=TOUCHED)
+def test_what_the_gateway_says_itself_has_its_version_in_the_key(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New words for tools must not be given the answers to the old; all other answers stay."""
+    plain = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    before = chat_key(plain), chat_key(plain | fields)
+    monkeypatch.setattr(key, "RENDERING", b"other")
+    after = chat_key(plain), chat_key(plain | fields)
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
 def test_the_query_says_what_was_asked() -> None:
     """Its canonical texts are JSON again, and the searchable text is what a person wrote."""
     query = key.query(openai_chat.decode(json.dumps(CHAT).encode()), "s", WHO)
