@@ -27,6 +27,7 @@ FIGURES = ROOT / "docs" / "figures" / "prefix-states.json"
 MODEL = "gemma-3-askonce"
 PLACES = ("Spain", "Poland", "Norway", "Japan", "Kenya", "Peru", "Chile", "India", "Egypt", "Cuba")
 SAVED_WITHIN_S = 120.0
+PATIENCE_S = 3600.0
 NOTE = "a question about a document of which askonce was asked twice before, after a restart or without one"
 
 
@@ -116,7 +117,7 @@ def served(*, states: bool) -> Generator[Served]:
     """An `askonce serve` on a folder of its own."""
     folder = short_folder()
     env = {} if states else {"ASKONCE_PREFIX_STATES_MAX_BYTES": "0"}
-    server = Served(folder, "--model", "bundled", env=env)
+    server = Served(folder, "--model", "bundled", env=env, ready_s=PATIENCE_S)
     try:
         yield server
     finally:
@@ -139,7 +140,7 @@ def ask(url: str, document: str, place: str) -> Heard:
         ],
     }
     text, first_ms, usage, started = "", 0.0, dict[str, Any](), time.perf_counter()
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=300, trust_env=False) as reply:
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=PATIENCE_S, trust_env=False) as reply:
         for line in reply.iter_lines():
             if not line.startswith("data: {"):
                 continue
