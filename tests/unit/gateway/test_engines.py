@@ -16,7 +16,7 @@ from tests.engines.vllm import PYTHON, environment
 MODEL = ModelFolder(Path("/models/m"), "the-name")
 PARSE = """
 import json, sys
-from vllm.entrypoints.openai.cli_args import make_arg_parser
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 said = make_arg_parser(FlexibleArgumentParser()).parse_args(json.loads(sys.argv[1]))
 names = ("uds", "served_model_name", "seed", "generation_config", "enable_prompt_tokens_details", "fingerprint_mode",
