@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ pytest_plugins = ["tests.engines.fixtures"]
 # Two cores shared with servers: time says nothing about a property, only about the neighbours.
 hypothesis.settings.register_profile("askonce", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("askonce")
+
+# A shell that runs this in its background has Ctrl-C ignored, and whom we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _TEMPLATE = "migrated"
 _numbers = itertools.count()
