@@ -1,0 +1,175 @@
+"""Prefix blocks and replicas in, the replica that has most of them in its KV cache out, unless it is overloaded.
+
+Two ideas are joined. What this process has sent where is remembered, and corrected by what the backends say they found
+in their caches: whoever holds most of a prompt computes least of it. And what nobody is known to hold goes where
+rendezvous hashing of the first such block says (Thaler and Ravishankar, 1998), so that processes that do not know of
+each other choose alike. Neither may load one replica with more than its share: that is consistent hashing with bounded
+loads (Mirrokni, Thorup and Zadimoghaddam, 2016), of requests under way and of those of late.
+"""
+
+import bisect
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.routing import prefixes
+from gateway.routing.prefixes import Blocks
+
+_BOUND: Final = 1.25
+"""How many times its share of requests under way a replica may have."""
+_MORE_UNDER_WAY: Final = 2
+"""Requests under way that nobody minds: with few of them, shares are no more than chance."""
+_RECENT_BOUND: Final = 1.1
+"""How many times its share of the requests of late."""
+_WINDOW: Final = 512.0
+"""How many requests "of late" are, about."""
+_MORE_RECENT: Final = 4.0
+"""Requests of late that nobody minds."""
+_UNLIMITED: Final = 1e15
+_LESS: Final = 0.9
+_MORE: Final = 1.1
+_MAX_BLOCKS: Final = 65_536
+"""Blocks remembered of a replica: some 16 MB of prompts, and of memory here 8 MB."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A replica that could be asked."""
+
+    name: str
+    outstanding: int = 0
+    """How many requests it has under way."""
+    weight: float = 1.0
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """Where a prompt goes, and what is believed of it there."""
+
+    name: str
+    held: int = 0
+    """How many of its blocks that replica is believed to hold."""
+    seen: int = 0
+    """How many of them it was sent before, held or not."""
+    age_bytes: float = 0.0
+    """How much has come to that replica since it was last sent those that it has seen."""
+
+
+class _Replica:
+    """What is known of one: which blocks came when, by a clock of the bytes that it has computed."""
+
+    def __init__(self, max_blocks: int) -> None:
+        self.recent = 0.0
+        self.capacity_bytes = _UNLIMITED
+        """What its cache is thought to have room for."""
+        self._clock = 0
+        self._max_blocks = max_blocks
+        self._seen: OrderedDict[int, int] = OrderedDict()
+
+    def length(self, blocks: Blocks, younger_than: float) -> int:
+        """How many of `blocks` it was sent of late, from the first on: whoever was sent one was sent those before."""
+        return bisect.bisect_right(blocks, younger_than, key=self.age_bytes)
+
+    def held(self, blocks: Blocks) -> int:
+        """How many of `blocks` it is believed to hold."""
+        return self.length(blocks, self.capacity_bytes)
+
+    def age_bytes(self, block: int) -> float:
+        """How many bytes it has computed since it was sent `block`; infinity when it never was."""
+        seen = self._seen.get(block)
+        return math.inf if seen is None else self._clock - seen
+
+    def hold(self, blocks: Blocks, held: int) -> None:
+        """It is sent `blocks`, of which it held the first `held`."""
+        self._clock += prefixes.end_of(len(blocks)) - prefixes.end_of(held)
+        seen, clock = self._seen, self._clock
+        # The last one first: the beginnings, which more prompts share, are forgotten last.
+        for block in reversed(blocks):
+            seen[block] = clock
+            seen.move_to_end(block)
+        while len(seen) > self._max_blocks:
+            seen.popitem(last=False)
+
+
+class Affinity:
+    """Chooses among the replicas of one model. Nothing here waits; a choice takes microseconds."""
+
+    def __init__(self, *, max_blocks: int = _MAX_BLOCKS) -> None:
+        self._max_blocks = max_blocks
+        self._replicas: dict[str, _Replica] = {}
+
+    def choose(self, blocks: Blocks, candidates: Sequence[Candidate]) -> Chosen:
+        """The best of `candidates`, of which there is at least one; it counts as sent there."""
+        lengths = {one.name: self._of(one.name).held(blocks) for one in candidates}
+        allowed = self._allowed(candidates)
+        longest = max(lengths[one.name] for one in allowed)
+        best = self._first([one for one in allowed if lengths[one.name] == longest], blocks[longest : longest + 1])
+        replica = self._of(best.name)
+        seen = replica.length(blocks, _UNLIMITED)
+        chosen = Chosen(best.name, longest, seen, replica.age_bytes(blocks[seen - 1]) if seen else 0.0)
+        self._count(replica)
+        replica.hold(blocks, longest)
+        return chosen
+
+    def told(self, chosen: Chosen, prompt_bytes: int, prompt_tokens: int, cached_tokens: int) -> None:
+        """How many of a prompt's tokens the backend found in its cache: so one learns how much that has room for.
+
+        As engines count in blocks of their own, and tokens are not bytes, half of what was sent there before is enough.
+        """
+        replica = self._replicas.get(chosen.name)
+        if replica is None or not chosen.seen or prompt_tokens <= 0:
+            return
+        found_bytes = prompt_bytes * cached_tokens / prompt_tokens
+        if found_bytes >= prefixes.end_of(chosen.seen) / 2:
+            replica.capacity_bytes = max(replica.capacity_bytes, chosen.age_bytes * _MORE)
+        else:
+            replica.capacity_bytes = min(replica.capacity_bytes, chosen.age_bytes * _LESS)
+
+    def forget(self, name: str) -> None:
+        """Its cache is gone: it was started anew."""
+        self._replicas.pop(name, None)
+
+    def _of(self, name: str) -> _Replica:
+        replica = self._replicas.get(name)
+        if replica is None:
+            replica = self._replicas[name] = _Replica(self._max_blocks)
+        return replica
+
+    def _count(self, chosen: _Replica) -> None:
+        for replica in self._replicas.values():
+            replica.recent *= 1 - 1 / _WINDOW
+        chosen.recent += 1
+
+    def _allowed(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Those that have not more than their share; the least loaded one when all have.
+
+        What was asked of late is nothing to one that has nothing to do now: a single conversation stays where it is.
+        """
+        weights = sum(one.weight for one in candidates)
+        under_way = sum(one.outstanding for one in candidates) + 1
+        recent = sum(self._of(one.name).recent for one in candidates)
+        allowed = [
+            one
+            for one in candidates
+            if one.outstanding < math.ceil(_BOUND * under_way * one.weight / weights) + _MORE_UNDER_WAY
+            and (not one.outstanding or self._of(one.name).recent <= _recent_max(recent * one.weight / weights))
+        ]
+        return allowed or [min(candidates, key=lambda one: one.outstanding / one.weight)]
+
+    def _first(self, equal: Sequence[Candidate], block: Blocks) -> Candidate:
+        """Of those that hold as much of a prompt: by its first block that none of them holds, or else the idlest."""
+        if block and len(equal) > 1:
+            return min(equal, key=lambda one: _rank(one, block[0]))
+        return min(equal, key=lambda one: (one.outstanding / one.weight, self._of(one.name).recent / one.weight))
+
+
+def _recent_max(share: float) -> float:
+    return _RECENT_BOUND * share + _MORE_RECENT
+
+
+def _rank(candidate: Candidate, block: int) -> float:
+    """Weighted rendezvous: the least one wins, and each wins in proportion to its weight."""
+    digest = hashlib.blake2b(block.to_bytes(8, "big"), digest_size=8, key=candidate.name.encode()[:64]).digest()
+    return -math.log((int.from_bytes(digest, "big") + 1) / 2**64) / candidate.weight
