@@ -81,7 +81,7 @@ SLOW_TO_END = textwrap.dedent("""
     import os, signal, sys, time
 
     def end(*_):
-        time.sleep(0.5)
+        time.sleep(float(sys.argv[1]))
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
@@ -274,14 +274,14 @@ async def test_everything_ends_with_a_killed_parent(data: Path) -> None:
             assert await again.stop() == 0
 
 
-@pytest.mark.parametrize(("flush_s", "status"), [(6.0, 0), (0.1, -signal.SIGKILL)])
+@pytest.mark.parametrize(("takes_s", "flush_s", "status"), [(0.5, 60.0, 0), (60.0, 0.1, -signal.SIGKILL)])
 async def test_a_worker_may_write_out_after_its_requests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_s: float, status: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_s: float, flush_s: float, status: int
 ) -> None:
     """It is not killed when the time for requests is over, but some seconds later."""
     monkeypatch.setattr(workers, "_FLUSH_S", flush_s)
     with socket.socket() as listener:
-        argv = (sys.executable, "-c", SLOW_TO_END)
+        argv = (sys.executable, "-c", SLOW_TO_END, str(takes_s))
         command = workers.WorkerCommand(argv=argv, listener_fd=listener.fileno(), run_dir=tmp_path, drain_s=0.1)
         worker = workers.Worker(command, 1, print)
         process = await worker.start()

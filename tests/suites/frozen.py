@@ -1,9 +1,11 @@
 """Servers that neither work nor fail."""
 
+import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 
@@ -16,6 +18,28 @@ def frozen(process: int) -> Iterator[None]:
         yield
     finally:
         _tell(group, signal.SIGCONT)
+
+
+@contextlib.asynccontextmanager
+async def slowed(process: int) -> AsyncIterator[asyncio.Event]:
+    """A process that runs for some milliseconds now and then, so that its readers keep up, until the event stops it."""
+    group = [process, *_children(process)]
+    stopped = asyncio.Event()
+    pulse = asyncio.create_task(_pulse(group, stopped))
+    try:
+        yield stopped
+    finally:
+        stopped.set()
+        await pulse
+        _tell(group, signal.SIGCONT)
+
+
+async def _pulse(group: Iterable[int], stopped: asyncio.Event) -> None:
+    while not stopped.is_set():
+        _tell(group, signal.SIGCONT)
+        time.sleep(0.004)  # noqa: ASYNC251 - a loop that is late would let it run for longer
+        _tell(group, signal.SIGSTOP)
+        await asyncio.sleep(0.03)
 
 
 def _tell(group: Iterable[int], what: signal.Signals) -> None:

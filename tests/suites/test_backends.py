@@ -20,7 +20,7 @@ from gateway.wire import openai_chat, openai_completions
 from storage.entry import Chunk
 from storage.vector import unpacked
 from tests.engines import vllm
-from tests.suites.frozen import frozen
+from tests.suites.frozen import slowed
 
 pytestmark = pytest.mark.engines
 
@@ -326,10 +326,11 @@ async def test_closing_early_frees_the_server(served: Served, url: str, request:
     at_first = await generated(engine_url)
     core = vllm.engine_core(engine_url) if served.kind.name == "vllm" else 0
     async with AsyncExitStack() as stack:
+        # It may make all its tokens before its own front end has sent one, or has looked whether a client is there.
+        stopped = await stack.enter_async_context(slowed(core)) if core else asyncio.Event()
         async with aclosing(served.backend.complete(chat([{"role": "user", "content": "Count."}], **asked))) as steps:
             await anext(steps)
-            if core:  # it may be done before its front end has looked whether a client is there
-                stack.enter_context(frozen(core))
+            stopped.set()
             if served.kind.name == "llamacpp":  # Ollama has no way to be told to go on; vLLM's gauge comes late
                 await until_running(engine_url, 1)
         await until_noticed(engine_url)
