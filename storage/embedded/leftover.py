@@ -52,7 +52,7 @@ async def ended(path: Path, stop_signal: signal.Signals, *, grace_s: float) -> N
         except (ProcessLookupError, PermissionError):
             break
         await _gone(record, grace_s)
-    if not _taken(record.pid):  # Else it is the number of somebody else, and perhaps of a group of theirs.
+    if not _taken(record):  # Else it is the number of somebody else, and perhaps of a group of theirs.
         await group_ended(record.pid, grace_s=grace_s, since_ticks=record.started_ticks)
 
 
@@ -71,8 +71,12 @@ async def group_ended(group: int, *, grace_s: float, since_ticks: int = 0) -> No
         await asyncio.sleep(_POLL_S)
 
 
-def _taken(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+def _taken(record: ProcessRecord) -> bool:
+    """Whether another process has the number now. Our own may still be there, as a zombie that nobody waits for."""
+    try:
+        return _stat(record.pid)[1] != record.started_ticks
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _members(group: int) -> Iterator[tuple[int, int]]:
@@ -109,11 +113,17 @@ def _lives(record: ProcessRecord) -> bool:
 
 def _started_ticks(pid: int) -> int:
     """The start time in clock ticks since boot; a zombie has ended and counts as not found."""
+    state, ticks = _stat(pid)
+    if state in {"Z", "X"}:
+        raise ProcessLookupError(pid)
+    return ticks
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """A process' state, and its start time in clock ticks since boot."""
     # The name, in brackets, may itself hold spaces and brackets.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    if fields[0] in {"Z", "X"}:
-        raise ProcessLookupError(pid)
-    return int(fields[19])
+    return fields[0], int(fields[19])
 
 
 def _boot_id() -> str:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -168,6 +169,29 @@ async def test_a_group_that_lost_its_leader_and_parent_is_ended(tmp_path: Path) 
     assert lives(left)
     await leftover.ended(command.record_path, signal.SIGTERM, grace_s=5)
     assert not lives(left)
+
+
+async def test_a_zombie_hides_nothing_of_its_group(tmp_path: Path) -> None:
+    """Where nobody waits for processes that lost their parent, the leader is still there, dead."""
+    script = f"sleep 61 & echo $! > {tmp_path}/child; exec sleep 60"
+    leader = subprocess.Popen(["/bin/sh", "-c", script], process_group=0)  # noqa: ASYNC220 -- one that nobody waits for
+    try:
+        async with asyncio.timeout(10):
+            child = tmp_path / "child"
+            while not child.exists() or not child.read_text().strip():  # noqa: ASYNC110 -- see above
+                await asyncio.sleep(0.02)
+        left = int((tmp_path / "child").read_text())
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()  # noqa: ASYNC240 -- the kernel's memory
+        record = leftover.ProcessRecord(leader.pid, leftover._started_ticks(leader.pid), boot_id)
+        (tmp_path / "record").write_bytes(msgspec.json.encode(record))
+        leader.kill()
+        async with asyncio.timeout(10):
+            while lives(leader.pid):  # noqa: ASYNC110 -- see above
+                await asyncio.sleep(0.02)
+        await leftover.ended(tmp_path / "record", signal.SIGTERM, grace_s=5)
+        assert not lives(left)
+    finally:
+        leader.wait()
 
 
 def lives(pid: int) -> bool:
