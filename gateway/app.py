@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from math import ceil
 from typing import Any, Literal
 
 import asyncpg
@@ -26,13 +27,14 @@ from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
-from gateway.router import Backend, Router
 from gateway.routes import cache, embeddings, health, models, proof, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
 from gateway.routes.parts import Parts
+from gateway.routing.backend import Backend
+from gateway.routing.router import Build, Router
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
@@ -56,8 +58,6 @@ _SLACK_S = 24 * 3600
 _HINTS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
 """Headers that go with a status."""
 
-Build = Callable[[BackendConfig], Backend]
-
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncGenerator[Parts]:
@@ -77,14 +77,13 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         marks_needed_s = config.redis_ttl_s + _SLACK_S
         sweeper = Sweeper(database, invalidations, config.policies, marks_needed_s=marks_needed_s)
         stack.push_async_callback(sweeper.aclose)
-        backends = {backend.served_name: BUILD[backend.kind](backend) for backend in config.backends}
-        for backend in backends.values():
-            stack.push_async_callback(backend.aclose)
+        router = Router(_built, workers=config.workers)
+        stack.push_async_callback(router.aclose)
+        router.configure(config.backends, config.models)
         board = flights_in_redis.connect(config.redis_url, telemetry.fault)
         stack.push_async_callback(board.aclose)
         flights = SharedFlights(board)
         stack.push_async_callback(flights.aclose)
-        router = Router(backends)
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
         yield Parts(
@@ -176,20 +175,20 @@ def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry)
     return Verifications(database, reads, writes, config.database_deadline_s)
 
 
+def _built(backend: BackendConfig) -> Backend:
+    return BUILD[backend.kind](backend)
+
+
 def _server(backend: BackendConfig) -> Server:
     return Server(
-        backend.served_name,
-        backend.url,
-        api_key=backend.api_key,
-        connect_timeout_s=backend.connect_timeout_s,
-        read_timeout_s=backend.read_timeout_s,
+        backend.replica_name, backend.url, api_key=backend.api_key, connect_timeout_s=backend.connect_timeout_s
     )
 
 
 def _openai(accent: dialect.Dialect) -> Build:
     def build(backend: BackendConfig) -> Backend:
         identity = _given(backend, accent.engine)
-        return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity)
+        return OpenAICompatible(backend.replica_name, _server(backend), backend.model, accent, identity)
 
     return build
 
@@ -206,15 +205,15 @@ def _ollama(backend: BackendConfig) -> Backend:
     from gateway.backends.ollama import Client, Ollama  # noqa: PLC0415 -- see above
     from gateway.backends.unbroken import UnbrokenLines  # noqa: PLC0415 -- it is httpx's
 
-    timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
+    timeout = httpx.Timeout(None, connect=backend.connect_timeout_s)
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
     transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
     client = Client(backend.url, api_key=backend.api_key, timeout=timeout, transport=transport)
-    return Ollama(backend.served_name, client, _server(backend), backend.model, _given(backend, "ollama"))
+    return Ollama(backend.replica_name, client, _server(backend), backend.model, _given(backend, "ollama"))
 
 
 def _scripted(backend: BackendConfig) -> Backend:
-    return Scripted(backend.served_name, scripted.read(backend.script))
+    return Scripted(backend.replica_name, scripted.read(backend.script))
 
 
 OLLAMA = (
@@ -253,7 +252,10 @@ def _named(request: Request[Any, Any, Any], error: RequestError) -> Response[dic
 
 def _failed(request: Request[Any, Any, Any], error: BackendError) -> Response[dict[str, Any]]:
     """No kept answer helped: a miss, whose backend had none either."""
-    return _error(error.status, envelope(error), request, "miss")
+    response = _error(error.status, envelope(error), request, "miss")
+    if error.retry_after_s:
+        response.headers["retry-after"] = str(ceil(error.retry_after_s))
+    return response
 
 
 def _left(request: Request[Any, Any, Any], error: ClientLeft) -> Response[dict[str, Any]]:

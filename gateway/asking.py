@@ -3,19 +3,33 @@
 import time
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 
 from gateway.canonical import Request, Vector
 from gateway.errors import BackendError
-from gateway.router import Backend
 from storage.entry import Chunk
+
+
+class Asked(Protocol):
+    """Whoever is asked."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        ...
+
+    def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """The steps of the answer. Raises `BackendError`."""
+        ...
+
 
 _ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 """How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
 
 
-async def asked(backend: Backend, request: Request) -> AsyncGenerator[Chunk]:
+async def asked(backend: Asked, request: Request) -> AsyncGenerator[Chunk]:
     """The steps of the answer, each with its time; at the end all choices have ended. Raises `BackendError`.
 
     Closing it cancels the call.

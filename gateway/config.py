@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,16 +18,43 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # infinity could not be sent to the workers
+Price = Annotated[float, Meta(ge=0, le=1e9)]
+BackendKind = Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
 
 
 class ConfigError(AskonceError):
     """A setting is not valid."""
 
 
-class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One model on one server, under the name clients ask for."""
+class ReplicaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one replica of a model is used."""
 
-    kind: Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
+    name: str = ""
+    """What replies, logs and figures call it; without one, its kind and address."""
+    weight: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    """How much it takes, compared with the others of its model."""
+    max_concurrency: Positive | None = None
+    """The most requests it is given at once, by all workers together."""
+    connect_timeout_s: Seconds = 5.0
+    first_token_timeout_s: Seconds = 300.0
+    between_tokens_timeout_s: Seconds = 120.0
+    total_timeout_s: Seconds = 1800.0
+    """From asking to the end, with everything that was tried before."""
+    usd_per_million_prompt_tokens: Price = 0.0
+    usd_per_million_completion_tokens: Price = 0.0
+    usd_per_gpu_second: Price = 0.0
+
+    def check_prices(self) -> None:
+        """Raise `ValueError` for two ways of counting the same money."""
+        if self.usd_per_gpu_second and (self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens):
+            message = "a backend's prices are for tokens or for GPU-seconds, not both"
+            raise ValueError(message)
+
+
+class BackendConfig(ReplicaConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model on one server, under the name clients ask for. Several of one name are replicas of that model."""
+
+    kind: BackendKind
     model: Annotated[str, Meta(min_length=1)]
     """The server's name for the model."""
     url: str = ""
@@ -40,9 +67,6 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     model_version: str = ""
     script: Path | None = None
     """TOML lines for the kind `scripted`."""
-    connect_timeout_s: Seconds = 5.0
-    read_timeout_s: Seconds = 300.0
-    """Longest silence before the first token and between tokens."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where `kind` lacks what it needs, and for a key that no header can carry."""
@@ -59,11 +83,35 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 raise ValueError(message)
         else:
             msgspec.structs.force_setattr(self, "url", _server_url(self.kind, self.url))
+        if not self.name.isprintable() or not self.name.isascii():
+            message = "`name` has characters that no header can carry"
+            raise ValueError(message)
+        self.check_prices()
 
     @property
     def served_name(self) -> str:
         """The name clients use."""
         return self.alias or self.model
+
+    @property
+    def replica_name(self) -> str:
+        """What it is called beside the others of its model. An address is shown without its user."""
+        return self.name or f"{self.kind}{_place(self.url)}"
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the replicas of one model work together."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    """The name clients use."""
+    fallback: tuple[str, ...] = ()
+    """Who answers, first to last: kinds of backends, and names of other models. Kinds left out keep the usual order."""
+    queue_max: Annotated[int, Meta(ge=0)] = 1000
+    """How many requests of a worker may wait while all replicas have as many as they take."""
+    queue_deadline_s: Seconds = 30.0
+    """The longest they wait."""
+    retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    """How often a request is tried again that failed before its first token."""
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -93,6 +141,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What llama.cpp serves: `default`, `bundled`, `none`, a GGUF file, a Hugging Face folder or `org/repo:file`."""
     backends: tuple[BackendConfig, ...] = ()
     """Further models. With any of these and no `model` of its own, no llama.cpp is started."""
+    models: tuple[ModelConfig, ...] = ()
+    """How the backends of one name work together, where that is to be other than usual."""
     policies: tuple[PolicyConfig, ...] = ()
     """What is kept, and how long; without any, everything and for ever."""
     database_url: str = ""
@@ -124,16 +174,36 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Raise `ValueError` for addresses that nothing can be reached at, and models that hide each other."""
         _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
         _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
-        names = [backend.served_name for backend in self.backends]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            message = f"two of `backends` are served as '{twice[0]}': give one of them another `alias`"
-            raise ValueError(message)
+        self._check_replicas()
+        self._check_models()
 
     def embedded_model(self) -> str | None:
         """What llama.cpp shall serve: nothing when other backends are configured and no model was asked for."""
         if self.model == "none" or (self.model == "default" and self.backends):
             return None
         return self.model
+
+    def _check_replicas(self) -> None:
+        """Raise `ValueError` for two replicas of one model that nobody could tell apart."""
+        names = [(backend.served_name, backend.replica_name) for backend in self.backends]
+        if twice := sorted({pair for pair in names if names.count(pair) > 1}):
+            message = f"two of `backends` serve '{twice[0][0]}' as '{twice[0][1]}': give one of them another `name`"
+            raise ValueError(message)
+
+    def _check_models(self) -> None:
+        """Raise `ValueError` for `models` that occur twice or that nothing serves. The embedded one's name is not
+        known yet."""
+        served = {backend.served_name for backend in self.backends}
+        known, names = served | set(get_args(BackendKind)), [model.name for model in self.models]
+        for model in self.models:
+            if names.count(model.name) > 1:
+                message = f"two of `models` are called '{model.name}'"
+                raise ValueError(message)
+            if self.embedded_model() is not None:
+                continue
+            if unserved := ({model.name} - served) | (set(model.fallback) - known):
+                message = f"`models` names '{min(unserved)}', which none of `backends` is served as"
+                raise ValueError(message)
 
     def folder(self) -> Path:
         """The data folder. As root, a system one: another user's program must be able to reach into it."""
@@ -207,7 +277,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             known = ", ".join(PREFIX + field.upper() for field in Config.__struct_fields__)
             message = f"{variable} is no setting; there are: {known}."
             raise ConfigError(message)
-        found[name] = _json(variable, text) if name in {"backends", "policies"} else text
+        found[name] = _json(variable, text) if name in {"backends", "models", "policies"} else text
         _check_variable(variable, name, found[name])
     return found
 
@@ -252,6 +322,15 @@ def _server_url(kind: str, url: str) -> str:
         message = f"`url` must be that of a server, such as {example}"  # not shown: it may hold a password
         raise ValueError(message)
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _place(url: str) -> str:
+    """Where `url` leads, for people: `@host:port`, or the name of a socket."""
+    if not url or url.startswith("unix:"):
+        return url and f"@{Path(url).stem}"
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"@{host}:{parts.port}" if parts.port else f"@{host}"
 
 
 def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:

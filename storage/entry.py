@@ -70,6 +70,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     after_ms: float = 0.0
     """Milliseconds from asking the backend to receiving this step."""
+    backend: str = ""
+    """Which replica says this, on the first step of an answer."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,6 +96,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """The id of the API key that asked first; empty without keys."""
     replaces: bool = False
     """It takes the place of an answer to the same question that no longer counts."""
+    fallback: str = ""
+    """Who should have answered, if another one did: a kind of backend, or a model."""
 
     def first_ms(self) -> float | None:
         """Time to the first step, in milliseconds; None for an answer without steps."""

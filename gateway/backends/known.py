@@ -31,6 +31,14 @@ class KnownIdentity:
             self._refreshing()
         return self._known
 
+    async def renew(self) -> Identity:
+        """The identity, asked for now; one that was given is not asked for. Raises `BackendError`."""
+        if self._known is not None and self._fixed:
+            return self._known
+        self._known = await self._ask()
+        self._asked_at = time.monotonic()
+        return self._known
+
     async def aclose(self) -> None:
         """Stop asking."""
         if self._asking is not None:

@@ -13,7 +13,14 @@ from gateway.backends import probabilities, shapes, upstream
 from gateway.backends.dialect import HELD_BACK
 from gateway.backends.known import KnownIdentity
 from gateway.canonical import Identity, Request, Vector
-from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidRequest
+from gateway.errors import (
+    BackendError,
+    BackendGone,
+    BackendTimeout,
+    BackendUnavailable,
+    BackendUnreachable,
+    InvalidRequest,
+)
 from storage.entry import Chunk, Usage
 
 _NAMES = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
@@ -88,6 +95,10 @@ class Ollama:
         Raises `BackendError` while they have never been learnt.
         """
         return await self._identity.get()
+
+    async def renew(self) -> Identity:
+        """The same, asked again now. Raises `BackendError`."""
+        return await self._identity.renew()
 
     async def _ask_identity(self) -> Identity:
         with _translated(self.name):
@@ -190,13 +201,16 @@ def _translated(name: str) -> Generator[None]:
         yield
     except (ConnectionError, httpx.ConnectError) as error:
         message = f"Backend '{name}' cannot be reached. Is it running?"
-        raise BackendUnavailable(message) from error
+        raise BackendUnreachable(message) from error
+    except httpx.ConnectTimeout as error:
+        message = f"Backend '{name}' took too long to connect to."
+        raise BackendTimeout(message, code="connect_timeout") from error
     except httpx.TimeoutException as error:
         message = f"Backend '{name}' did not answer in time."
         raise BackendTimeout(message) from error
     except httpx.HTTPError as error:
         message = f"Backend '{name}' broke the connection."
-        raise BackendError(message) from error
+        raise BackendGone(message) from error
     except ollama.ResponseError as error:
         if error.status_code < 400:  # an error line in the middle of a stream
             message = f"Backend '{name}' failed midway: {error.error}"

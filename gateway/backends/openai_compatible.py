@@ -132,6 +132,10 @@ class OpenAICompatible:
         """Engine, its version and the weights. Raises `BackendError` while they have never been learnt."""
         return await self._identity.get()
 
+    async def renew(self) -> Identity:
+        """The same, asked again now. Raises `BackendError`."""
+        return await self._identity.renew()
+
     async def ping(self) -> None:
         """Raise `BackendError` unless the server answers now."""
         await self._read("/v1/models", msgspec.json.Decoder(_Models))

@@ -71,6 +71,10 @@ class Scripted:
         """The script's version stands for the weights."""
         return Identity("scripted", "1", self._script.version)
 
+    async def renew(self) -> Identity:
+        """The same."""
+        return await self.identity()
+
     async def ping(self) -> None:
         """A script can always be asked."""
 

@@ -7,7 +7,7 @@ from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.telemetry import Telemetry
 from storage.invalidations import Invalidations
 from storage.listing import Listing

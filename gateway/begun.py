@@ -1,0 +1,64 @@
+"""An answer's steps in, the same out once the first is there, or all of them: so nothing is sent before."""
+
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from gateway.errors import BackendError
+from storage.entry import Chunk
+
+
+class BrokenOff(Exception):
+    """The steps broke off after some had come, and none of them was given on."""
+
+    def __init__(self, error: BackendError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Begun(AsyncGenerator[Chunk, None]):
+    """The steps `had`, then the `rest`. Closing it closes the rest, also when nobody has taken a step yet."""
+
+    def __init__(self, had: deque[Chunk], rest: AsyncGenerator[Chunk]) -> None:
+        self.first = had[0] if had else None
+        self._had = had
+        self._rest = rest
+
+    @classmethod
+    async def of(cls, steps: AsyncGenerator[Chunk], *, whole: bool) -> "Begun":
+        """`steps`, once the first has come; `whole`, once all have. Raises what they raise.
+
+        Raises `BrokenOff` for a `BackendError` after the first.
+        """
+        had: deque[Chunk] = deque()
+        try:
+            async for step in steps:
+                had.append(step)
+                if not whole:
+                    break
+        except BackendError as error:
+            if had:
+                raise BrokenOff(error) from error
+            raise
+        except BaseException:
+            await steps.aclose()
+            raise
+        return cls(had, steps)
+
+    async def __anext__(self) -> Chunk:
+        return self._had.popleft() if self._had else await anext(self._rest)
+
+    async def asend(self, value: None) -> Chunk:
+        """The next step."""
+        del value
+        return await anext(self)
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> Chunk:
+        """Leave, and raise."""
+        await self.aclose()
+        raise typ if val is None else val
+
+    async def aclose(self) -> None:
+        """Leave."""
+        self._had.clear()
+        await self._rest.aclose()

@@ -1,0 +1,145 @@
+"""One question to replicas that are the same model: whoever can, answers; until its first step, another may."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Collection, Generator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.asking import asked
+from gateway.canonical import Identity, Request, Vector
+from gateway.errors import BackendError, BackendUnavailable, may_pass
+from gateway.routing import timing
+from gateway.routing.choosing import Prefix
+from gateway.routing.replica import Replica
+from storage.entry import Chunk, Usage
+
+_PAUSE_S: Final = 0.05
+"""The longest wait before a second try; each further one may wait twice as long."""
+
+
+class Group(Protocol):
+    """Replicas that are the same model."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who they are."""
+        ...
+
+    @property
+    def retries(self) -> int:
+        """How often a question is tried again."""
+        ...
+
+    def others(self, than: Collection[Replica]) -> bool:
+        """Whether another one may be asked now."""
+        ...
+
+    async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
+        """A place at one of them, not `without`. Raises `Overloaded`; `BackendUnavailable` when none is left."""
+        ...
+
+    def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
+        """`replica` has answered."""
+        ...
+
+
+class Call:
+    """One question. `started`, a reading of the monotonic clock, is when its client began to wait."""
+
+    def __init__(self, group: Group, prefix: Prefix, started: float) -> None:
+        self.replica: Replica | None = None
+        """Who answers, once the first step is there."""
+        self._group = group
+        self._prefix = prefix
+        self._started = started
+        self._asked_at = started
+        self._failed: dict[Replica, int] = {}
+        """Who failed, and in which of its lives."""
+        self._fault: BackendError | None = None
+
+    @property
+    def backend(self) -> str:
+        """The name of who answers."""
+        return self.replica.name if self.replica else ""
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """The steps of a whole answer; the first names its backend. Raises `BackendError`, also midway."""
+        while self.replica is None:
+            replica = await self._next()
+            try:
+                with self._judged(replica):
+                    async with aclosing(self._steps(replica, request)) as steps:
+                        async for step in steps:
+                            yield step
+            finally:
+                replica.end()
+
+    async def embed(self, requests: Sequence[Request]) -> list[Vector]:
+        """One vector for each request, in order. Raises `BackendError`."""
+        while True:
+            replica = await self._next()
+            try:
+                with self._judged(replica):
+                    doing = replica.backend.embed(requests)
+                    vectors = await timing.whole(doing, replica.name, replica.settings, self._started)
+                    self._answers(replica)
+                    return vectors
+            finally:
+                replica.end()
+
+    async def unchanged(self) -> bool:
+        """Whether the one who answered is who it was taken for: else the answer is nobody's, and is not to be kept."""
+        return self.replica is not None and await self.replica.was(self._group.identity, self._asked_at)
+
+    async def _next(self) -> Replica:
+        """Who is asked now. Raises `Overloaded`, and when nobody is left what was wrong with the last one."""
+        if self._failed:
+            await asyncio.sleep(random.uniform(0, _PAUSE_S * 2 ** (len(self._failed) - 1)))  # noqa: S311 -- jitter
+        try:
+            replica = await self._group.admitted(self._failed, self._prefix)
+        except BackendUnavailable as error:
+            raise self._fault or error from error
+        self._asked_at = time.monotonic()
+        return replica
+
+    async def _steps(self, replica: Replica, request: Request) -> AsyncGenerator[Chunk]:
+        usage = Usage()
+        arriving = asked(replica.backend, request)
+        timed = timing.timed(arriving, replica.name, replica.settings, self._started)
+        async with aclosing(arriving), aclosing(timed):
+            async for step in timed:
+                replica.heard()
+                if self.replica is None:
+                    self._answers(replica)
+                    yield msgspec.structs.replace(step, backend=replica.name)
+                else:
+                    yield step
+                usage = step.usage or usage
+        self._group.told(replica, self._prefix, usage)
+
+    def _answers(self, replica: Replica) -> None:
+        """`replica` does what others did not: then that was their fault, not the question's."""
+        self.replica = replica
+        for other, life in self._failed.items():
+            other.outdone(life)
+
+    @contextmanager
+    def _judged(self, replica: Replica) -> Generator[None]:
+        """Note how it went. A failure that another replica may be tried after does not leave."""
+        life = replica.life
+        try:
+            yield
+        except BackendError as error:
+            replica.failed(error)
+            if self.replica is not None or not may_pass(error) or len(self._failed) >= self._group.retries:
+                raise
+            self._failed[replica] = life
+            self._fault = error
+            if not self._group.others(self._failed):
+                raise
+        else:
+            replica.succeeded()

@@ -1,0 +1,244 @@
+"""One backend of a model, and what is known of it: who it is, how it is, and how much it has to do."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeVar
+
+from gateway.canonical import Identity
+from gateway.config import ReplicaConfig
+from gateway.errors import BackendError, BackendGone, BackendTimeout, BackendUnreachable, may_pass
+from gateway.routing.backend import Backend
+from storage.breaker import Breaker
+
+PING_S: Final = 2.0
+RENEW_S: Final = 60.0
+"""The longest a backend may take to say who it is: it may have to read its weights for that."""
+FRESH_S: Final = 2.0
+"""How long before a question an identity may have been asked for and still name the answer: no server is stopped,
+started with other weights and asked in less."""
+TRUSTED_S: Final = 60.0
+"""The same for one that is too busy to say who it is, but has not been away."""
+_FAILURES: Final = 3
+"""So many failures in a row that others did not have make an outlier."""
+_AWAY: Final = (BackendUnreachable, BackendGone)
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("askonce")
+
+State = Literal["ready", "silent", "away"]
+"""`silent`: it takes connections, and says nothing. `away`: it does not, or may have become another one."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Replica:
+    """A backend in its pool. Everything here is one worker's own view."""
+
+    def __init__(
+        self, backend: Backend, settings: ReplicaConfig | None = None, *, kind: str = "openai", workers: int = 1
+    ) -> None:
+        self.backend = backend
+        self.name = backend.name
+        self.kind = kind
+        self.identity: Identity | None = None
+        self.state: State = "ready"
+        self.fault: BackendError | None = None
+        """What went wrong last; None while all is well."""
+        self.outstanding = 0
+        self.life = 1
+        """Which of its processes this is, as far as that was noticed."""
+        self.introduced = asyncio.Event()
+        """Set once it has been asked who it is, whatever came of it."""
+        self.on_room: Callable[[], None] = _nothing
+        """Called when it takes more or less than before."""
+        self.on_identity: Callable[[], None] = _nothing
+        """Called when it is another one."""
+        self.breaker = Breaker(first_s=0.5)
+        self._failures = 0
+        self._silences = 0
+        self._rests_until = 0.0
+        self._heard_at = 0.0
+        self._confirmed_at = float("-inf")
+        self._lost_at = float("-inf")
+        self._failed_to_return = False
+        self._renewing: asyncio.Task[None] | None = None
+        self.configure(settings or ReplicaConfig(), workers)
+
+    def configure(self, settings: ReplicaConfig, workers: int) -> None:
+        """Use it differently from now on."""
+        self.settings = settings
+        self.weight = settings.weight
+        most = settings.max_concurrency
+        self.limit = max(1, most // workers) if most else None
+        """The most that this worker gives it."""
+
+    def usable(self, now: float, *, in_need: bool = False) -> bool:
+        """Whether it may be asked at all; `in_need`, also when it does not say how it is."""
+        there = self.state == "ready" or (in_need and self.state == "silent")
+        return there and self.identity is not None and self.rests_s(now) <= 0
+
+    def rests_s(self, now: float) -> float:
+        """How long it is still to be left alone: it said so, or its breaker is open."""
+        return max(self._rests_until - now, self.breaker.left_s)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more."""
+        return self.limit is None or self.outstanding < self.limit
+
+    def begin(self) -> None:
+        """It is given one more. After failures, this one is a trial: others are kept out until it is decided."""
+        self.outstanding += 1
+        self.breaker.admits()
+        if time.monotonic() - self._confirmed_at > FRESH_S:
+            self.renew()  # while it answers, so that nobody waits for it
+
+    def end(self) -> None:
+        """It is done with one."""
+        self.outstanding -= 1
+        self.on_room()
+
+    def heard(self) -> None:
+        """It has said something."""
+        self._heard_at = time.monotonic()
+
+    def succeeded(self) -> None:
+        """It gave a whole answer."""
+        self._failures = self._silences = 0
+        self.fault = None
+        self.breaker.succeeded()
+
+    def failed(self, error: BackendError) -> None:
+        """It gave none. Whether that is its own fault is for `outdone` to say, unless it has gone."""
+        if not may_pass(error):  # it refused the request, which is an answer too
+            self.succeeded()
+            return
+        self.fault = error
+        if error.retry_after_s:
+            self._rests_until = time.monotonic() + error.retry_after_s
+        elif is_lost(error):
+            self._lose(error)
+            self.renew()
+        self.on_room()
+
+    def outdone(self, life: int) -> None:
+        """Another one answered what this one failed to, in that life."""
+        self._failures += life == self.life
+        if self._failures >= _FAILURES:
+            self.breaker.failed()
+            self.on_room()
+
+    async def watch(self, quiet_s: float, renew_s: float) -> None:
+        """See whether it is there, unless it was heard in the last `quiet_s`; who it is every `renew_s`."""
+        now = time.monotonic()
+        if self.state != "ready" or self.identity is None or now - self._confirmed_at > renew_s:
+            await self.returned()
+        elif now - self._heard_at > quiet_s:
+            await self._ping()
+
+    async def returned(self) -> None:
+        """Ask who it is, and whether it is there if it was not."""
+        await asyncio.shield(self.renew())
+
+    async def was(self, identity: Identity, since: float) -> bool:
+        """Whether what it was asked at `since`, a reading of the monotonic clock, was answered as `identity`."""
+        if self._confirmed_at < since - FRESH_S or self._lost_at > self._confirmed_at:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PING_S):
+                    await asyncio.shield(self.renew())
+                    if self._confirmed_at < since - FRESH_S:  # that one was under way already
+                        await asyncio.shield(self.renew())
+        known = self._confirmed_at >= since - TRUSTED_S and self._lost_at <= self._confirmed_at
+        return known and self.identity == identity
+
+    def renew(self) -> "asyncio.Task[None]":
+        """Start asking who it is, unless that is being asked."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew(), name=f"identity of {self.name}")
+        return self._renewing
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait({self._renewing})
+        await self.backend.aclose()
+
+    async def _renew(self) -> None:
+        begun = time.monotonic()
+        try:
+            if self.state != "ready":
+                await self._told(self.backend.ping(), PING_S)
+            identity = await self._told(self.backend.renew(), RENEW_S)
+        except BackendError as error:
+            self._failed_to_return = self._failed_to_return or self.state == "away"
+            (self._lose if is_lost(error) or self.identity is None else self._unheard)(error)
+        else:
+            if self._lost_at > begun:  # that may have been the one before
+                await self._renew()
+                return
+            self._confirmed_at = begun
+            self._present(identity)
+        finally:
+            self.introduced.set()
+
+    async def _ping(self) -> None:
+        try:
+            await self._told(self.backend.ping(), PING_S)
+        except BackendError as error:
+            (self.failed if is_lost(error) else self._unheard)(error)
+        else:
+            self._silences = 0
+
+    async def _told(self, question: Awaitable[T], within_s: float) -> T:
+        """The answer. Raises `BackendError`, whatever happens."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await question
+        except BackendError:
+            raise
+        except TimeoutError as error:
+            raise BackendTimeout(f"Backend '{self.name}' did not say within {within_s:g} s how it is.") from error
+        except Exception as error:
+            _LOG.exception("Backend '%s' could not be asked how it is", self.name)
+            raise BackendError(f"Backend '{self.name}' could not be asked how it is; the log has more.") from error
+
+    def _present(self, identity: Identity) -> None:
+        if self._failed_to_return:  # a new process, most likely, that has failed nobody yet
+            self._failures, self.fault, self.breaker = 0, None, Breaker(first_s=0.5)
+            self._failed_to_return = False
+            self.life += 1
+        self._silences, self._rests_until = 0, self._rests_until if self.state == "ready" else 0.0
+        renamed, back = identity != self.identity, self.state != "ready"
+        self.identity, self.state = identity, "ready"
+        if renamed:
+            self.on_identity()
+        if renamed or back:
+            self.on_room()
+
+    def _unheard(self, error: BackendError) -> None:
+        """It is there, but does not say how it is: busy for once, or stuck."""
+        self.fault = error
+        self._silences += 1
+        busy = self.outstanding and time.monotonic() - self._heard_at < 5 * PING_S
+        if self.state == "ready" and self._silences >= _FAILURES and not busy:
+            self.state = "silent"
+            self.on_room()
+
+    def _lose(self, error: BackendError) -> None:
+        self._lost_at = time.monotonic()
+        self.fault = error
+        if self.state != "away":
+            self.state = "away"
+            self.on_room()
+
+
+def is_lost(error: BackendError) -> bool:
+    """Whether it says that the process is not there, or was not for a moment."""
+    return isinstance(error, _AWAY) or error.code == "connect_timeout"
