@@ -11,9 +11,10 @@ from storage.entry import Chunk
 class BrokenOff(Exception):
     """The steps broke off after some had come, and none of them was given on."""
 
-    def __init__(self, error: BackendError) -> None:
+    def __init__(self, error: BackendError, backend: str) -> None:
         super().__init__(str(error))
         self.error = error
+        self.backend = backend
 
 
 class Begun(AsyncGenerator[Chunk, None]):
@@ -38,7 +39,7 @@ class Begun(AsyncGenerator[Chunk, None]):
                     break
         except BackendError as error:
             if had:
-                raise BrokenOff(error) from error
+                raise BrokenOff(error, had[0].backend) from error
             raise
         except BaseException:
             await steps.aclose()

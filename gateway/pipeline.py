@@ -117,6 +117,12 @@ class _Flown(msgspec.Struct, frozen=True):
     plan: _Plan
     started: float
     """When its client began to wait, a reading of the monotonic clock."""
+    broken: tuple[str, ...] = ()
+    """Replicas whose answer broke off before any of it was sent."""
+
+    def may_go_on(self, error: BackendError) -> bool:
+        """Whether another replica is to be tried after `error`."""
+        return may_pass(error) and len(self.broken) <= self.route.retries and self.route.has_others(self.broken)
 
 
 class Pipeline:
@@ -165,15 +171,13 @@ class Pipeline:
         """The answer that a group gives, or is giving already. Nothing of it has been sent, so that one that breaks off
         before it is to be sent is asked for again.
         """
-        others = len(flown.route.replicas) > 1 and not flown.request.stream
-        tries = 1 + flown.route.retries if others else 1
         while True:
             answer = await self._joined(flown)
             try:
                 begun = await Begun.of(answer.chunks, whole=not flown.request.stream)
             except BrokenOff as broken:
-                tries -= 1
-                if not tries or not may_pass(broken.error):
+                flown = msgspec.structs.replace(flown, broken=(*flown.broken, broken.backend))
+                if flown.request.stream or not flown.may_go_on(broken.error):
                     raise broken.error from broken
                 continue
             return msgspec.structs.replace(answer, chunks=begun, backend=begun.first.backend if begun.first else "")
@@ -218,7 +222,7 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         plan = flown.plan
-        call = flown.route.call(flown.request, flown.query.scope, flown.started)
+        call = flown.route.call(flown.request, flown.query.scope, flown.started, flown.broken)
         steps: list[Chunk] = []
         async with aclosing(call.complete(flown.request)) as arriving:
             async for step in arriving:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Collection, Generator, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Final, Protocol
 
@@ -50,14 +50,14 @@ class Group(Protocol):
 class Call:
     """One question. `started`, a reading of the monotonic clock, is when its client began to wait."""
 
-    def __init__(self, group: Group, prefix: Prefix, started: float) -> None:
+    def __init__(self, group: Group, prefix: Prefix, started: float, failed: Iterable[Replica] = ()) -> None:
         self.replica: Replica | None = None
         """Who answers, once the first step is there."""
         self._group = group
         self._prefix = prefix
         self._started = started
         self._asked_at = started
-        self._failed: dict[Replica, int] = {}
+        self._failed = {replica: replica.life for replica in failed}
         """Who failed, and in which of its lives."""
         self._fault: BackendError | None = None
 

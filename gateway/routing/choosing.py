@@ -29,7 +29,7 @@ class Chooser(Protocol):
 
 
 class LeastOutstanding:
-    """Whoever has least to do for its weight; of equals, any."""
+    """Whoever has least to do for its weight; of equals, any, and the heavier more often."""
 
     def prefix(self, request: Request, scope: str) -> Prefix:
         """Nothing: all replicas are alike."""
@@ -41,10 +41,12 @@ class LeastOutstanding:
         del prefix
         if len(candidates) == 1:
             return candidates[0]
-        loads = [(replica.outstanding + 1) / replica.weight for replica in candidates]
+        loads = [replica.outstanding / replica.weight for replica in candidates]
         least = min(loads)
         best = [replica for replica, load in zip(candidates, loads, strict=True) if load == least]
-        return best[0] if len(best) == 1 else random.choice(best)  # noqa: S311 -- no secret depends on it
+        if len(best) == 1:
+            return best[0]
+        return random.choices(best, [replica.weight for replica in best])[0]  # noqa: S311 -- no secret depends on it
 
     def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
         """Nothing to learn."""

@@ -1,7 +1,6 @@
 """All replicas of one model's name in, the groups that may answer a question out, in their order."""
 
 import asyncio
-import copy
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -92,7 +91,7 @@ class Pool:
         known = [replica for route in self._plan() for replica in route.replicas]
         for replica in (*known, *self.replicas):
             if replica.fault is not None:
-                error = copy.copy(replica.fault).with_traceback(None)
+                error = _again(replica.fault)
                 error.retry_after_s = replica.rests_s(now) or error.retry_after_s
                 return error
         return BackendUnavailable(f"No backend of '{self.name}' can be asked now.")
@@ -169,3 +168,10 @@ class Pool:
 
 def _is_allowed(model: str, allowed: Collection[str] | None, asked: str) -> bool:
     return allowed is None or model in allowed or model == asked
+
+
+def _again(error: BackendError) -> BackendError:
+    """The same error, to be raised once more: its own traceback would grow each time."""
+    another = type(error).__new__(type(error), *error.args)
+    another.__dict__.update(error.__dict__)
+    return another

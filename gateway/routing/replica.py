@@ -55,6 +55,8 @@ class Replica:
         """Which of its processes this is, as far as that was noticed."""
         self.introduced = asyncio.Event()
         """Set once it has been asked who it is, whatever came of it."""
+        self.lost = asyncio.Event()
+        """Set when it has gone away."""
         self.on_room: Callable[[], None] = _nothing
         """Called when it takes more or less than before."""
         self.on_identity: Callable[[], None] = _nothing
@@ -234,6 +236,7 @@ class Replica:
     def _lose(self, error: BackendError) -> None:
         self._lost_at = time.monotonic()
         self.fault = error
+        self.lost.set()
         if self.state != "away":
             self.state = "away"
             self.on_room()

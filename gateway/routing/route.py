@@ -65,9 +65,17 @@ class Route:
         """Whether one of them may be asked now, or soon."""
         return self.others(())
 
-    def call(self, request: Request, scope: str, started: float) -> Call:
-        """A question of a client that has waited since `started`, a reading of the monotonic clock."""
-        return Call(self, self._pool.chooser.prefix(request, scope), started)
+    def call(self, request: Request, scope: str, started: float, broken: Collection[str] = ()) -> Call:
+        """A question of a client that has waited since `started`, a reading of the monotonic clock.
+
+        Those whose answer to it was `broken` off are not asked again.
+        """
+        failed = [replica for replica in self.replicas if replica.name in broken]
+        return Call(self, self._pool.chooser.prefix(request, scope), started, failed)
+
+    def has_others(self, than: Collection[str]) -> bool:
+        """Whether another one may be asked now, or soon; by their names."""
+        return self.others([replica for replica in self.replicas if replica.name in than])
 
     def others(self, than: Collection[Replica]) -> bool:
         """Whether another one may be asked now, or soon."""

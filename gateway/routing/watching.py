@@ -1,6 +1,7 @@
 """Replicas in; each is looked at every now and then, so that requests need not find out how it is."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterable
 from typing import Final
@@ -41,4 +42,7 @@ async def _watched(replica: Replica) -> None:
     while True:
         await replica.watch(EVERY_S, RENEW_S)
         every_s = EVERY_S if replica.state == "ready" else AWAY_S
-        await asyncio.sleep(every_s * random.uniform(0.75, 1.25))  # noqa: S311 -- jitter
+        replica.lost.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(every_s * random.uniform(0.75, 1.25)):  # noqa: S311 -- jitter
+                await replica.lost.wait()

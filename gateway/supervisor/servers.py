@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from importlib import metadata
 
 from gateway.backends.llamacpp_child import LlamaOptions, llamacpp
-from gateway.config import BackendConfig, Config, ConfigError
+from gateway.config import BackendConfig, Config
 from gateway.models.source import resolve
 from gateway.supervisor.plan import Prepare, Services
 from gateway.supervisor.progress import Progress
@@ -80,18 +80,13 @@ class Servers:
         if model.notice:
             self._progress.notice(model.notice)
         self._progress.step("model", f"{model.name} ({model.path})")
-        if model.name in {backend.served_name for backend in config.backends}:
-            message = (
-                f"One of `backends` is served as '{model.name}', the name of the embedded model: give it another"
-                " `alias`, or set `model` to 'none'."
-            )
-            raise ConfigError(message)
         options = LlamaOptions(slots=config.slots, context_tokens=config.context_tokens, threads=config.threads)
         server = llamacpp(self._folder, model.path, model.name, options=options, notify=self._progress.notice)
         llamacpp_socket = await stack.enter_async_context(server)
         self._progress.step("llama.cpp", f"ready on {llamacpp_socket}")
         return BackendConfig(
             kind="llamacpp",
+            name="llamacpp",
             model=model.name,
             url=f"unix:{llamacpp_socket}",
             engine_version=metadata.version("xllamacpp"),
