@@ -20,19 +20,19 @@ from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.canonical import Identity
-from gateway.config import LOOPBACK, BackendConfig, Config
+from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
-from gateway.routes import cache, embeddings, health, models, proof, text
+from gateway.routes import admin, cache, embeddings, health, models, proof, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
-from gateway.routes.parts import Parts
+from gateway.routes.parts import Parts, Reload
 from gateway.routing.backend import Backend
 from gateway.routing.router import Build, Router
 from gateway.sweeping import Sweeper
@@ -44,6 +44,7 @@ from storage.flights import board as flights_in_redis
 from storage.guard import Guard, GuardedTier
 from storage.invalidations import Invalidations
 from storage.keys import KeyStore
+from storage.ledger import Ledger
 from storage.listing import Listing
 from storage.memory import MemoryTier
 from storage.near import Near
@@ -59,9 +60,14 @@ _HINTS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {
 """Headers that go with a status."""
 
 
+async def _no_parent() -> tuple[str, ...]:
+    raise ConfigError("Only 'askonce serve' can read its settings again.")
+
+
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncGenerator[Parts]:
+async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator[Parts]:
     """Everything `config` asks for, opened, and closed again: usable without HTTP."""
+    policies = list(config.policies)  # one list that all share, for it can be changed
     telemetry = Telemetry()
     async with contextlib.AsyncExitStack() as stack:
         database = await postgres.connect(config.database_url, config.database_connections)
@@ -75,37 +81,48 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         )
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
         marks_needed_s = config.redis_ttl_s + _SLACK_S
-        sweeper = Sweeper(database, invalidations, config.policies, marks_needed_s=marks_needed_s)
+        sweeper = Sweeper(database, invalidations, policies, marks_needed_s=marks_needed_s)
         stack.push_async_callback(sweeper.aclose)
         router = Router(_built, workers=config.workers)
         stack.push_async_callback(router.aclose)
-        router.configure(config.backends, config.models)
+
+        def use(config: Config) -> None:
+            router.configure(config.backends, config.models)
+            policies[:] = config.policies
+
+        use(config)
         board = flights_in_redis.connect(config.redis_url, telemetry.fault)
         stack.push_async_callback(board.aclose)
         flights = SharedFlights(board)
         stack.push_async_callback(flights.aclose)
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
+        ledger = Ledger(
+            database, Guard("postgres", telemetry.fault, sort="writes of usage"), config.database_deadline_s
+        )
+        stack.push_async_callback(ledger.aclose)
         yield Parts(
-            pipeline=Pipeline(tiers, router, flights, config.policies),
-            embedder=Embedder(tiers, router, flights, config.policies),
+            pipeline=Pipeline(tiers, router, flights, policies, ledger),
+            embedder=Embedder(tiers, router, flights, policies, ledger),
             router=router,
             tiers=tiers,
             telemetry=telemetry,
             access=access,
             invalidations=invalidations,
-            proof=Proof(tiers, router, kept, config.policies),
-            listing=Listing(database, lambda scope, model: policy.of(config.policies, scope, model).ttl_s),
-            explainer=Explainer(tiers, router, Near(database), config.policies),
+            proof=Proof(tiers, router, kept, policies),
+            listing=Listing(database, lambda scope, model: policy.of(policies, scope, model).ttl_s),
+            use=use,
+            reload=reload,
+            explainer=Explainer(tiers, router, Near(database), policies),
         )
 
 
-def create_app(config: Config) -> Litestar:
-    """The ASGI application."""
+def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
+    """The ASGI application. `reload` has the settings read again."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        async with running(config) as opened:
+        async with running(config, reload) as opened:
             app.state.parts = opened
             yield
 
@@ -126,6 +143,8 @@ def create_app(config: Config) -> Litestar:
             proof.record,
             proof.verify,
             proof.listed,
+            admin.backends,
+            admin.reload,
             health.healthz,
             health.readyz,
             health.metrics,

@@ -32,19 +32,25 @@ _ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_fil
 async def asked(backend: Asked, request: Request) -> AsyncGenerator[Chunk]:
     """The steps of the answer, each with its time; at the end all choices have ended. Raises `BackendError`.
 
-    Closing it cancels the call.
+    What it cost comes once it is known to be whole. Closing it cancels the call.
     """
-    started = time.monotonic()
+    started, costs = time.monotonic(), list[Chunk]()
     choices, ended = range(request.choices), set[int]()
     async with aclosing(backend.complete(request)) as arriving:
         async for step in arriving:
             _expected(step, choices, ended, backend.name)
             if step.finish_reason:
                 ended.add(step.index)
-            yield msgspec.structs.replace(step, after_ms=since_ms(started))
+            step = msgspec.structs.replace(step, after_ms=since_ms(started))
+            if step.usage is not None:
+                costs.append(step)
+            else:
+                yield step
     if len(ended) < len(choices):
         message = f"Backend '{backend.name}' ended its stream before the answer did."
         raise BackendError(message)
+    for step in costs:
+        yield step
 
 
 def sound(vector: Vector, backend: str) -> bytes:

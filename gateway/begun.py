@@ -1,11 +1,11 @@
 """An answer's steps in, the same out once the first is there, or all of them: so nothing is sent before."""
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from gateway.errors import BackendError
-from storage.entry import Chunk
+from storage.entry import Chunk, Usage
 
 
 class BrokenOff(Exception):
@@ -22,6 +22,8 @@ class Begun(AsyncGenerator[Chunk, None]):
 
     def __init__(self, had: deque[Chunk], rest: AsyncGenerator[Chunk]) -> None:
         self.first = had[0] if had else None
+        self.on_usage: Callable[[Usage], None] | None = None
+        """Called with what the answer cost, when whoever hears it has come to its end."""
         self._had = had
         self._rest = rest
 
@@ -47,7 +49,10 @@ class Begun(AsyncGenerator[Chunk, None]):
         return cls(had, steps)
 
     async def __anext__(self) -> Chunk:
-        return self._had.popleft() if self._had else await anext(self._rest)
+        step = self._had.popleft() if self._had else await anext(self._rest)
+        if step.usage is not None and self.on_usage is not None:
+            self.on_usage(step.usage)
+        return step
 
     async def asend(self, value: None) -> Chunk:
         """The next step."""

@@ -63,8 +63,11 @@ def serve(file: Path | None, **options: Any) -> None:
     """Serve until stopped: embedded Postgres, Redis and llama.cpp, unless others are configured."""
     from gateway import starting, supervisor  # noqa: PLC0415 -- the other commands need none of it
 
-    config = settings.load(file, options)
-    plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"))
+    def read() -> Config:
+        return settings.load(file, options)
+
+    config = read()
+    plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"), reload=read)
     sys.exit(asyncio.run(supervisor.serve(plan, prepare=starting.Preparation(config))))
 
 

@@ -10,6 +10,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from gateway.locating import line_of
 from storage.errors import AskonceError
 
 PREFIX = "ASKONCE_"
@@ -210,6 +211,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.data_dir or Path(platformdirs.user_state_dir("askonce", appauthor=False, use_site_for_root=True))
 
 
+CHANGEABLE = frozenset({"backends", "models", "policies"})
+"""What may be another while askonce serves. Everything else was used to start it."""
+
+
+def changed(before: Config, after: Config) -> list[str]:
+    """The names of the settings that differ. Raises `ConfigError` when one of them cannot while askonce serves."""
+    names = [name for name in Config.__struct_fields__ if getattr(before, name) != getattr(after, name)]
+    fixed = [name for name in names if name not in CHANGEABLE]
+    if before.embedded_model() != after.embedded_model():
+        fixed.append("model")
+    if fixed:
+        message = f"`{fixed[0]}` cannot be changed while askonce runs: put it back, or restart. Nothing was changed."
+        raise ConfigError(message)
+    return names
+
+
 def local_url(host: str, port: int) -> str:
     """The address at which this machine opens what listens on `host` and `port`."""
     if host in {"0.0.0.0", "::", ""}:  # noqa: S104 -- not listened on: made an address that can be opened
@@ -253,14 +270,17 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     path = file or Path(FILE)
     if file is None and not path.is_file():
         return {}
+    text = ""
     try:
-        values = msgspec.toml.decode(path.read_bytes())
+        text = path.read_text("utf-8")
+        values = msgspec.toml.decode(text)
         msgspec.convert(values, Config, strict=False, dec_hook=_path)
     except OSError as error:
         message = f"The settings file {path} cannot be read: {error.strerror}."
         raise ConfigError(message) from error
-    except (msgspec.DecodeError, ValueError) as error:
-        message = f"{path}: {error}"
+    except (msgspec.DecodeError, ValueError) as error:  # a decoder's own words name the line
+        line = line_of(text, str(error)) if isinstance(error, msgspec.ValidationError) else None
+        message = f"{path}, line {line}: {error}" if line else f"{path}: {error}"
         raise ConfigError(message) from error
     return values
 

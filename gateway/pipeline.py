@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Literal, Protocol
 
 import msgspec
@@ -21,8 +22,9 @@ from gateway.policy import Terms
 from gateway.routing.route import Route
 from gateway.routing.router import Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry, Query, Usage
+from storage.entry import Chunk, Entry, Kind, Query, Usage
 from storage.flights.record import Wanted
+from storage.ledger import Cache
 from storage.tiers import Found, Looked
 
 Status = Literal["hit", "miss", "coalesced", "bypass"]
@@ -63,6 +65,14 @@ class Tiers(Protocol):
 
         None when others cannot be told: then what is kept has to stay.
         """
+        ...
+
+
+class Ledger(Protocol):
+    """Where it is written down what was answered, and what that cost or saved."""
+
+    def note(self, tenant: str, model: str, kind: Kind, cache: Cache, usage: Usage, requests: int = 1) -> None:
+        """Count `requests`."""
         ...
 
 
@@ -115,6 +125,7 @@ class _Flown(msgspec.Struct, frozen=True):
     request: Request
     query: Query
     plan: _Plan
+    tenant: str
     started: float
     """When its client began to wait, a reading of the monotonic clock."""
     broken: tuple[str, ...] = ()
@@ -129,12 +140,18 @@ class Pipeline:
     """Answers requests from `tiers`, and asks the backends of `router` for what is not there."""
 
     def __init__(
-        self, tiers: Tiers, router: Router, flights: SharedFlights, policies: Sequence[PolicyConfig] = ()
+        self,
+        tiers: Tiers,
+        router: Router,
+        flights: SharedFlights,
+        policies: Sequence[PolicyConfig] = (),
+        ledger: Ledger | None = None,
     ) -> None:
         self._tiers = tiers
         self._router = router
         self._flights = flights
         self._policies = policies
+        self._ledger = ledger
 
     async def answer(self, request: Request, caller: Caller, steering: Steering, reply_id: str) -> Answer:
         """The answer to `request`, its first step there; when it is to be sent whole, all of them.
@@ -153,6 +170,7 @@ class Pipeline:
                 terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
                 looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
                 if looked.found is not None:
+                    self._note(caller.tenant, query, "hit", looked.found.entry.usage)
                     return _found(looked.found, route, paced_out=steering.paced)
                 if not route.usable:
                     continue
@@ -160,7 +178,7 @@ class Pipeline:
                     raise NotKept
                 plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
                 try:
-                    return await self._flown(_Flown(route, asked, query, plan, started))
+                    return await self._flown(_Flown(route, asked, query, plan, caller.tenant, started))
                 except (BackendError, RequestError) as error:
                     fault = passed(error, fault)
         if steering.only_if_cached:
@@ -180,6 +198,8 @@ class Pipeline:
                 if flown.request.stream or not flown.may_go_on(broken.error):
                     raise broken.error from broken
                 continue
+            if answer.status == "coalesced":
+                begun.on_usage = partial(self._note, flown.tenant, flown.query, "coalesced")
             return msgspec.structs.replace(answer, chunks=begun, backend=begun.first.backend if begun.first else "")
 
     async def _joined(self, flown: _Flown) -> Answer:
@@ -214,6 +234,8 @@ class Pipeline:
         """The backend's steps, unless somebody was answered the same since this request looked."""
         kept = self._tiers.in_memory(flown.query.key, flown.plan.terms.max_age_s)
         flown.plan.outcome.kept = kept is not None
+        if kept is not None:
+            self._note(flown.tenant, flown.query, "hit", kept.usage)
         async with aclosing(replay(kept) if kept else self._ask(flown)) as steps:
             async for step in steps:
                 yield step
@@ -242,8 +264,13 @@ class Pipeline:
             replaces=plan.stale,
             fallback=flown.route.fallback,
         )
+        self._note(flown.tenant, flown.query, "generated", entry.usage)
         if await call.unchanged():
             await self._keep(entry, plan)
+
+    def _note(self, tenant: str, query: Query, cache: Cache, usage: Usage) -> None:
+        if self._ledger is not None:
+            self._ledger.note(tenant, query.model, query.kind, cache, usage)
 
     async def _keep(self, entry: Entry, plan: _Plan) -> None:
         """Keep `entry`, if the terms allow it. One asked for anew takes the place of the old one everywhere."""

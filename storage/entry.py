@@ -38,6 +38,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     completion_tokens: int = 0
     cached_tokens: int | None = None
     """Prompt tokens the backend found in its own KV cache; None where it does not say."""
+    cost_micro_usd: int = 0
+    """What it cost, in millionths of a US dollar; 0 without prices."""
 
     def __add__(self, other: "Usage") -> "Usage":
         counted = [c for c in (self.cached_tokens, other.cached_tokens) if c is not None]
@@ -45,12 +47,13 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             sum(counted) if counted else None,
+            self.cost_micro_usd + other.cost_micro_usd,
         )
 
     def shared(self, choices: int) -> "Usage":
         """These counts with the prompt counted once, where it was counted for each of `choices`."""
         cached = self.cached_tokens // choices if self.cached_tokens is not None else None
-        return Usage(self.prompt_tokens // choices, self.completion_tokens, cached)
+        return Usage(self.prompt_tokens // choices, self.completion_tokens, cached, self.cost_micro_usd)
 
 
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):

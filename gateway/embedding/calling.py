@@ -10,7 +10,7 @@ import msgspec
 
 from gateway import asking
 from gateway.asking import since_ms
-from gateway.canonical import Request, Vector
+from gateway.canonical import Request
 from gateway.embedding import told
 from gateway.embedding.told import Told
 from gateway.flights.shared import SharedFlights
@@ -84,7 +84,7 @@ class Calls:
                 created_at=created_at,
                 duration_ms=since_ms(started),
                 embedding=asking.sound(vector, call.backend),
-                usage=Usage(prompt_tokens=vector.tokens),
+                usage=Usage(prompt_tokens=vector.tokens, cost_micro_usd=vector.cost_micro_usd),
                 epoch=epoch,
                 tags=errand.tags,
                 made_by=errand.made_by,
@@ -94,7 +94,7 @@ class Calls:
             for (_, query), vector in zip(asked, given, strict=True)
         ]
         kept = await call.unchanged() and await self._keep(entries, errand)
-        vectors = {entry.query.key: Vector(entry.embedding, entry.usage.prompt_tokens) for entry in entries}
+        vectors = {query.key: vector for (_, query), vector in zip(asked, given, strict=True)}
         return Told(vectors=vectors, ours=True, origin_id=errand.reply_id, kept=kept, backend=call.backend)
 
     async def shared(self, errand: Errand, epoch: int, keys: Sequence[bytes]) -> Told:

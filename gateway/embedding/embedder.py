@@ -19,12 +19,13 @@ from gateway.embedding.calling import Calls, Errand
 from gateway.errors import BackendError, NotKept, RequestError, passed
 from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
-from gateway.pipeline import Provenance, Status
+from gateway.pipeline import Ledger, Provenance, Status
 from gateway.policy import Terms
 from gateway.routing.route import Route
 from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.entry import Entry, Query, Usage
+from storage.ledger import Cache
 from storage.tiers import Found, Looked
 
 _LOOKUPS = 16
@@ -84,11 +85,17 @@ class Embedder:
     """Gives vectors from `tiers`, and asks the backends of `router` for those that are not there."""
 
     def __init__(
-        self, tiers: Tiers, router: Router, flights: SharedFlights, policies: Sequence[PolicyConfig] = ()
+        self,
+        tiers: Tiers,
+        router: Router,
+        flights: SharedFlights,
+        policies: Sequence[PolicyConfig] = (),
+        ledger: Ledger | None = None,
     ) -> None:
         self._tiers = tiers
         self._router = router
         self._policies = policies
+        self._ledger = ledger
         self._calls = Calls(tiers, flights)
         self._batches = Batches()
 
@@ -104,19 +111,33 @@ class Embedder:
             async for route in routes:
                 wanted = await self._wanted(route, requests, caller, steering)
                 if not wanted.missing:
-                    return _vectors(wanted, {}, steering)
+                    return self._noted(caller, wanted, {}, steering)
                 if not route.usable:
                     continue
                 if steering.only_if_cached:
                     raise NotKept
                 errand = _errand(wanted, caller, steering, reply_id, started)
                 try:
-                    return _vectors(wanted, await self._given(errand, wanted.missing), steering)
+                    return self._noted(caller, wanted, await self._given(errand, wanted.missing), steering)
                 except (BackendError, RequestError) as error:
                     fault = passed(error, fault)
         if steering.only_if_cached:
             raise NotKept
         raise fault or pool.refusal()
+
+    def _noted(self, caller: Caller, wanted: _Wanted, given: Mapping[bytes, Given], steering: Steering) -> Vectors:
+        """The vectors; what they cost and saved is written down, input by input."""
+        usages: dict[Cache, list[Usage]] = {}
+        for one in wanted.kept.values():
+            usages.setdefault("hit", []).append(one.entry.usage)
+        for one in given.values():
+            cache: Cache = "coalesced" if one.coalesced else "generated"
+            usages.setdefault(cache, []).append(Usage(one.vector.tokens, 0, None, one.vector.cost_micro_usd))
+        for cache, said in usages.items():
+            if self._ledger is not None:
+                model = wanted.route.model
+                self._ledger.note(caller.tenant, model, "embedding", cache, sum(said, Usage()), len(said))
+        return _vectors(wanted, given, steering)
 
     async def _wanted(self, route: Route, requests: Sequence[Request], caller: Caller, steering: Steering) -> _Wanted:
         """What `requests` ask of a group, and what of that is kept."""
@@ -190,7 +211,10 @@ def _vectors(wanted: _Wanted, given: Mapping[bytes, Given], steering: Steering) 
     return Vectors(
         values=tuple(values[key].values for key in wanted.keys),
         keys=tuple(wanted.keys),
-        usage=Usage(prompt_tokens=sum(values[key].tokens for key in wanted.keys)),
+        usage=Usage(
+            prompt_tokens=sum(values[key].tokens for key in wanted.keys),
+            cost_micro_usd=sum(given[key].vector.cost_micro_usd for key in asked),
+        ),
         hits=sum(key in kept for key in wanted.keys),
         status=_status(asked, given, wanted.terms),
         tier=_tier(asked, given, kept),

@@ -12,7 +12,7 @@ import msgspec
 from gateway.asking import asked
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError, BackendUnavailable, may_pass
-from gateway.routing import timing
+from gateway.routing import prices, timing
 from gateway.routing.choosing import Prefix
 from gateway.routing.replica import Replica
 from storage.entry import Chunk, Usage
@@ -87,7 +87,7 @@ class Call:
                     doing = replica.backend.embed(requests)
                     vectors = await timing.whole(doing, replica.name, replica.settings, self._started)
                     self._answers(replica)
-                    return vectors
+                    return prices.priced(replica.settings, vectors, time.monotonic() - self._asked_at)
             finally:
                 replica.end()
 
@@ -113,13 +113,20 @@ class Call:
         async with aclosing(arriving), aclosing(timed):
             async for step in timed:
                 replica.heard()
+                if step.usage is not None:
+                    usage = self._priced(step.usage, replica)
+                    step = msgspec.structs.replace(step, usage=usage)
                 if self.replica is None:
                     self._answers(replica)
                     yield msgspec.structs.replace(step, backend=replica.name)
                 else:
                     yield step
-                usage = step.usage or usage
         self._group.told(replica, self._prefix, usage)
+
+    def _priced(self, usage: Usage, replica: Replica) -> Usage:
+        """`usage`, with what the answer has cost by now."""
+        cost = prices.cost(replica.settings, usage, time.monotonic() - self._asked_at)
+        return msgspec.structs.replace(usage, cost_micro_usd=cost)
 
     def _answers(self, replica: Replica) -> None:
         """`replica` does what others did not: then that was their fault, not the question's."""

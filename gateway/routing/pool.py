@@ -12,7 +12,7 @@ from gateway.errors import BackendError, BackendUnavailable
 from gateway.routing import chain
 from gateway.routing.admission import Admission
 from gateway.routing.choosing import Chooser
-from gateway.routing.replica import Replica
+from gateway.routing.replica import PING_S, Replica
 from gateway.routing.route import Route
 
 _INTRODUCTION_S: Final = 5.0
@@ -56,6 +56,8 @@ class Pool:
         """
         if not self._introduced:
             await self._introductions()
+        if unsure := [replica.renew() for replica in self.replicas if replica.unsure]:
+            await asyncio.wait(unsure, timeout=PING_S)
         usable = False
         given: set[tuple[str, Identity]] = set()
         while (route := self._next(given, allowed)) is not None:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from gateway.canonical import Identity
 from gateway.config import ReplicaConfig
@@ -55,6 +55,8 @@ class Replica:
         """Which of its processes this is, as far as that was noticed."""
         self.introduced = asyncio.Event()
         """Set once it has been asked who it is, whatever came of it."""
+        self.unsure = False
+        """Its server may have been replaced just now: nothing is asked of it, or given in its name, before it says."""
         self.lost = asyncio.Event()
         """Set when it has gone away."""
         self.on_room: Callable[[], None] = _nothing
@@ -83,7 +85,7 @@ class Replica:
     def usable(self, now: float, *, in_need: bool = False) -> bool:
         """Whether it may be asked at all; `in_need`, also when it does not say how it is."""
         there = self.state == "ready" or (in_need and self.state == "silent")
-        return there and self.identity is not None and self.rests_s(now) <= 0
+        return there and not self.unsure and self.identity is not None and self.rests_s(now) <= 0
 
     def rests_s(self, now: float) -> float:
         """How long it is still to be left alone: it said so, or its breaker is open."""
@@ -144,6 +146,18 @@ class Replica:
         elif now - self._heard_at > quiet_s:
             await self._ping()
 
+    def doubt(self) -> None:
+        """Its server may have been replaced."""
+        self._lost_at = time.monotonic()
+        self.unsure = self.state == "ready"
+        self.renew()
+
+    def expect_since(self, moment: float) -> None:
+        """From `moment`, a reading of the monotonic clock, a change of servers is noticed; was there one before?"""
+        if self._confirmed_at < moment:
+            self._lost_at = moment
+            self.renew()
+
     async def returned(self) -> None:
         """Ask who it is, and whether it is there if it was not."""
         await asyncio.shield(self.renew())
@@ -165,6 +179,31 @@ class Replica:
             self._renewing = asyncio.create_task(self._renew(), name=f"identity of {self.name}")
         return self._renewing
 
+    @property
+    def breaker_state(self) -> str:
+        """`closed`, `open`, or `trial` when the next call decides."""
+        return "open" if self.breaker.left_s else "trial" if self.breaker.is_tripped else "closed"
+
+    def shown(self, model: str) -> dict[str, Any]:
+        """All of this, for people."""
+        now = time.monotonic()
+        identity = self.identity
+        return {
+            "model": model,
+            "name": self.name,
+            "kind": self.kind,
+            "state": "unsure" if self.unsure else self.state,
+            "breaker": self.breaker_state,
+            "rests_s": round(self.rests_s(now), 3),
+            "outstanding": self.outstanding,
+            "limit": self.limit,
+            "weight": self.weight,
+            "engine": identity and identity.engine,
+            "engine_version": identity and identity.engine_version,
+            "model_version": identity and identity.model_version,
+            "last_error": str(self.fault) if self.fault else None,
+        }
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._renewing is not None:
@@ -180,12 +219,13 @@ class Replica:
             identity = await self._told(self.backend.renew(), RENEW_S)
         except BackendError as error:
             self._failed_to_return = self._failed_to_return or self.state == "away"
-            (self._lose if is_lost(error) or self.identity is None else self._unheard)(error)
+            (self._lose if is_lost(error) or self.unsure or self.identity is None else self._unheard)(error)
+            self.unsure = False
         else:
             if self._lost_at > begun:  # that may have been the one before
                 await self._renew()
                 return
-            self._confirmed_at = begun
+            self._confirmed_at, self.unsure = begun, False
             self._present(identity)
         finally:
             self.introduced.set()

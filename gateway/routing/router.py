@@ -62,7 +62,7 @@ class Router:
         for name, pool in self._pools.items():
             mine = [found[_lasting(config)] for config in backends if config.served_name == name]
             pool.configure(mine, settings.get(name) or ModelConfig(name=name), self._pools)
-        self._watch.only(found.values())
+        self._watch.only({replica: _attended(config) for config, replica in found.items()})
         for replica in left:
             self._let_go(replica)
 
@@ -110,6 +110,11 @@ async def _drained(replica: Replica) -> None:
             await idle.wait()
     finally:
         await replica.aclose()
+
+
+def _attended(config: BackendConfig) -> str:
+    """Where a silent connection tells when the server is replaced. llama.cpp has a thread for each, and few of them."""
+    return "" if config.model_version or config.kind in {"llamacpp", "scripted"} else config.url
 
 
 def _lasting(config: BackendConfig) -> BackendConfig:

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.routing.replica import Replica
+from gateway.routing.sentinel import attended
 
 EVERY_S: Final = 2.0
 AWAY_S: Final = 0.5
@@ -16,22 +17,25 @@ RENEW_S: Final = 10.0
 
 
 class Watch:
-    """Looks at replicas, each by a task of its own, none in step with others."""
+    """Looks at replicas, each by tasks of its own, none in step with others."""
 
     def __init__(self) -> None:
-        self._watching: dict[Replica, asyncio.Task[None]] = {}
+        self._watching: dict[Replica, list[asyncio.Task[None]]] = {}
 
-    def only(self, replicas: Iterable[Replica]) -> None:
-        """Watch these from now on, and no others."""
-        wanted = set(replicas)
-        for replica in self._watching.keys() - wanted:
-            self._watching.pop(replica).cancel()
-        for replica in wanted - self._watching.keys():
-            self._watching[replica] = asyncio.create_task(_watched(replica), name=f"watching {replica.name}")
+    def only(self, replicas: Mapping[Replica, str]) -> None:
+        """Watch these from now on, and no others. Each comes with the address of its server, where it may be replaced
+        by another one and has connections to spare.
+        """
+        for replica in self._watching.keys() - replicas.keys():
+            for task in self._watching.pop(replica):
+                task.cancel()
+        for replica in replicas.keys() - self._watching.keys():
+            looks = [_watched(replica), *([attended(replica, url)] if (url := replicas[replica]) else [])]
+            self._watching[replica] = [asyncio.create_task(look, name=f"watching {replica.name}") for look in looks]
 
     async def aclose(self) -> None:
         """Look away."""
-        tasks = list(self._watching.values())
+        tasks = [task for watching in self._watching.values() for task in watching]
         self._watching.clear()
         for task in tasks:
             task.cancel()

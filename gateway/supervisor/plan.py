@@ -17,6 +17,8 @@ class ServePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Config
     worker_argv: tuple[str, ...]
+    reload: Callable[[], Config] | None = None
+    """Reads the settings again. Raises `ConfigError`."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
