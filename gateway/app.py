@@ -34,6 +34,7 @@ from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
 from gateway.routes.parts import Parts, Reload
 from gateway.routing.backend import Backend
+from gateway.routing.figures import Figures
 from gateway.routing.router import Build, Router
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
@@ -91,6 +92,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             policies[:] = config.policies
 
         use(config)
+        telemetry.watch(Figures(router.pools))
         board = flights_in_redis.connect(config.redis_url, telemetry.fault)
         stack.push_async_callback(board.aclose)
         flights = SharedFlights(board)

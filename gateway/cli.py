@@ -16,6 +16,7 @@ from gateway import config as settings
 from gateway.bench.command import command as bench
 from gateway.config import Config
 from gateway.keyring import keys, namespaces
+from gateway.showing import models
 from storage.errors import AskonceError
 
 _config = click.option(
@@ -233,6 +234,7 @@ def _where(said: dict[str, Any]) -> str:
 main.add_command(bench)
 main.add_command(keys)
 main.add_command(namespaces)
+main.add_command(models)
 
 if __name__ == "__main__":
     main(prog_name="askonce")

@@ -200,6 +200,7 @@ class Pipeline:
                 continue
             if answer.status == "coalesced":
                 begun.on_usage = partial(self._note, flown.tenant, flown.query, "coalesced")
+            flown.route.answered()
             return msgspec.structs.replace(answer, chunks=begun, backend=begun.first.backend if begun.first else "")
 
     async def _joined(self, flown: _Flown) -> Answer:

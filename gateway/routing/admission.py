@@ -60,6 +60,8 @@ class Admission:
 
     def changed(self) -> None:
         """There may be room: let in whoever is first and finds some."""
+        if not self._waiting:
+            return
         full: set[Hashable] = set()
         for turn in tuple(self._waiting):
             if turn.of in full or turn.place.done():

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from contextlib import aclosing, closing
 from typing import Final, Protocol
 
 import msgspec
@@ -12,9 +12,10 @@ import msgspec
 from gateway.asking import asked
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError, BackendUnavailable, may_pass
-from gateway.routing import prices, timing
+from gateway.routing import prices
 from gateway.routing.choosing import Prefix
 from gateway.routing.replica import Replica
+from gateway.routing.timing import Patience
 from storage.entry import Chunk, Usage
 
 _PAUSE_S: Final = 0.05
@@ -57,6 +58,8 @@ class Call:
         self._prefix = prefix
         self._started = started
         self._asked_at = started
+        self._life = 0
+        """Of the replica that is asked: by the time it has failed, another process may be there."""
         self._failed = {replica: replica.life for replica in failed}
         """Who failed, and in which of its lives."""
         self._fault: BackendError | None = None
@@ -68,13 +71,17 @@ class Call:
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """The steps of a whole answer; the first names its backend. Raises `BackendError`, also midway."""
-        while self.replica is None:
+        while True:
             replica = await self._next()
             try:
-                with self._judged(replica):
-                    async with aclosing(self._steps(replica, request)) as steps:
-                        async for step in steps:
-                            yield step
+                async with aclosing(self._steps(replica, request)) as steps:
+                    async for step in steps:
+                        yield step
+                replica.succeeded()
+                return
+            except BackendError as error:
+                if not self._goes_on(replica, error):
+                    raise
             finally:
                 replica.end()
 
@@ -83,11 +90,14 @@ class Call:
         while True:
             replica = await self._next()
             try:
-                with self._judged(replica):
-                    doing = replica.backend.embed(requests)
-                    vectors = await timing.whole(doing, replica.name, replica.settings, self._started)
-                    self._answers(replica)
-                    return prices.priced(replica.settings, vectors, time.monotonic() - self._asked_at)
+                with closing(Patience(replica.name, replica.settings, self._started)) as patience:
+                    vectors = await patience.done(replica.backend.embed(requests))
+                self._answers(replica)
+                replica.succeeded()
+                return prices.priced(replica.settings, vectors, time.monotonic() - self._asked_at)
+            except BackendError as error:
+                if not self._goes_on(replica, error):
+                    raise
             finally:
                 replica.end()
 
@@ -103,23 +113,21 @@ class Call:
             replica = await self._group.admitted(self._failed, self._prefix)
         except BackendUnavailable as error:
             raise self._fault or error from error
-        self._asked_at = time.monotonic()
+        self._asked_at, self._life = time.monotonic(), replica.life
         return replica
 
     async def _steps(self, replica: Replica, request: Request) -> AsyncGenerator[Chunk]:
-        usage = Usage()
-        arriving = asked(replica.backend, request)
-        timed = timing.timed(arriving, replica.name, replica.settings, self._started)
-        async with aclosing(arriving), aclosing(timed):
-            async for step in timed:
-                replica.heard()
-                if step.usage is not None:
-                    usage = self._priced(step.usage, replica)
-                    step = msgspec.structs.replace(step, usage=usage)
-                if self.replica is None:
-                    self._answers(replica)
-                    yield msgspec.structs.replace(step, backend=replica.name)
-                else:
+        usage, patience = Usage(), Patience(replica.name, replica.settings, self._started)
+        async with aclosing(asked(replica.backend, request)) as arriving:
+            with closing(patience):
+                while (step := await patience.done(anext(arriving, None))) is not None:
+                    replica.heard()
+                    if step.usage is not None:
+                        usage = self._priced(step.usage, replica)
+                        step = msgspec.structs.replace(step, usage=usage)
+                    if self.replica is None:
+                        self._answers(replica)
+                        step = msgspec.structs.replace(step, backend=replica.name)
                     yield step
         self._group.told(replica, self._prefix, usage)
 
@@ -134,19 +142,12 @@ class Call:
         for other, life in self._failed.items():
             other.outdone(life)
 
-    @contextmanager
-    def _judged(self, replica: Replica) -> Generator[None]:
-        """Note how it went. A failure that another replica may be tried after does not leave."""
-        life = replica.life
-        try:
-            yield
-        except BackendError as error:
-            replica.failed(error)
-            if self.replica is not None or not may_pass(error) or len(self._failed) >= self._group.retries:
-                raise
-            self._failed[replica] = life
-            self._fault = error
-            if not self._group.others(self._failed):
-                raise
-        else:
-            replica.succeeded()
+    def _goes_on(self, replica: Replica, error: BackendError) -> bool:
+        """Note that it failed; whether another one is to be tried."""
+        life = self._life
+        replica.failed(error)
+        if self.replica is not None or not may_pass(error) or len(self._failed) >= self._group.retries:
+            return False
+        self._failed[replica] = life
+        self._fault = error
+        return self._group.others(self._failed)

@@ -41,9 +41,14 @@ class LeastOutstanding:
         del prefix
         if len(candidates) == 1:
             return candidates[0]
-        loads = [replica.outstanding / replica.weight for replica in candidates]
-        least = min(loads)
-        best = [replica for replica, load in zip(candidates, loads, strict=True) if load == least]
+        best: list[Replica] = []
+        least = float("inf")
+        for replica in candidates:
+            load = replica.outstanding / replica.weight
+            if load < least:
+                least, best = load, [replica]
+            elif load == least:
+                best.append(replica)
         if len(best) == 1:
             return best[0]
         return random.choices(best, [replica.weight for replica in best])[0]  # noqa: S311 -- no secret depends on it

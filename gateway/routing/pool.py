@@ -28,6 +28,8 @@ class Pool:
         self.admission = Admission(name)
         self.replicas: Sequence[Replica] = ()
         self.retries = 0
+        self.fallbacks = 0
+        """How many answers another kind or model had to give."""
         self.version = 0
         """Goes up whenever a replica has become another one."""
         self._places = chain.places(())
@@ -107,7 +109,9 @@ class Pool:
 
     def _plan(self) -> list[Route]:
         """All groups in their order, worked out again when a replica has become another one."""
-        versions = [self.version, *(other.version for other in self._others.values())]
+        versions = [self.version]
+        if self._others:
+            versions += [other.version for other in self._others.values()]
         if versions != self._planned[0]:
             self._planned = versions, list(self._groups())
         return self._planned[1]
@@ -116,7 +120,9 @@ class Pool:
         should = ""
         for place in self._places:
             if (other := self._others.get(place[0])) is not None:
-                yield from (Route(other, own.kind, own.identity, own.replicas, self.name) for own in other.own())
+                for route in other.own():
+                    route.fallback, route.asked = self.name, self
+                    yield route
                 continue
             for route in self._at(place):
                 route.fallback = should

@@ -51,6 +51,8 @@ class Replica:
         self.fault: BackendError | None = None
         """What went wrong last; None while all is well."""
         self.outstanding = 0
+        self.calls = {"answered": 0, "refused": 0, "failed": 0}
+        """How many ended how."""
         self.life = 1
         """Which of its processes this is, as far as that was noticed."""
         self.introduced = asyncio.Event()
@@ -64,12 +66,9 @@ class Replica:
         self.on_identity: Callable[[], None] = _nothing
         """Called when it is another one."""
         self.breaker = Breaker(first_s=0.5)
-        self._failures = 0
-        self._silences = 0
-        self._rests_until = 0.0
-        self._heard_at = 0.0
-        self._confirmed_at = float("-inf")
-        self._lost_at = float("-inf")
+        self._failures = self._silences = 0
+        self._rests_until = self._heard_at = 0.0
+        self._confirmed_at = self._lost_at = float("-inf")
         self._failed_to_return = False
         self._renewing: asyncio.Task[None] | None = None
         self.configure(settings or ReplicaConfig(), workers)
@@ -84,8 +83,10 @@ class Replica:
 
     def usable(self, now: float, *, in_need: bool = False) -> bool:
         """Whether it may be asked at all; `in_need`, also when it does not say how it is."""
-        there = self.state == "ready" or (in_need and self.state == "silent")
-        return there and not self.unsure and self.identity is not None and self.rests_s(now) <= 0
+        if self.state != "ready" and not (in_need and self.state == "silent"):
+            return False
+        rested = self._rests_until <= now and not (self.breaker.is_tripped and self.breaker.left_s)
+        return rested and not self.unsure and self.identity is not None
 
     def rests_s(self, now: float) -> float:
         """How long it is still to be left alone: it said so, or its breaker is open."""
@@ -99,7 +100,8 @@ class Replica:
     def begin(self) -> None:
         """It is given one more. After failures, this one is a trial: others are kept out until it is decided."""
         self.outstanding += 1
-        self.breaker.admits()
+        if self.breaker.is_tripped:
+            self.breaker.admits()
         if time.monotonic() - self._confirmed_at > FRESH_S:
             self.renew()  # while it answers, so that nobody waits for it
 
@@ -114,6 +116,10 @@ class Replica:
 
     def succeeded(self) -> None:
         """It gave a whole answer."""
+        self.calls["answered"] += 1
+        self._well()
+
+    def _well(self) -> None:
         self._failures = self._silences = 0
         self.fault = None
         self.breaker.succeeded()
@@ -121,8 +127,13 @@ class Replica:
     def failed(self, error: BackendError) -> None:
         """It gave none. Whether that is its own fault is for `outdone` to say, unless it has gone."""
         if not may_pass(error):  # it refused the request, which is an answer too
-            self.succeeded()
+            self.calls["refused"] += 1
+            self._well()
             return
+        self.calls["failed"] += 1
+        self._blame(error)
+
+    def _blame(self, error: BackendError) -> None:
         self.fault = error
         if error.retry_after_s:
             self._rests_until = time.monotonic() + error.retry_after_s
@@ -234,7 +245,7 @@ class Replica:
         try:
             await self._told(self.backend.ping(), PING_S)
         except BackendError as error:
-            (self.failed if is_lost(error) else self._unheard)(error)
+            (self._blame if is_lost(error) else self._unheard)(error)
         else:
             self._silences = 0
 

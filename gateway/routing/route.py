@@ -18,6 +18,7 @@ class Pool(Protocol):
 
     name: str
     retries: int
+    fallbacks: int
     chooser: Chooser
     admission: Admission
 
@@ -31,13 +32,15 @@ class Route:
         self.replicas = tuple(replicas)
         self.fallback = fallback
         """Who should have answered: a kind of backend, or another model; empty for those who should."""
+        self.asked: Pool = pool
+        """The pool of the model that was asked for."""
         self._pool = pool
         self._in_need = False
 
     def in_need(self) -> "Route":
         """The same, for when nobody else is left: those who do not say how they are may be asked too."""
         route = Route(self._pool, self.kind, self.identity, self.replicas, self.fallback)
-        route._in_need = True
+        route.asked, route._in_need = self.asked, True
         return route
 
     @property
@@ -77,10 +80,18 @@ class Route:
         """Whether another one may be asked now, or soon; by their names."""
         return self.others([replica for replica in self.replicas if replica.name in than])
 
+    def answered(self) -> None:
+        """It has begun to answer; one that should not have had to is counted where it was asked for."""
+        if self.fallback:
+            self.asked.fallbacks += 1
+
     def others(self, than: Collection[Replica]) -> bool:
         """Whether another one may be asked now, or soon."""
         now = time.monotonic()
-        return any(self._fits(replica, now) and replica not in than for replica in self.replicas)
+        for replica in self.replicas:  # noqa: SIM110 -- every request comes by here, and a generator takes longer
+            if self._fits(replica, now) and replica not in than:
+                return True
+        return False
 
     async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
         """A place at one of them, not `without`. Raises `Overloaded`; `BackendUnavailable` when none is left."""

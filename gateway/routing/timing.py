@@ -1,13 +1,12 @@
-"""Steps in, the same steps out, none of them later than the settings allow."""
+"""What a backend gives in, the same out, never later than the settings allow."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from gateway.config import ReplicaConfig
 from gateway.errors import BackendTimeout
-from storage.entry import Chunk
 
 T = TypeVar("T")
 
@@ -18,36 +17,67 @@ _SAID = {
 }
 
 
-async def timed(
-    steps: AsyncGenerator[Chunk], name: str, settings: ReplicaConfig, started: float
-) -> AsyncGenerator[Chunk]:
-    """`steps` of the backend `name`, asked for a client that has waited since `started`. Raises `BackendTimeout`."""
-    code, limit_s = "first_token_timeout", settings.first_token_timeout_s
-    while (step := await within(anext(steps, None), name, settings, started, (code, limit_s))) is not None:
-        yield step
-        code, limit_s = "between_tokens_timeout", settings.between_tokens_timeout_s
+class Patience:
+    """How long one call may take. Like `asyncio.timeout`, with one timer for all waits: most calls have many."""
 
+    def __init__(self, name: str, settings: ReplicaConfig, started: float) -> None:
+        self._name = name
+        self._settings = settings
+        self._ends_at = started + settings.total_timeout_s
+        self._code, self._limit_s = "first_token_timeout", settings.first_token_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
+        self._task: asyncio.Task[object] | None = None
+        self._expired = False
 
-async def whole(doing: Awaitable[T], name: str, settings: ReplicaConfig, started: float) -> T:
-    """What `doing` gives, which comes all at once. Raises `BackendTimeout`."""
-    limit = "first_token_timeout", settings.first_token_timeout_s
-    return await within(doing, name, settings, started, limit)
-
-
-async def within(
-    doing: Awaitable[T], name: str, settings: ReplicaConfig, started: float, limit: tuple[str, float]
-) -> T:
-    """What `doing` gives, within its own limit and that of the whole. Raises `BackendTimeout`."""
-    code, limit_s = limit
-    left_s = started + settings.total_timeout_s - time.monotonic()
-    timer = asyncio.timeout(min(limit_s, left_s))
-    try:
-        async with timer:
-            return await doing
-    except TimeoutError as error:
-        if not timer.expired():
+    async def done(self, doing: Awaitable[T]) -> T:
+        """What `doing` gives. Raises `BackendTimeout`. What comes after the first has another limit."""
+        task = self._task = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
+        self._set(min(time.monotonic() + self._limit_s, self._ends_at))
+        try:
+            given = await doing
+        except asyncio.CancelledError as error:
+            if self._expired and task and task.uncancel() <= cancelling:
+                raise self._error() from error
             raise
-        if left_s < limit_s:
-            code, limit_s = "total_timeout", settings.total_timeout_s
-        message = f"Backend '{name}' {_SAID[code].format(limit_s)}."
-        raise BackendTimeout(message, code=code) from error
+        finally:
+            self._task = None
+        self._code, self._limit_s = "between_tokens_timeout", self._settings.between_tokens_timeout_s
+        return given
+
+    def close(self) -> None:
+        """There is nothing more to wait for."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self, due: float) -> None:
+        """A timer that rings too early is set again then; only one that would ring too late is now."""
+        self._due = due
+        if self._timer is not None and self._rings_at > due:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._ring_at(due)
+
+    def _ring_at(self, due: float) -> None:
+        self._rings_at = due
+        self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._task is None:
+            return
+        if self._due > time.monotonic():
+            self._ring_at(self._due)
+        else:
+            self._expired = True
+            self._task.cancel()
+
+    def _error(self) -> BackendTimeout:
+        code, limit_s = self._code, self._limit_s
+        if self._due >= self._ends_at:
+            code, limit_s = "total_timeout", self._settings.total_timeout_s
+        return BackendTimeout(f"Backend '{self._name}' {_SAID[code].format(limit_s)}.", code=code)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,12 @@ class Replica:
 class Site:
     """The replicas, the settings, and the gateway."""
 
-    def __init__(self, folder: Path, replicas: list[Replica], **settings: Any) -> None:
+    def __init__(self, folder: Path, replicas: list[Replica], options: Sequence[str], **settings: Any) -> None:
         self.replicas = replicas
         self.file = folder / "askonce.toml"
         self._settings = settings
         self.write("".join(replica.settings(**settings) for replica in replicas))
-        self.served = Served(folder / "data", "--config", str(self.file))
+        self.served = Served(folder / "data", "--config", str(self.file), *options)
 
     def write(self, text: str) -> None:
         """Have other settings, once they are read again."""
@@ -84,15 +84,15 @@ class Site:
 
 
 @contextlib.contextmanager
-def running(*replicas: Replica, **settings: Any) -> Iterator[Site]:
-    """All of it, until the block ends. `settings` are those of every replica."""
+def running(*replicas: Replica, options: Sequence[str] = (), **settings: Any) -> Iterator[Site]:
+    """All of it, until the block ends. `settings` are those of every replica, `options` are askonce's."""
     with contextlib.ExitStack() as stack:
         for replica in replicas:
             stack.callback(replica.close)
             replica.start()
         folder = short_folder()
         stack.callback(lambda: subprocess.run(["rm", "-rf", str(folder)], check=False))
-        site = Site(folder, list(replicas), **settings)
+        site = Site(folder, list(replicas), options, **settings)
         site.served.start()
         stack.callback(site.served.stop)
         yield site

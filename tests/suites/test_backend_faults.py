@@ -1,7 +1,9 @@
 """One suite for every backend against servers that break: a named error in time, and nothing is ever kept."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -68,17 +70,21 @@ class Kept:
         self.entries.append(entry)
 
 
-def build(kind: str, url: str) -> Backend:
+def build(kind: str, url: str, connect_timeout_s: float = PATIENCE_S) -> Backend:
     """A backend as the composition root makes it, whose identity nobody has to be asked for."""
     config: dict[str, Any] = {"kind": kind, "model": "m", "url": url, "model_version": "w", "name": "m"}
-    return app.BUILD[kind](BackendConfig(**config, connect_timeout_s=PATIENCE_S))
+    return app.BUILD[kind](BackendConfig(**config, connect_timeout_s=connect_timeout_s))
 
 
 async def ask(
-    backend: Backend, request: Request = QUESTION, *, silence_s: float = PATIENCE_S
+    backend: Backend,
+    request: Request = QUESTION,
+    *,
+    silence_s: float = PATIENCE_S,
+    settings: ReplicaConfig | None = None,
 ) -> tuple[list[Chunk], BackendError | None, list[Entry]]:
     """Ask through the pipeline: what was heard, how it failed, and what was kept."""
-    settings = ReplicaConfig(first_token_timeout_s=silence_s, between_tokens_timeout_s=silence_s)
+    settings = settings or ReplicaConfig(first_token_timeout_s=silence_s, between_tokens_timeout_s=silence_s)
     kept, heard, fault = Kept(), list[Chunk](), None
     pipeline = Pipeline(kept, Router.of({"m": backend}, settings), SharedFlights())
     try:
@@ -328,6 +334,42 @@ async def test_a_server_that_hangs_is_too_slow(kind: str, said: str) -> None:
     assert [step.content for step in heard] == (["a"] if said == "one step" else [])
     assert kept == []
     assert SILENCE_S <= time.monotonic() - started < PATIENCE_S
+
+
+async def test_the_whole_answer_has_a_limit_too(kind: str) -> None:
+    """However steadily it comes."""
+
+    async def endless(peer: Peer, kind: str) -> None:
+        await peer.head()
+        while True:
+            await peer.say(piece(kind, "a"))
+            await asyncio.sleep(SILENCE_S / 10)
+
+    settings = ReplicaConfig(total_timeout_s=3 * SILENCE_S)
+    async with serving(endless, kind) as server:
+        heard, fault, kept = await ask(build(kind, server.url), settings=settings)
+    assert type(fault) is BackendTimeout
+    assert fault.code == "total_timeout"
+    assert len(heard) > 1
+    assert kept == []
+
+
+async def test_a_server_that_takes_no_connection_is_given_up(kind: str) -> None:
+    """Its line of those who wait to be let in is full: 504, with a code of its own."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(listening.getsockname())
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        started = time.monotonic()
+        _, fault, kept = await ask(build(kind, url, connect_timeout_s=SILENCE_S))
+    assert type(fault) is BackendTimeout
+    assert fault.code == "connect_timeout"
+    assert kept == []
+    assert time.monotonic() - started < PATIENCE_S
 
 
 async def test_a_slow_server_is_not_a_hanging_one(kind: str) -> None:
