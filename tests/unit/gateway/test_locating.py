@@ -10,7 +10,7 @@ from gateway.config import ConfigError
 VLLM = '[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x"\n'
 CASES = [
     (
-        "port = 1\n\n" + VLLM + '\n[[backends]]\nkind = "vllm"\nmodel = "n"\nweight = -1\nurl = "http://y"\n',
+        ("port = 1\n\n" + VLLM + "\n" + VLLM.replace("//x", "//y") + "weight = -1\n", 12, "weight"),
         11,
         "weight",
     ),
