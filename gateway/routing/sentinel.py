@@ -11,11 +11,16 @@ from gateway.routing.replica import Replica
 
 _CONNECT_S: Final = 5.0
 _PAUSE_S: Final = 0.5
-"""Before the next connection where there is no server, or one that ends such connections at once."""
+"""Before the next connection where there is no server."""
+_SHORT_S: Final = 1.0
+_SHORT_ONES: Final = 3
+_REST_S: Final = 60.0
+"""A server that ends silent connections at once, so many times in a row, is left in peace for so long."""
 
 
 async def attended(replica: Replica, url: str) -> None:
     """Have `replica` asked who it is whenever its server may have been replaced. Never returns."""
+    short = 0
     while True:
         begun = time.monotonic()
         with contextlib.suppress(OSError, TimeoutError):
@@ -23,7 +28,9 @@ async def attended(replica: Replica, url: str) -> None:
                 replica.expect_since(time.monotonic())
                 await reader.read(1)
             replica.doubt()
-        await asyncio.sleep(max(0.0, begun + _PAUSE_S - time.monotonic()))
+            await replica.returned()
+        short = short + 1 if replica.state == "ready" and time.monotonic() - begun < _SHORT_S else 0
+        await asyncio.sleep(_REST_S if short >= _SHORT_ONES else max(0.0, begun + _PAUSE_S - time.monotonic()))
 
 
 @contextlib.asynccontextmanager

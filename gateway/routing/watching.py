@@ -9,7 +9,7 @@ from typing import Final
 from gateway.routing.replica import Replica
 from gateway.routing.sentinel import attended
 
-EVERY_S: Final = 2.0
+EVERY_S: Final = 5.0
 AWAY_S: Final = 0.5
 """One that is away is looked for more often: it is wanted back."""
 RENEW_S: Final = 10.0

@@ -9,11 +9,7 @@ from gateway.config import ConfigError
 
 VLLM = '[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x"\n'
 CASES = [
-    (
-        ("port = 1\n\n" + VLLM + "\n" + VLLM.replace("//x", "//y") + "weight = -1\n", 12, "weight"),
-        11,
-        "weight",
-    ),
+    ("port = 1\n\n" + VLLM + "\n" + VLLM.replace("//x", "//y") + "weight = -1\n", 12, "weight"),
     ('port = "x"\n', 1, "port"),
     ("\n# a comment\nfoo = 1\n", 3, "foo"),
     (VLLM.replace("http://x", "nowhere"), 4, "url"),
