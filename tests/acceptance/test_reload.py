@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.acceptance.serving import ROOT
 from tests.fleet.crowd import Crowd
 from tests.fleet.site import Replica, Site, running
 from tests.kills import counting
@@ -96,7 +99,8 @@ def test_a_signal_does_the_same(site: Site) -> None:
 
 def test_models_shows_every_replica(site: Site) -> None:
     """A table for people."""
-    shown = site.served.run("models", "--url", site.served.url)
+    words = [sys.executable, "-m", "gateway.cli", "models", "--url", site.served.url]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
     assert all(word in shown for word in ("REPLICA", "a", "b", "vllm", "ready", "w1"))
 
 
