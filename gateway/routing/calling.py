@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
-from contextlib import aclosing, closing
+from contextlib import closing
 from typing import Final, Protocol
 
 import msgspec
@@ -73,16 +73,28 @@ class Call:
         """The steps of a whole answer; the first names its backend. Raises `BackendError`, also midway."""
         while True:
             replica = await self._next()
+            patience = Patience(replica.name, replica.settings, self._started)
+            arriving, usage = asked(replica.backend, request), Usage()
             try:
-                async with aclosing(self._steps(replica, request)) as steps:
-                    async for step in steps:
-                        yield step
+                # Every step of every answer comes by here: one generator, and one timer for all waits.
+                while (step := await patience.step(arriving)) is not None:
+                    replica.heard()
+                    if self.replica is None:
+                        self._answers(replica)
+                        step = msgspec.structs.replace(step, backend=replica.name)
+                    if step.usage is not None:
+                        usage = self._priced(step.usage, replica)
+                        step = msgspec.structs.replace(step, usage=usage)
+                    yield step
                 replica.succeeded()
+                self._group.told(replica, self._prefix, usage)
                 return
             except BackendError as error:
                 if not self._goes_on(replica, error):
                     raise
             finally:
+                patience.close()
+                await arriving.aclose()
                 replica.end()
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
@@ -115,21 +127,6 @@ class Call:
             raise self._fault or error from error
         self._asked_at, self._life = time.monotonic(), replica.life
         return replica
-
-    async def _steps(self, replica: Replica, request: Request) -> AsyncGenerator[Chunk]:
-        usage, patience = Usage(), Patience(replica.name, replica.settings, self._started)
-        async with aclosing(asked(replica.backend, request)) as arriving:
-            with closing(patience):
-                while (step := await patience.done(anext(arriving, None))) is not None:
-                    replica.heard()
-                    if step.usage is not None:
-                        usage = self._priced(step.usage, replica)
-                        step = msgspec.structs.replace(step, usage=usage)
-                    if self.replica is None:
-                        self._answers(replica)
-                        step = msgspec.structs.replace(step, backend=replica.name)
-                    yield step
-        self._group.told(replica, self._prefix, usage)
 
     def _priced(self, usage: Usage, replica: Replica) -> Usage:
         """`usage`, with what the answer has cost by now."""

@@ -51,7 +51,12 @@ class LeastOutstanding:
                 best.append(replica)
         if len(best) == 1:
             return best[0]
-        return random.choices(best, [replica.weight for replica in best])[0]  # noqa: S311 -- no secret depends on it
+        drawn = random.random() * sum(replica.weight for replica in best)  # noqa: S311 -- no secret depends on it
+        for replica in best:
+            drawn -= replica.weight
+            if drawn < 0:
+                return replica
+        return best[-1]
 
     def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
         """Nothing to learn."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import TypeVar
 
 from gateway.config import ReplicaConfig
 from gateway.errors import BackendTimeout
+from storage.entry import Chunk
 
 T = TypeVar("T")
 
@@ -31,21 +32,30 @@ class Patience:
         self._rings_at = 0.0
         self._task: asyncio.Task[object] | None = None
         self._expired = False
+        self._cancelling = 0
+        """How often the task was to be cancelled already when its time was over."""
+
+    def step(self, arriving: AsyncGenerator[Chunk]) -> Awaitable[Chunk | None]:
+        """The next step, or None at the end. Raises `BackendTimeout`. What comes after the first has another limit."""
+        return self.done(anext(arriving, None))
 
     async def done(self, doing: Awaitable[T]) -> T:
-        """What `doing` gives. Raises `BackendTimeout`. What comes after the first has another limit."""
+        """What `doing` gives. Raises `BackendTimeout`."""
         task = self._task = asyncio.current_task()
-        cancelling = task.cancelling() if task else 0
-        self._set(min(time.monotonic() + self._limit_s, self._ends_at))
+        now = time.monotonic()
+        due = self._due = min(now + self._limit_s, self._ends_at)
+        if self._timer is None or self._rings_at > due:
+            self._ring_at(due, now)
         try:
             given = await doing
         except asyncio.CancelledError as error:
-            if self._expired and task and task.uncancel() <= cancelling:
+            if self._expired and task and task.uncancel() <= self._cancelling:
                 raise self._error() from error
             raise
         finally:
             self._task = None
-        self._code, self._limit_s = "between_tokens_timeout", self._settings.between_tokens_timeout_s
+        if self._code == "first_token_timeout":
+            self._code, self._limit_s = "between_tokens_timeout", self._settings.between_tokens_timeout_s
         return given
 
     def close(self) -> None:
@@ -53,27 +63,23 @@ class Patience:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _set(self, due: float) -> None:
-        """A timer that rings too early is set again then; only one that would ring too late is now."""
-        self._due = due
-        if self._timer is not None and self._rings_at > due:
+    def _ring_at(self, due: float, now: float) -> None:
+        """A timer that rings too early is set again then; only one that would ring too late is before."""
+        if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._ring_at(due)
-
-    def _ring_at(self, due: float) -> None:
         self._rings_at = due
-        self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._ring)
+        self._timer = self._loop.call_later(max(0.0, due - now), self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         if self._task is None:
             return
-        if self._due > time.monotonic():
-            self._ring_at(self._due)
+        now = time.monotonic()
+        if self._due > now:
+            self._ring_at(self._due, now)
         else:
             self._expired = True
+            self._cancelling = self._task.cancelling()
             self._task.cancel()
 
     def _error(self) -> BackendTimeout:

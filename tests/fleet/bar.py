@@ -12,8 +12,8 @@ from tests.fleet.crowd import Crowd, Told
 from tests.fleet.site import Replica, Site, running
 
 IN_FLIGHT = 200
-SLOTS = 20
-STEADY_S = 3.0
+SLOTS = 12
+STEADY_S = 5.0
 FULL = 0.9
 """Of the throughput before."""
 
@@ -36,8 +36,8 @@ class Figures(msgspec.Struct):
 
 
 def site_of() -> tuple[list[Replica], dict[str, object]]:
-    """Replicas that take half a second and do so many at once, and their settings."""
-    replicas = [Replica(name, slots=SLOTS, first_s=0.25, step_s=0.01) for name in "abc"]
+    """Replicas that take about a second, most of it streaming, and do so many at once; and their settings."""
+    replicas = [Replica(name, slots=SLOTS, first_s=0.2, step_s=0.04) for name in "abc"]
     return replicas, {"max_concurrency": SLOTS}
 
 
@@ -46,7 +46,7 @@ async def measured(site: Site) -> Figures:
     victim = site.replicas[0]
     stop = asyncio.Event()
     async with Crowd(site.served.url, 100_000) as crowd:
-        clients = [asyncio.create_task(crowd.until_stopped(stop)) for _ in range(IN_FLIGHT)]
+        clients = [asyncio.create_task(crowd.until_stopped(stop, first)) for first in range(IN_FLIGHT)]
         await asyncio.sleep(STEADY_S)
         before = await _per_s(crowd)
         asking = [told for told in crowd.told if told.outcome == "asking"]

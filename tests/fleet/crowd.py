@@ -71,9 +71,9 @@ class Crowd:
         """Ask so many questions at once, every second one streamed."""
         return await asyncio.gather(*(self.ask(stream=place % 2 == 0) for place in range(count)))
 
-    async def until_stopped(self, stop: asyncio.Event) -> None:
-        """Ask one question after the other."""
-        for place in itertools.count():
+    async def until_stopped(self, stop: asyncio.Event, first: int) -> None:
+        """Ask one question after the other, every second one streamed."""
+        for place in itertools.count(first):
             if stop.is_set():
                 return
             await self.ask(stream=place % 2 == 0)
