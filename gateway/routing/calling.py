@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.asking import asked
 from gateway.canonical import Identity, Request, Vector
-from gateway.errors import BackendError, BackendUnavailable, may_pass
+from gateway.errors import BackendError, Overloaded, may_pass
 from gateway.routing import prices
 from gateway.routing.choosing import Prefix
 from gateway.routing.replica import Replica
@@ -40,7 +40,7 @@ class Group(Protocol):
         ...
 
     async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
-        """A place at one of them, not `without`. Raises `Overloaded`; `BackendUnavailable` when none is left."""
+        """A place at one of them, not `without`. Raises `Overloaded`, and why when none is left."""
         ...
 
     def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
@@ -123,7 +123,9 @@ class Call:
             await asyncio.sleep(random.uniform(0, _PAUSE_S * 2 ** (len(self._failed) - 1)))  # noqa: S311 -- jitter
         try:
             replica = await self._group.admitted(self._failed, self._prefix)
-        except BackendUnavailable as error:
+        except Overloaded:
+            raise
+        except BackendError as error:
             raise self._fault or error from error
         self._asked_at, self._life = time.monotonic(), replica.life
         return replica

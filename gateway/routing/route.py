@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from gateway.canonical import Identity, Request
-from gateway.errors import BackendUnavailable
+from gateway.errors import BackendError
 from gateway.routing.admission import Admission
 from gateway.routing.calling import Call
 from gateway.routing.choosing import Chooser, Prefix
@@ -21,6 +21,10 @@ class Pool(Protocol):
     fallbacks: int
     chooser: Chooser
     admission: Admission
+
+    def refusal(self) -> BackendError:
+        """Why nobody can be asked."""
+        ...
 
 
 class Route:
@@ -94,7 +98,9 @@ class Route:
         return False
 
     async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
-        """A place at one of them, not `without`. Raises `Overloaded`; `BackendUnavailable` when none is left."""
+        """A place at one of them, not `without`. Raises `Overloaded`, and why when none is left."""
+        if (replica := self._picked(without, prefix)) is not None:
+            return replica
         return await self._pool.admission.admitted(lambda: self._picked(without, prefix), (self.key, *without))
 
     def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
@@ -105,8 +111,7 @@ class Route:
         now = time.monotonic()
         able = [replica for replica in self.replicas if self._fits(replica, now) and replica not in without]
         if not able:
-            message = f"No backend of '{self.model}' can be asked now."
-            raise BackendUnavailable(message)
+            raise self._pool.refusal()
         candidates = [replica for replica in able if replica.has_room]
         if not candidates:
             return None
