@@ -45,6 +45,12 @@ class ReplicaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     usd_per_million_completion_tokens: Price = 0.0
     usd_per_gpu_second: Price = 0.0
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether it is known what answers cost."""
+        per_token = self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens
+        return bool(per_token or self.usd_per_gpu_second)
+
     def check_prices(self) -> None:
         """Raise `ValueError` for two ways of counting the same money."""
         if self.usd_per_gpu_second and (self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens):

@@ -84,7 +84,7 @@ class Call:
                         step = msgspec.structs.replace(step, backend=replica.name)
                     if step.usage is not None:
                         usage = self._priced(step.usage, replica)
-                        step = msgspec.structs.replace(step, usage=usage)
+                        step = step if usage is step.usage else msgspec.structs.replace(step, usage=usage)
                     yield step
                 replica.succeeded()
                 self._group.told(replica, self._prefix, usage)
@@ -132,6 +132,8 @@ class Call:
 
     def _priced(self, usage: Usage, replica: Replica) -> Usage:
         """`usage`, with what the answer has cost by now."""
+        if not replica.settings.is_priced:
+            return usage
         cost = prices.cost(replica.settings, usage, time.monotonic() - self._asked_at)
         return msgspec.structs.replace(usage, cost_micro_usd=cost)
 

@@ -42,16 +42,17 @@ class LeastOutstanding:
         if len(candidates) == 1:
             return candidates[0]
         best: list[Replica] = []
-        least = float("inf")
+        least, weight = float("inf"), 0.0
         for replica in candidates:
             load = replica.outstanding / replica.weight
             if load < least:
-                least, best = load, [replica]
+                least, best, weight = load, [replica], replica.weight
             elif load == least:
                 best.append(replica)
+                weight += replica.weight
         if len(best) == 1:
             return best[0]
-        drawn = random.random() * sum(replica.weight for replica in best)  # noqa: S311 -- no secret depends on it
+        drawn = random.random() * weight  # noqa: S311 -- no secret depends on it
         for replica in best:
             drawn -= replica.weight
             if drawn < 0:
