@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from gateway.canonical import Identity
@@ -45,8 +46,10 @@ class Pool:
         self._places = chain.places(settings.fallback)
         self._others = {name: others[name] for name in settings.fallback if name in others and name != self.name}
         self._introduced = False
+        self.chooser.only([replica.name for replica in replicas])
         for replica in replicas:
             replica.on_room, replica.on_identity = self.admission.changed, self._renamed
+            replica.on_return = partial(self.chooser.forget, replica.name)
         self._renamed()
         self.admission.changed()
 
