@@ -64,7 +64,8 @@ class Pool:
         usable = False
         given: set[tuple[str, Identity]] = set()
         while (route := self._next(given, allowed)) is not None:
-            if await _settled(route.replicas) and self._next(given, allowed) is not route:
+            await _settled(route.replicas)
+            if self._next(given, allowed) is not route:
                 continue
             given.add(route.key)
             usable = usable or route.usable
@@ -89,6 +90,7 @@ class Pool:
         """The group that is this one, if it can be asked now, or else the first that can. Raises `BackendError`."""
         if not self._introduced:
             await self._introductions()
+        await _settled(self.replicas)
         mine = (route for route in self._plan() if route.key == (self.name, identity) and route.usable)
         return next(mine, None) or await self.first()
 
@@ -177,16 +179,15 @@ class Pool:
                 return
 
 
-async def _settled(replicas: Sequence[Replica]) -> bool:
-    """Ask those who may be another by now who they are; whether there were any."""
+async def _settled(replicas: Sequence[Replica]) -> None:
+    """Ask those who may be another by now who they are."""
     unsure = [replica for replica in replicas if replica.look()]
     if not unsure:
-        return False
+        return
     waits_s = max(replica.waits_s() for replica in unsure)
     await asyncio.wait([replica.renew() for replica in unsure], timeout=waits_s)
     for replica in unsure:
         replica.look()
-    return True
 
 
 def _is_allowed(model: str, allowed: Collection[str] | None, asked: str) -> bool:

@@ -219,7 +219,7 @@ async def test_an_answer_of_a_successor_is_given_but_not_kept() -> None:
     stream = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"
     said = vllm("org/model", 1.0) | {"/v1/chat/completions": stream}
     tiers = Tiers(MemoryTier(2**20), [], nothing_invalidated(), lambda _: None)
-    question = Request("chat", "m", {"messages": [{"role": "user", "content": "Hi"}]}, {}, {})
+    question = Request("chat", "m", {"messages": [{"role": "user", "content": "Hi"}]}, {}, {}, stream=True)
     async with telling("vllm", said) as server:
         backend = server.backends[0]
         pipeline = Pipeline(tiers, Router.of({"m": backend}), SharedFlights())
