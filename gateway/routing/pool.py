@@ -160,6 +160,8 @@ class Pool:
         asking = [replica.renew() for replica in unknown]
         if asking:
             await asyncio.wait(asking, timeout=_INTRODUCTION_S)
+            for replica in unknown:
+                replica.look()
         self._introduced = True
         for other in self._others.values():
             if not other._introduced:

@@ -155,7 +155,8 @@ class Replica:
         if self.backend.known != self.identity:
             self._rename(self.backend.known)
         if self.state != "ready":
-            return False
+            # Where nothing listens that is said at once, so that no answer of the old weights is given for the new.
+            return isinstance(self.fault, BackendUnreachable)
         self.unsure = self.backend.doubted()
         return not self.backend.certain()
 

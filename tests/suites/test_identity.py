@@ -45,11 +45,12 @@ class Gateway:
         self.config = BackendConfig(model=ALIAS, **config)
         self.tiers = Tiers(MemoryTier(2**24), [], nothing_invalidated(), lambda _: None)
         self.backend: Backend = app.BUILD[self.config.kind](self.config)
+        self.router = Router.of({ALIAS: self.backend})
 
     async def said(self, content: str = FRANCE) -> tuple[str, str]:
         """How a question is answered: `hit` or `miss`, and the words."""
         body = {"model": ALIAS, "messages": [{"role": "user", "content": content}], "max_tokens": 16, "temperature": 0}
-        pipeline = Pipeline(self.tiers, Router.of({ALIAS: self.backend}), SharedFlights())
+        pipeline = Pipeline(self.tiers, self.router, SharedFlights())
         request = openai_chat.decode(msgspec.json.encode(body))
         answer = await pipeline.answer(request, Caller(tenant="t"), Steering(), "id")
         async with aclosing(answer.chunks) as steps:
@@ -67,7 +68,7 @@ async def gateway(**config: Any) -> AsyncIterator[Gateway]:
     try:
         yield made
     finally:
-        await made.backend.aclose()
+        await made.router.aclose()
 
 
 @pytest.fixture
