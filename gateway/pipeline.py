@@ -69,7 +69,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: Status
     tier: str
-    key: bytes
+    query: Query
     chunks: AsyncGenerator[Chunk]
     provenance: Provenance
     kept: bool = True
@@ -77,6 +77,13 @@ class Answer(msgspec.Struct, frozen=True):
     origin_id: str | None = None
     """The `id` of the reply that the answer was first given in, if that is another one."""
     age_s: float = 0.0
+    tags: tuple[str, ...] = ()
+    """The words that a kept answer was given to find or delete it by."""
+
+    @property
+    def key(self) -> bytes:
+        """The name of what was asked."""
+        return self.query.key
 
 
 class _Outcome(msgspec.Struct):
@@ -123,14 +130,15 @@ class Pipeline:
         if (found := looked.found) is not None:
             steps = paced(found.entry) if steering.paced else replay(found.entry)
             age_s, origin_id = max(0.0, time.time() - found.entry.created_at), found.entry.origin_id
-            return Answer("hit", found.tier, query.key, steps, "exact", origin_id=origin_id, age_s=age_s)
+            tags = found.entry.tags
+            return Answer("hit", found.tier, query, steps, "exact", origin_id=origin_id, age_s=age_s, tags=tags)
         if steering.only_if_cached:
             raise NotKept
         plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
         if not (terms.look and terms.keep):  # what is not kept is not shared either
             status: Status = "miss" if terms.look else "bypass"
             steps = self._ask(backend, request, query, plan)
-            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep)
+            return Answer(status, "backend", query, steps, plan.provenance, kept=terms.keep)
         wanted = Wanted(
             key=query.key,
             epoch=self._tiers.epoch,
@@ -142,8 +150,8 @@ class Pipeline:
             wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
         if joined.leads:
-            return Answer("miss", "backend", query.key, joined.steps, plan.provenance)
-        return Answer("coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id)
+            return Answer("miss", "backend", query, joined.steps, plan.provenance)
+        return Answer("coalesced", "flight", query, joined.steps, "coalesced", origin_id=joined.origin_id)
 
     async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
         """The backend's steps, unless somebody was answered the same since this request looked."""

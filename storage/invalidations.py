@@ -35,6 +35,30 @@ class Deleted(msgspec.Struct, frozen=True):
     """Rows of the record that are gone; other tiers' copies are not counted."""
 
 
+class Named(Protocol):
+    """What invalidations know an answer by, beside its tags."""
+
+    @property
+    def scope(self) -> str:
+        """Where it is kept."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """Of its question."""
+        ...
+
+    @property
+    def prompt_hash(self) -> bytes:
+        """Of what the model read."""
+        ...
+
+
 class Database(Protocol):
     """A connection or a pool."""
 
@@ -73,7 +97,11 @@ class Invalidations:
         """Whether `entry` may still be given. While the list has not been read nothing may, unless `unread` says so."""
         if not self.known:
             return unread
-        return not self._closed or all(self._closed.get(place, 0) <= entry.epoch for place in _places(entry))
+        return self.silent_on(entry.query, entry.tags, entry.epoch)
+
+    def silent_on(self, answer: Named, tags: Iterable[str], epoch: int) -> bool:
+        """Whether nothing that is known here and is later than `epoch` speaks of `answer`."""
+        return not self._closed or all(self._closed.get(place, 0) <= epoch for place in _places(answer, tags))
 
     def closed(self, query: Query) -> int:
         """The last that may speak of answers to `query`; of their tags nothing is known before they are there."""
@@ -134,14 +162,14 @@ class Invalidations:
             self.epoch = max(self.epoch, row["id"])
 
 
-def _places(entry: Entry) -> Iterator[tuple[str, Kind, str]]:
-    yield from _places_of(entry.query)
-    for tag in entry.tags:
-        yield entry.query.scope, "tag", tag
+def _places(answer: Named, tags: Iterable[str]) -> Iterator[tuple[str, Kind, str]]:
+    yield from _places_of(answer)
+    for tag in tags:
+        yield answer.scope, "tag", tag
 
 
-def _places_of(asked: Query) -> Iterator[tuple[str, Kind, str]]:
-    yield asked.scope, "all", ""
-    yield asked.scope, "model", asked.model
-    yield asked.scope, "key", asked.key.hex()
-    yield asked.scope, "prompt", asked.prompt_hash.hex()
+def _places_of(answer: Named) -> Iterator[tuple[str, Kind, str]]:
+    yield answer.scope, "all", ""
+    yield answer.scope, "model", answer.model
+    yield answer.scope, "key", answer.key.hex()
+    yield answer.scope, "prompt", answer.prompt_hash.hex()

@@ -45,15 +45,7 @@ class PostgresTier:
 
         Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
         """
-        try:
-            await self._pool.executemany(sql.query("completion_put"), [_row(item.entry()) for item in items])
-        except (asyncpg.DataError, ValueError) as error:
-            kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
-            raise RefusedError(f"{kind}: {said}") from error
-        except _REFUSALS as error:
-            raise RefusedError(brief(error)) from error
-        except asyncpg.QueryCanceledError as error:
-            raise TimeoutError(brief(error)) from error  # the server's own statement_timeout
+        await put_rows(self._pool, "completion_put", [_row(item.entry()) for item in items])
 
     async def ping(self) -> None:
         """Raise when the server does not answer."""
@@ -62,6 +54,22 @@ class PostgresTier:
     async def aclose(self) -> None:
         """Close the connections; those that are stuck are cut."""
         self._pool.terminate()
+
+
+async def put_rows(pool: asyncpg.Pool, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Run a query for each of `rows`, for all or none.
+
+    Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
+    """
+    try:
+        await pool.executemany(sql.query(query), rows)
+    except (asyncpg.DataError, ValueError) as error:
+        kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
+        raise RefusedError(f"{kind}: {said}") from error
+    except _REFUSALS as error:
+        raise RefusedError(brief(error)) from error
+    except asyncpg.QueryCanceledError as error:
+        raise TimeoutError(brief(error)) from error  # the server's own statement_timeout
 
 
 async def _unchanged(connection: asyncpg.Connection) -> None:

@@ -96,7 +96,7 @@ class Tiers:
         """Keep `entry`: in memory now, below soon."""
         self._keep(entry, self._writers)
 
-    def _keep(self, entry: Entry, writers: Iterable[Writer]) -> None:
+    def _keep(self, entry: Entry, writers: Iterable[Writer[Encoded]]) -> None:
         item = Encoded.of(entry)
         self._memory.put(item)
         for writer in writers:

@@ -18,13 +18,14 @@ from gateway.canonical import Request as Question
 from gateway.errors import BackendError
 from gateway.pipeline import Answer
 from gateway.router import Router
+from gateway.routes import steps
 from gateway.routes.headers import describing, describing_vectors
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 from gateway.routes.reading import decoded
 from gateway.wire import ollama, reply
-from storage.entry import Chunk, Usage
+from storage.entry import Chunk
 
 HttpRequest = Request[Any, Caller, Any]
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -122,15 +123,13 @@ async def _answer(question: Question, request: HttpRequest, parts: Parts, *, cha
     head = head.of(answer.provenance)
     headers = describing(answer)
     if question.stream:
-        first = await anext(answer.chunks)
-        if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
-            await anext(answer.chunks, None)
+        first = await steps.first(answer.chunks)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
         return EventStream(NDJSON | headers, _lines(head, first, answer, chat=chat), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-    content = ollama.whole(head, _steps(chunks), _usage(chunks), chat=chat)
+    content = ollama.whole(head, _steps(chunks), steps.usage(chunks), chat=chat)
     return Response(content, media_type="application/json", headers=headers, status_code=200)
 
 
@@ -147,15 +146,11 @@ async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) 
             # Too late for a status: Ollama's client raises on this line.
             yield msgspec.json.encode({"error": str(error)}) + b"\n"
             return
-    yield ollama.last_line(head, _steps(chunks), _usage(chunks), chat=chat)
+    yield ollama.last_line(head, _steps(chunks), steps.usage(chunks), chat=chat)
 
 
 def _steps(chunks: list[Chunk]) -> list[Chunk]:
     return [chunk for chunk in chunks if chunk.usage is None]
-
-
-def _usage(chunks: list[Chunk]) -> Usage:
-    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
 
 
 async def _tags(router: Router, caller: Caller) -> list[dict[str, Any]]:

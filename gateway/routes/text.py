@@ -14,6 +14,7 @@ from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError, envelope
 from gateway.pipeline import Answer
+from gateway.routes import steps
 from gateway.routes.headers import describing
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
@@ -77,16 +78,13 @@ async def _answer(question: Question, head: reply.Head, request: HttpRequest, pa
     head = head.of(answer.provenance)
     headers = describing(answer)
     if question.stream:
-        # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.
-        first = await anext(answer.chunks)
-        if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
-            await anext(answer.chunks, None)
+        first = await steps.first(answer.chunks)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
         return EventStream(headers, _events(question, head, wire, first, answer), answer.chunks)
     async with aclosing(answer.chunks) as arriving:
         chunks = [chunk async for chunk in arriving]
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-    content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), _usage(chunks))
+    content = wire.whole(head, (chunk for chunk in chunks if chunk.usage is None), steps.usage(chunks))
     return Response(content, media_type="application/json", headers=headers, status_code=200)
 
 
@@ -107,7 +105,3 @@ async def _events(
             yield b"data: " + msgspec.json.encode(envelope(error)) + b"\n\n"
             return
     yield wire.closing(head, usage if question.include_usage else None)
-
-
-def _usage(chunks: Iterable[Chunk]) -> Usage:
-    return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
