@@ -243,6 +243,7 @@ OLLAMA = (
     ollama_routes.ps,
     ollama_routes.show,
     ollama_routes.version,
+    ollama_routes.there,
 )
 
 RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get, head, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
@@ -102,6 +102,11 @@ async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str,
     parts.router.backend(name, request.auth.models)
     tag = await _tag(parts.router, name)
     return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
+
+
+@head("/", summary="There? (Ollama)", exclude_from_auth=True)
+async def there() -> None:
+    """Ollama's own program asks this before anything else."""
 
 
 @get("/api/version", summary="The version (Ollama)")
