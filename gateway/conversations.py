@@ -16,7 +16,7 @@ from gateway.errors import InvalidRequest, NoAnswer, StorageUnavailable
 from gateway.pipeline import Answer
 from gateway.steering import Steering
 from gateway.wire import reply
-from gateway.wire.openai_responses import output, told
+from gateway.wire.openai_responses import items, output, told
 from gateway.wire.openai_responses.asked import Asked
 from gateway.wire.openai_responses.items import Item
 from storage import entry
@@ -25,6 +25,8 @@ from storage.errors import StorageError
 from storage.responses import Response
 
 _ID: Final = re.compile(r"resp_[0-9a-f]{32}", re.ASCII)
+_ITEM: Final = re.compile(r"[a-z]+_([0-9a-f]{32})_(?:in_)?\d+", re.ASCII)
+"""An item's id has its response's in it."""
 _LARGE_BYTES: Final = 2**18
 _DOWN: Final = "The database cannot be reached, so no response can be looked up or deleted; try again when it is back."
 
@@ -89,9 +91,8 @@ class Conversations:
 
     async def question(self, asked: Asked, caller: Caller) -> Request:
         """What the model is asked, with all turns before. Raises `InvalidRequest`, `NoAnswer`, `StorageUnavailable`."""
-        if asked.previous_id is None:
-            return asked.question()
-        turns = await self._turns(asked.previous_id, caller)
+        turns = await self._turns(asked.previous_id, caller) if asked.previous_id else []
+        asked = await self.resolved(asked, caller)
         if asked.size_bytes + sum(turn.size for turn in turns) > _LARGE_BYTES:
             return await asyncio.to_thread(_following, asked, turns)
         return _following(asked, turns)
@@ -99,6 +100,7 @@ class Conversations:
     async def turn(self, asked: Asked, caller: Caller, steering: Steering) -> Turn:
         """The beginning of a response. Raises as `question` does."""
         epoch = self._kept.epoch
+        asked = await self.resolved(asked, caller)
         wanted = asked.stored and not steering.no_store
         return Turn(
             asked=asked,
@@ -108,6 +110,16 @@ class Conversations:
             wanted=wanted,
             tags=steering.tags,
         )
+
+    async def resolved(self, asked: Asked, caller: Caller) -> Asked:
+        """`asked` with the items themselves where it only names them. Raises `InvalidRequest`, `StorageUnavailable`."""
+        known: dict[str, Item] = {}
+        for name in items.references(asked.items):
+            if name not in known and (found := _ITEM.fullmatch(name)):
+                known |= await self._items(told.PREFIX + found[1], caller)
+            if name not in known:
+                break  # what follows is not looked up: this one is refused
+        return msgspec.structs.replace(asked, items=items.resolved(asked.items, known))
 
     def keep(self, turn: Turn, answer: Answer, given: told.Told, chunks: Sequence[Chunk]) -> None:
         """Keep a complete response if it is to be kept at all, and have it say so itself."""
@@ -161,6 +173,16 @@ class Conversations:
         except StorageError as error:
             raise StorageUnavailable(_DOWN) from error
         raise NoAnswer(_missing(name), param="response_id")
+
+    async def _items(self, name: str, caller: Caller) -> dict[str, Item]:
+        """The items of a response, by the ids that its client knows them by; none when there is no such response."""
+        try:
+            found = await self.again(name, caller)
+        except NoAnswer:
+            return {}
+        listed = items.shown(found.asked.items, f"{told.name(name)}_in")
+        asked = {one["id"]: item for one, item in zip(listed, found.asked.items, strict=True)}
+        return asked | {item["id"]: item for item in output.items(told.name(name), found.chunks)}
 
     async def _turns(self, name: str, caller: Caller) -> list[Response]:
         param = "previous_response_id"

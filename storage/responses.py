@@ -1,6 +1,7 @@
 """Responses that may be asked for again: written off the reply's way, and found as soon as the reply has been read."""
 
 import asyncio
+import sys
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -53,7 +54,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     @property
     def size(self) -> int:
         """What it holds of memory, in bytes."""
-        return len(self.request.encode()) + len(self.steps) + OVERHEAD_BYTES
+        return sys.getsizeof(self.request) + len(self.steps) + OVERHEAD_BYTES
 
 
 class Responses:

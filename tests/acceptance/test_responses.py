@@ -194,6 +194,24 @@ def test_a_conversation_is_followed(ask: Asked) -> None:
     assert ask.where(input=[*items, {"role": "user", "content": "Thanks"}]) == "hit"
 
 
+def test_items_may_be_referred_to(ask: Asked) -> None:
+    """As some clients send a conversation: by ids. That is the same question, and what they meant is kept."""
+    first = ask.made()
+    listed = ask.found(first["id"], "/input_items").json()["data"]
+    more = {"role": "user", "content": "More"}
+    whole = ask.made(input=[{"role": "user", "content": "Hi there"}, *first["output"], more])
+    meant = [{"id": listed[0]["id"]}, {"type": "item_reference", "id": first["output"][0]["id"]}, more]
+    second = ask(input=meant)
+    assert second.headers["x-askonce-cache"] == "hit"
+    assert httpx.delete(f"{ask.url}/{first['id']}").status_code == 200
+    last = {"previous_response_id": second.json()["id"], "input": "Even more"}
+    assert ask.where(**last) == "miss"
+    assert ask.where(**last | {"previous_response_id": whole["id"]}) == "hit"
+    for name in (first["output"][0]["id"], "msg_1", "\x00"):
+        refused = ask(input=[more, {"type": "item_reference", "id": name}])
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[1].id")
+
+
 def test_equal_responses_at_the_same_time_are_one_call(gateway: Make) -> None:
     """The second hears the first's steps, under an id of its own; both are kept."""
     ask = Asked(gateway("[[line]]\nreply = 'one two three'\n"))

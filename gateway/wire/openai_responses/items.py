@@ -4,7 +4,7 @@ What the model says together is one message: its thoughts, its text and its call
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from gateway.errors import InvalidRequest
 from gateway.wire import body
 
 Item = dict[str, Any]
+REFERENCE: Final = "item_reference"
 _Id = Annotated[str, Meta(min_length=1)]
 _Status = Literal["in_progress", "completed", "incomplete"]
 _NEUTRAL = frozenset({"id", "type", "status", "annotations", "logprobs", "prompt_cache_breakpoint", "created_by"})
@@ -60,6 +61,13 @@ class Result(msgspec.Struct):
     status: _Status | None = None
 
 
+class Reference(msgspec.Struct):
+    """An item of a response that is kept."""
+
+    id: _Id
+    type: str
+
+
 class Thought(msgspec.Struct):
     """What the model thought: in full, or what it said of it."""
 
@@ -77,8 +85,29 @@ def read(value: str | Sequence[Any]) -> tuple[Item, ...]:
         return ({"type": "message", "role": "user", "content": value},)
     found = tuple(_typed(item, f"input[{place}]") for place, item in enumerate(value))
     for place, item in enumerate(found):
-        _said(item, f"input[{place}]")
+        if item["type"] == REFERENCE:
+            _checked(item, Reference, f"input[{place}]")
+        else:
+            _said(item, f"input[{place}]")
     return found
+
+
+def references(items: Iterable[Item]) -> list[str]:
+    """The ids of items that are not there themselves."""
+    return [item["id"] for item in items if item["type"] == REFERENCE]
+
+
+def resolved(items: Iterable[Item], known: Mapping[str, Item]) -> tuple[Item, ...]:
+    """The items, with those that are only named in their places. Raises `InvalidRequest` for one not `known`."""
+    found: list[Item] = []
+    for place, item in enumerate(items):
+        meant = known.get(item["id"]) if item["type"] == REFERENCE else item
+        if meant is None:
+            param = f"input[{place}].id"
+            message = f"'{param}' is no item of a response that is kept for you; send the item itself."
+            raise InvalidRequest(message, param=param, code="invalid_value")
+        found.append(meant)
+    return tuple(found)
 
 
 def messages(items: Iterable[Item]) -> list[dict[str, Any]]:
@@ -106,9 +135,9 @@ def _typed(item: Any, param: str) -> Item:
         message = f"'{param}' must be an object."
         raise InvalidRequest(message, param=param, code="invalid_value")
     if item.get("type") is None:
-        item = {**item, "type": "message" if "role" in item else "item_reference"}
-    if not isinstance(item["type"], str) or item["type"] not in _READERS:
-        known = ", ".join(_READERS)
+        item = {**item, "type": "message" if "role" in item else REFERENCE}
+    if item["type"] not in (*_READERS, REFERENCE):
+        known = ", ".join((*_READERS, REFERENCE))
         message = f"'{param}' is of a type that cannot be sent to a model here; these can: {known}."
         raise InvalidRequest(message, param=f"{param}.type", code="unsupported_parameter")
     return item

@@ -221,7 +221,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "empty input": ({"input": []}, "input"),
     "input of numbers": ({"input": [5]}, "input[0]"),
     "item": ({"input": [{"type": "web_search_call"}]}, "input[0].type"),
-    "reference": ({"input": [{"id": "msg_1"}]}, "input[0].type"),
+    "reference to nothing": ({"input": [{"type": "item_reference"}]}, "input[0].id"),
     "role": ({"input": [{"role": "bot", "content": "x"}]}, "input[0].role"),
     "no content": ({"input": [{"role": "user"}]}, "input[0].content"),
     "part": ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].type"),
