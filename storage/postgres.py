@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import asyncpg
@@ -45,7 +45,7 @@ class PostgresTier:
 
         Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
         """
-        await put_rows(self._pool, "completion_put", [_row(item.entry()) for item in items])
+        await put_rows(self._pool, "completion_put", (_row(item.entry()) for item in items))
 
     async def ping(self) -> None:
         """Raise when the server does not answer."""
@@ -56,13 +56,13 @@ class PostgresTier:
         self._pool.terminate()
 
 
-async def put_rows(pool: asyncpg.Pool, query: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Run a query for each of `rows`, for all or none.
+async def put_rows(pool: asyncpg.Pool, query: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Run a query for each of `rows`, for all or none. They are made here: one that cannot be is refused, too.
 
     Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
     """
     try:
-        await pool.executemany(sql.query(query), rows)
+        await pool.executemany(sql.query(query), list(rows))
     except (asyncpg.DataError, ValueError) as error:
         kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
         raise RefusedError(f"{kind}: {said}") from error
