@@ -26,6 +26,7 @@ from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.backends.weights import Files
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config
+from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
@@ -34,7 +35,7 @@ from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
 from gateway.router import Backend, Router
-from gateway.routes import cache, described, embeddings, health, models, proof, text
+from gateway.routes import cache, described, embeddings, health, models, proof, responses, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
@@ -53,6 +54,7 @@ from storage.keys import KeyStore
 from storage.listing import Listing
 from storage.memory import MemoryTier
 from storage.near import Near
+from storage.responses import Responses
 from storage.tiers import Tiers
 from storage.verifications import Verifications
 
@@ -90,7 +92,13 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         )
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
         marks_needed_s = config.redis_ttl_s + _SLACK_S
-        sweeper = Sweeper(database, invalidations, config.policies, marks_needed_s=marks_needed_s)
+        sweeper = Sweeper(
+            database,
+            invalidations,
+            config.policies,
+            marks_needed_s=marks_needed_s,
+            responses_ttl_s=config.responses_ttl_s,
+        )
         stack.push_async_callback(sweeper.aclose)
         files = Digests(config.folder() / "models")
         backends = {backend.served_name: BUILD[backend.kind](backend, files) for backend in config.backends}
@@ -103,6 +111,8 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
         router = Router(backends)
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
+        given = _responses(config, database, invalidations, telemetry)
+        stack.push_async_callback(given.aclose)
         yield Parts(
             pipeline=Pipeline(tiers, router, flights, config.policies),
             embedder=Embedder(tiers, router, flights, config.policies),
@@ -114,6 +124,7 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
             proof=Proof(tiers, router, kept, config.policies),
             listing=Listing(database, lambda scope, model: policy.of(config.policies, scope, model).ttl_s),
             explainer=Explainer(tiers, router, Near(database), config.policies),
+            conversations=Conversations(given, config.policies),
         )
 
 
@@ -133,6 +144,7 @@ def create_app(config: Config) -> Litestar:
         route_handlers=[
             text.chat,
             text.completions,
+            *RESPONSES,
             embeddings.embeddings,
             models.models,
             models.model,
@@ -197,6 +209,11 @@ def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry)
         Guard("postgres", telemetry.fault, sort=f"{sort} of verifications") for sort in ("reads", "writes")
     )
     return Verifications(database, reads, writes, config.database_deadline_s)
+
+
+def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, telemetry: Telemetry) -> Responses:
+    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of responses") for sort in ("reads", "writes"))
+    return Responses(database, marks, (reads, writes), config.database_deadline_s, telemetry.dropped)
 
 
 def _server(backend: BackendConfig) -> Server:
@@ -272,7 +289,10 @@ OLLAMA = (
     ollama_routes.ps,
     ollama_routes.show,
     ollama_routes.version,
+    ollama_routes.there,
 )
+
+RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)
 
 BUILD: dict[str, Build] = {
     "vllm": _openai(dialect.VLLM),

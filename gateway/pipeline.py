@@ -69,6 +69,10 @@ class Outcome(msgspec.Struct):
     """What became of an answer, once all of it was said."""
 
     kept: bool = False
+    foreign: bool = False
+    """Whether somebody else answered than the key names, as far as is known."""
+    tags: tuple[str, ...] = ()
+    """The words that it was given to find or delete it by."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -76,7 +80,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: Status
     tier: str
-    key: bytes
+    query: Query
     chunks: AsyncGenerator[Chunk]
     provenance: Provenance
     kept: bool = True
@@ -84,12 +88,17 @@ class Answer(msgspec.Struct, frozen=True):
     origin_id: str | None = None
     """The `id` of the reply that the answer was first given in, if that is another one."""
     age_s: float = 0.0
-    outcome: Outcome | None = None
-    """What becomes of it; None where it is kept already, or by somebody else."""
+    outcome: Outcome = msgspec.field(default_factory=lambda: Outcome(kept=True))
+    """What becomes of it."""
+
+    @property
+    def key(self) -> bytes:
+        """The name of what was asked."""
+        return self.query.key
 
     def is_kept(self) -> bool:
         """Whether it is kept, as far as is known: to be asked once its last step was heard."""
-        return self.kept and (self.outcome is None or self.outcome.kept)
+        return self.kept and self.outcome.kept
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,29 +139,38 @@ class Pipeline:
         if (found := looked.found) is not None:
             steps = paced(found.entry) if steering.paced else replay(found.entry)
             age_s, origin_id = max(0.0, time.time() - found.entry.created_at), found.entry.origin_id
-            return Answer("hit", found.tier, query.key, steps, "exact", origin_id=origin_id, age_s=age_s)
+            outcome = Outcome(kept=True, tags=found.entry.tags)
+            return Answer("hit", found.tier, query, steps, "exact", origin_id=origin_id, age_s=age_s, outcome=outcome)
         if steering.only_if_cached:
             raise NotKept
         plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
         if not (terms.look and terms.keep):  # what is not kept is not shared either
             status: Status = "miss" if terms.look else "bypass"
             steps = self._ask(backend, request, query, plan)
-            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep, outcome=plan.outcome)
+            return Answer(status, "backend", query, steps, plan.provenance, kept=terms.keep, outcome=plan.outcome)
         wanted = Wanted(
             key=query.key,
             epoch=self._tiers.epoch,
             needs=self._tiers.closed(query),
             origin_id=reply_id,
+            tags=plan.tags,
             max_age_s=terms.max_age_s,
         )
         joined = await self._flights.join(
             wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
         if joined.leads:
-            return Answer("miss", "backend", query.key, joined.steps, plan.provenance, outcome=plan.outcome)
+            return Answer("miss", "backend", query, joined.steps, plan.provenance, outcome=plan.outcome)
         age_s = max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0
         return Answer(
-            "coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id, age_s=age_s
+            "coalesced",
+            "flight",
+            query,
+            joined.steps,
+            "coalesced",
+            origin_id=joined.origin_id,
+            age_s=age_s,
+            outcome=Outcome(kept=True, tags=joined.tags),
         )
 
     async def whole(
@@ -178,6 +196,7 @@ class Pipeline:
         """The backend's steps, unless somebody was answered the same since this request looked."""
         kept = self._tiers.in_memory(query.key, plan.terms.max_age_s)
         plan.outcome.kept = kept is not None
+        plan.outcome.tags = kept.tags if kept else plan.tags
         async with aclosing(replay(kept) if kept else self._ask(backend, request, query, plan)) as steps:
             async for step in steps:
                 yield step
@@ -203,7 +222,8 @@ class Pipeline:
             made_by=plan.made_by,
             replaces=plan.stale,
         )
-        if await asking.is_by(query, backend):
+        plan.outcome.foreign = not await asking.is_by(query, backend)
+        if not plan.outcome.foreign:
             await self._keep(entry, plan)
 
     async def _keep(self, entry: Entry, plan: _Plan) -> None:
@@ -224,7 +244,7 @@ class Pipeline:
     async def _show(self, entry: Entry) -> None:
         """Have those hear `entry` who ask now: the old one is gone for them, and this one not yet in their tiers."""
         key, epoch = entry.query.key, entry.epoch
-        wanted = Wanted(key=key, epoch=epoch, needs=epoch, origin_id=entry.origin_id)
+        wanted = Wanted(key=key, epoch=epoch, needs=epoch, origin_id=entry.origin_id, tags=entry.tags)
         with contextlib.suppress(BackendError):  # the gateway is closing: then nobody asks here
             async with aclosing((await self._flights.join(wanted, lambda: replay(entry))).steps) as steps:
                 async for _ in steps:

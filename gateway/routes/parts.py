@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.access import Access
+from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
@@ -27,3 +28,4 @@ class Parts(msgspec.Struct, frozen=True):
     proof: Proof
     listing: Listing
     explainer: Explainer
+    conversations: Conversations
