@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from math import ceil
 from typing import Any, Literal, Protocol
 
 import asyncpg
@@ -25,7 +26,7 @@ from gateway.backends.scripted import Scripted
 from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.backends.weights import Files
 from gateway.canonical import Identity
-from gateway.config import LOOPBACK, BackendConfig, Config
+from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
@@ -34,13 +35,15 @@ from gateway.flights.shared import SharedFlights
 from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
-from gateway.router import Backend, Router
-from gateway.routes import cache, described, embeddings, health, models, proof, responses, text
+from gateway.routes import admin, cache, described, embeddings, health, models, proof, responses, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
-from gateway.routes.parts import Parts
+from gateway.routes.parts import Parts, Reload
+from gateway.routing.backend import Backend
+from gateway.routing.figures import Figures
+from gateway.routing.router import Router
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import postgres, redis
@@ -51,6 +54,7 @@ from storage.flights import board as flights_in_redis
 from storage.guard import Guard, GuardedTier
 from storage.invalidations import Invalidations
 from storage.keys import KeyStore
+from storage.ledger import Ledger
 from storage.listing import Listing
 from storage.memory import MemoryTier
 from storage.near import Near
@@ -75,9 +79,14 @@ class Build(Protocol):
         ...
 
 
+async def _no_parent() -> tuple[str, ...]:
+    raise ConfigError("Only 'askonce serve' can read its settings again.")
+
+
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncGenerator[Parts]:
+async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator[Parts]:
     """Everything `config` asks for, opened, and closed again: usable without HTTP."""
+    policies = list(config.policies)  # one list that all share, for it can be changed
     telemetry = Telemetry()
     async with contextlib.AsyncExitStack() as stack:
         database = await postgres.connect(config.database_url, config.database_connections)
@@ -91,49 +100,56 @@ async def running(config: Config) -> AsyncGenerator[Parts]:
             marker=KeysRequired(config.data_dir) if config.data_dir else None,
         )
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
-        marks_needed_s = config.redis_ttl_s + _SLACK_S
         sweeper = Sweeper(
             database,
             invalidations,
-            config.policies,
-            marks_needed_s=marks_needed_s,
+            policies,
+            marks_needed_s=config.redis_ttl_s + _SLACK_S,
             responses_ttl_s=config.responses_ttl_s,
         )
         stack.push_async_callback(sweeper.aclose)
         files = Digests(config.folder() / "models")
-        backends = {backend.served_name: BUILD[backend.kind](backend, files) for backend in config.backends}
-        for backend in backends.values():
-            stack.push_async_callback(backend.aclose)
+        router = Router(lambda backend: BUILD[backend.kind](backend, files), workers=config.workers)
+        stack.push_async_callback(router.aclose)
+
+        def use(config: Config) -> None:
+            router.configure(config.backends, config.models)
+            policies[:] = config.policies
+
+        use(config)
+        telemetry.watch(Figures(router.pools))
         board = flights_in_redis.connect(config.redis_url, telemetry.fault)
         stack.push_async_callback(board.aclose)
         flights = SharedFlights(board)
         stack.push_async_callback(flights.aclose)
-        router = Router(backends)
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
-        given = _responses(config, database, invalidations, telemetry)
-        stack.push_async_callback(given.aclose)
+        stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
+        ledger = _ledger(config, database, telemetry)
+        stack.push_async_callback(ledger.aclose)
         yield Parts(
-            pipeline=Pipeline(tiers, router, flights, config.policies),
-            embedder=Embedder(tiers, router, flights, config.policies),
+            pipeline=Pipeline(tiers, router, flights, policies, ledger),
+            embedder=Embedder(tiers, router, flights, policies, ledger),
             router=router,
             tiers=tiers,
             telemetry=telemetry,
             access=access,
             invalidations=invalidations,
-            proof=Proof(tiers, router, kept, config.policies),
-            listing=Listing(database, lambda scope, model: policy.of(config.policies, scope, model).ttl_s),
-            explainer=Explainer(tiers, router, Near(database), config.policies),
-            conversations=Conversations(given, config.policies),
+            proof=Proof(tiers, router, kept, policies),
+            listing=Listing(database, lambda scope, model: policy.of(policies, scope, model).ttl_s),
+            use=use,
+            reload=reload,
+            explainer=Explainer(tiers, router, Near(database), policies),
+            conversations=Conversations(given, policies),
         )
 
 
-def create_app(config: Config) -> Litestar:
-    """The ASGI application."""
+def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
+    """The ASGI application. `reload` has the settings read again."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        async with running(config) as opened:
+        async with running(config, reload) as opened:
             app.state.parts = opened
             yield
 
@@ -155,6 +171,8 @@ def create_app(config: Config) -> Litestar:
             proof.record,
             proof.verify,
             proof.listed,
+            admin.backends,
+            admin.reload,
             health.healthz,
             health.readyz,
             health.metrics,
@@ -211,6 +229,10 @@ def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry)
     return Verifications(database, reads, writes, config.database_deadline_s)
 
 
+def _ledger(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Ledger:
+    return Ledger(database, Guard("postgres", telemetry.fault, sort="writes of usage"), config.database_deadline_s)
+
+
 def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, telemetry: Telemetry) -> Responses:
     reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of responses") for sort in ("reads", "writes"))
     return Responses(database, marks, (reads, writes), config.database_deadline_s, telemetry.dropped)
@@ -218,11 +240,7 @@ def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, tel
 
 def _server(backend: BackendConfig) -> Server:
     return Server(
-        backend.served_name,
-        backend.url,
-        api_key=backend.api_key,
-        connect_timeout_s=backend.connect_timeout_s,
-        read_timeout_s=backend.read_timeout_s,
+        backend.replica_name, backend.url, api_key=backend.api_key, connect_timeout_s=backend.connect_timeout_s
     )
 
 
@@ -231,7 +249,7 @@ def _openai(accent: dialect.Dialect) -> Build:
         identity, server = _given(backend, accent.engine), _server(backend)
         manners = _manners(backend, accent.engine, accent.constrains)
         return OpenAICompatible(
-            backend.served_name, server, backend.model, accent, identity, files or Digests(), manners=manners
+            backend.replica_name, server, backend.model, accent, identity, files or Digests(), manners=manners
         )
 
     return build
@@ -245,7 +263,7 @@ def _llamacpp(backend: BackendConfig, files: Files | None = None) -> Backend:
         server = remembering(server, backend.url, backend.prefix_states, identity, backend.prefix_states_max_bytes)
     manners = _manners(backend, accent.engine, "guided" if backend.guidance else accent.constrains)
     return OpenAICompatible(
-        backend.served_name, server, backend.model, accent, identity, files or Digests(), manners=manners
+        backend.replica_name, server, backend.model, accent, identity, files or Digests(), manners=manners
     )
 
 
@@ -266,18 +284,18 @@ def _ollama(backend: BackendConfig, files: Files | None = None) -> Backend:
     from gateway.backends.ollama import Client, Ollama  # noqa: PLC0415 -- see above
     from gateway.backends.unbroken import UnbrokenLines  # noqa: PLC0415 -- it is httpx's
 
-    timeout = httpx.Timeout(backend.read_timeout_s, connect=backend.connect_timeout_s)
+    timeout = httpx.Timeout(None, connect=backend.connect_timeout_s)
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
     transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
     client = Client(backend.url, api_key=backend.api_key, timeout=timeout, transport=transport)
     manners = _manners(backend, "ollama", "format")
     identity = _given(backend, "ollama")
-    return Ollama(backend.served_name, client, _server(backend), backend.model, identity, manners=manners)
+    return Ollama(backend.replica_name, client, _server(backend), backend.model, identity, manners=manners)
 
 
 def _scripted(backend: BackendConfig, files: Files | None = None) -> Backend:
     del files
-    return Scripted(backend.served_name, scripted.read(backend.script))
+    return Scripted(backend.replica_name, scripted.read(backend.script))
 
 
 OLLAMA = (
@@ -319,7 +337,10 @@ def _named(request: Request[Any, Any, Any], error: RequestError) -> Response[dic
 
 def _failed(request: Request[Any, Any, Any], error: BackendError) -> Response[dict[str, Any]]:
     """No kept answer helped: a miss, whose backend had none either."""
-    return _error(error.status, envelope(error), request, "miss")
+    response = _error(error.status, envelope(error), request, "miss")
+    if error.retry_after_s:
+        response.headers["retry-after"] = str(ceil(error.retry_after_s))
+    return response
 
 
 def _left(request: Request[Any, Any, Any], error: ClientLeft) -> Response[dict[str, Any]]:

@@ -3,39 +3,54 @@
 import time
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Request, Vector
 from gateway.errors import BackendError
-from gateway.router import Backend
-from storage.entry import Chunk, Query
+from storage.entry import Chunk
+
+
+class Asked(Protocol):
+    """Whoever is asked."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        ...
+
+    def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """The steps of the answer. Raises `BackendError`."""
+        ...
+
 
 _ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 """How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
 
 
-async def asked(backend: Backend, request: Request) -> AsyncGenerator[Chunk]:
+async def asked(backend: Asked, request: Request) -> AsyncGenerator[Chunk]:
     """The steps of the answer, each with its time; at the end all choices have ended. Raises `BackendError`.
 
-    Closing it cancels the call.
+    What it cost comes once it is known to be whole. Closing it cancels the call.
     """
-    started = time.monotonic()
+    started, costs = time.monotonic(), list[Chunk]()
     choices, ended = range(request.choices), set[int]()
     async with aclosing(backend.complete(request)) as arriving:
         async for step in arriving:
             _expected(step, choices, ended, backend.name)
             if step.finish_reason:
                 ended.add(step.index)
-            yield msgspec.structs.replace(step, after_ms=since_ms(started))
+            step = msgspec.structs.replace(step, after_ms=since_ms(started))
+            if step.usage is not None:
+                costs.append(step)
+            else:
+                yield step
     if len(ended) < len(choices):
         message = f"Backend '{backend.name}' ended its stream before the answer did."
         raise BackendError(message)
-
-
-async def is_by(query: Query, backend: Backend) -> bool:
-    """Whether what `backend` has just answered comes from who is named in `query`, and not from a successor."""
-    return await backend.confirms(Identity(query.engine, query.engine_version, query.model_version))
+    for step in costs:
+        yield step
 
 
 def sound(vector: Vector, backend: str) -> bytes:

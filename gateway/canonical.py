@@ -62,3 +62,5 @@ class Vector(msgspec.Struct, frozen=True):
 
     values: bytes
     tokens: int
+    cost_micro_usd: int = 0
+    """Its share of what the call cost, in millionths of a US dollar."""

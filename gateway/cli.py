@@ -16,6 +16,7 @@ from gateway.bench.command import command as bench
 from gateway.config import Config
 from gateway.keyring import keys, namespaces
 from gateway.printing import plain_json, printable
+from gateway.showing import models
 from storage.errors import AskonceError
 
 _config = click.option(
@@ -73,8 +74,11 @@ def serve(file: Path | None, engine_args: tuple[str, ...], **options: Any) -> No
     """Serve until stopped: embedded Postgres, Redis and an engine with a model, unless others are configured."""
     from gateway import starting, supervisor  # noqa: PLC0415 -- the other commands need none of it
 
-    config = settings.load(file, options | {"engine_args": engine_args or None})
-    plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"))
+    def read() -> Config:
+        return settings.load(file, options | {"engine_args": engine_args or None})
+
+    config = read()
+    plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"), reload=read)
     sys.exit(asyncio.run(supervisor.serve(plan, prepare=starting.Preparation(config))))
 
 
@@ -226,6 +230,7 @@ def _where(said: dict[str, Any]) -> str:
 main.add_command(bench)
 main.add_command(keys)
 main.add_command(namespaces)
+main.add_command(models)
 
 if __name__ == "__main__":
     main(prog_name="askonce")

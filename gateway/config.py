@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
 from msgspec import Meta
 
+from gateway.locating import line_of
 from storage.errors import AskonceError
 
 PREFIX = "ASKONCE_"
@@ -18,16 +19,49 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # infinity could not be sent to the workers
+Price = Annotated[float, Meta(ge=0, le=1e9)]
+BackendKind = Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
 
 
 class ConfigError(AskonceError):
     """A setting is not valid."""
 
 
-class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One model on one server, under the name clients ask for."""
+class ReplicaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one replica of a model is used."""
 
-    kind: Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
+    name: str = ""
+    """What replies, logs and figures call it; without one, its kind and address."""
+    weight: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    """How much it takes, compared with the others of its model."""
+    max_concurrency: Positive | None = None
+    """The most requests it is given at once, by all workers together."""
+    connect_timeout_s: Seconds = 5.0
+    first_token_timeout_s: Seconds = 300.0
+    between_tokens_timeout_s: Seconds = 120.0
+    total_timeout_s: Seconds = 1800.0
+    """From asking to the end, with everything that was tried before."""
+    usd_per_million_prompt_tokens: Price = 0.0
+    usd_per_million_completion_tokens: Price = 0.0
+    usd_per_gpu_second: Price = 0.0
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether it is known what answers cost."""
+        per_token = self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens
+        return bool(per_token or self.usd_per_gpu_second)
+
+    def check_prices(self) -> None:
+        """Raise `ValueError` for two ways of counting the same money."""
+        if self.usd_per_gpu_second and (self.usd_per_million_prompt_tokens or self.usd_per_million_completion_tokens):
+            message = "a backend's prices are for tokens or for GPU-seconds, not both"
+            raise ValueError(message)
+
+
+class BackendConfig(ReplicaConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model on one server, under the name clients ask for. Several of one name are replicas of that model."""
+
+    kind: BackendKind
     model: Annotated[str, Meta(min_length=1)]
     """The server's name for the model."""
     url: str = ""
@@ -49,9 +83,6 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """What becomes of a parameter that the engine cannot honour."""
     guidance: bool = False
     """Whether a llama.cpp has LLGuidance. One that has not ends when it is asked for it."""
-    connect_timeout_s: Seconds = 5.0
-    read_timeout_s: Seconds = 300.0
-    """Longest silence before the first token and between tokens."""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where `kind` lacks what it needs, and for a key that no header can carry."""
@@ -74,11 +105,35 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 raise ValueError(message)
         else:
             msgspec.structs.force_setattr(self, "url", _server_url(self.kind, self.url))
+        if not self.name.isprintable() or not self.name.isascii():
+            message = "`name` has characters that no header can carry"
+            raise ValueError(message)
+        self.check_prices()
 
     @property
     def served_name(self) -> str:
         """The name clients use."""
         return self.alias or self.model
+
+    @property
+    def replica_name(self) -> str:
+        """What it is called beside the others of its model. An address is shown without its user."""
+        return self.name or f"{self.kind}{_place(self.url)}"
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the replicas of one model work together."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    """The name clients use."""
+    fallback: tuple[str, ...] = ()
+    """Who answers, first to last: kinds of backends, and names of other models. Kinds left out keep the usual order."""
+    queue_max: Annotated[int, Meta(ge=0)] = 1000
+    """How many requests of a worker may wait while all replicas have as many as they take."""
+    queue_deadline_s: Seconds = 30.0
+    """The longest they wait."""
+    retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    """How often a request is tried again that failed before its first token."""
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,6 +181,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How much of what the embedded llama.cpp has computed of long prompts is kept on disk; 0 is nothing."""
     backends: tuple[BackendConfig, ...] = ()
     """Further models. With any of these and no `model` of its own, no llama.cpp is started."""
+    models: tuple[ModelConfig, ...] = ()
+    """How the backends of one name work together, where that is to be other than usual."""
     policies: tuple[PolicyConfig, ...] = ()
     """What is kept, and how long; without any, everything and for ever."""
     database_url: str = ""
@@ -162,10 +219,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError(message)
         _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
         _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
-        names = [backend.served_name for backend in self.backends]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            message = f"two of `backends` are served as '{twice[0]}': give one of them another `alias`"
-            raise ValueError(message)
+        self._check_replicas()
+        self._check_models()
 
     def embedded_model(self) -> str | None:
         """What the engine shall serve: nothing when other backends are configured and no model was asked for."""
@@ -173,9 +228,50 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             return None
         return self.model
 
+    def _check_replicas(self) -> None:
+        """Raise `ValueError` for two replicas of one model that nobody could tell apart."""
+        names = [(backend.served_name, backend.replica_name) for backend in self.backends]
+        if twice := sorted({pair for pair in names if names.count(pair) > 1}):
+            message = f"two of `backends` serve '{twice[0][0]}' as '{twice[0][1]}': give one of them another `name`"
+            raise ValueError(message)
+
+    def _check_models(self) -> None:
+        """Raise `ValueError` for `models` that occur twice or that nothing serves. The embedded one's name is not
+        known yet."""
+        served = {backend.served_name for backend in self.backends}
+        known, names = served | set(get_args(BackendKind)), [model.name for model in self.models]
+        for model in self.models:
+            if names.count(model.name) > 1:
+                message = f"two of `models` are called '{model.name}'"
+                raise ValueError(message)
+            if self.embedded_model() is not None:
+                continue
+            if unserved := ({model.name} - served) | (set(model.fallback) - known):
+                message = f"`models` names '{min(unserved)}', which none of `backends` is served as"
+                raise ValueError(message)
+
     def folder(self) -> Path:
         """The data folder. As root, a system one: another user's program must be able to reach into it."""
         return self.data_dir or Path(platformdirs.user_state_dir("askonce", appauthor=False, use_site_for_root=True))
+
+
+_LISTS = frozenset({"backends", "models", "policies", "engine_args"})
+"""Settings that a variable holds as JSON."""
+
+CHANGEABLE = frozenset({"backends", "models", "policies"})
+"""What may be another while askonce serves. Everything else was used to start it."""
+
+
+def changed(before: Config, after: Config) -> list[str]:
+    """The names of the settings that differ. Raises `ConfigError` when one of them cannot while askonce serves."""
+    names = [name for name in Config.__struct_fields__ if getattr(before, name) != getattr(after, name)]
+    fixed = [name for name in names if name not in CHANGEABLE]
+    if before.embedded_model() != after.embedded_model():
+        fixed.append("model")
+    if fixed:
+        message = f"`{fixed[0]}` cannot be changed while askonce runs: put it back, or restart. Nothing was changed."
+        raise ConfigError(message)
+    return names
 
 
 def local_url(host: str, port: int) -> str:
@@ -221,14 +317,17 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     path = file or Path(FILE)
     if file is None and not path.is_file():
         return {}
+    text = ""
     try:
-        values = msgspec.toml.decode(path.read_bytes())
+        text = path.read_text("utf-8")
+        values = msgspec.toml.decode(text)
         msgspec.convert(values, Config, strict=False, dec_hook=_path)
     except OSError as error:
         message = f"The settings file {path} cannot be read: {error.strerror}."
         raise ConfigError(message) from error
-    except (msgspec.DecodeError, ValueError) as error:
-        message = f"{path}: {error}"
+    except (msgspec.DecodeError, ValueError) as error:  # a decoder's own words name the line
+        line = line_of(text, str(error)) if isinstance(error, msgspec.ValidationError) else None
+        message = f"{path}, line {line}: {error}" if line else f"{path}: {error}"
         raise ConfigError(message) from error
     return values
 
@@ -245,7 +344,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             known = ", ".join(PREFIX + field.upper() for field in Config.__struct_fields__)
             message = f"{variable} is no setting; there are: {known}."
             raise ConfigError(message)
-        found[name] = _json(variable, text) if name in {"backends", "policies", "engine_args"} else text
+        found[name] = _json(variable, text) if name in _LISTS else text
         _check_variable(variable, name, found[name])
     return found
 
@@ -290,6 +389,15 @@ def _server_url(kind: str, url: str) -> str:
         message = f"`url` must be that of a server, such as {example}"  # not shown: it may hold a password
         raise ValueError(message)
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _place(url: str) -> str:
+    """Where `url` leads, for people: `@host:port`, or the name of a socket."""
+    if not url or url.startswith("unix:"):
+        return url and f"@{Path(url).stem}"
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"@{host}:{parts.port}" if parts.port else f"@{host}"
 
 
 def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:

@@ -7,7 +7,9 @@ AskonceError
 │   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown, StorageUnavailable 503
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
-    ├── BackendUnavailable  503  ├── BackendTimeout 504
+    ├── BackendUnavailable  503 ── BackendUnreachable
+    ├── BackendTimeout      504  ├── BackendGone 502
+    ├── Overloaded          429 or 503
     └── AnswerChanged, UnfitAnswer  502
 """
 
@@ -108,6 +110,8 @@ class BackendError(AskonceError):
     code = "backend_error"
     type = "backend_error"
     param: str | None = None
+    retry_after_s: float | None = None
+    """When to ask again, if that is known."""
 
 
 class BackendRefused(BackendError):
@@ -130,11 +134,37 @@ class BackendUnavailable(BackendError):
     code = "backend_unavailable"
 
 
+class BackendUnreachable(BackendUnavailable):
+    """Nothing accepts connections where the backend should be."""
+
+
+class BackendGone(BackendError):
+    """The backend broke the connection."""
+
+
 class BackendTimeout(BackendError):
     """The backend did not answer in time."""
 
     status = 504
     code = "backend_timeout"
+
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+
+
+class Overloaded(BackendError):
+    """There are more requests than the backends take; ask again soon."""
+
+    status = 429
+    code = "overloaded"
+    type = "overloaded_error"
+
+    def __init__(self, message: str | None = None, *, status: int = 429, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = type(self).code if status == type(self).status else "queue_timeout"
+        self.retry_after_s = retry_after_s
 
 
 class AnswerChanged(BackendError):
@@ -147,6 +177,30 @@ class UnfitAnswer(BackendError):
     """The model's answer breaks the schema it was to fit, and is not kept."""
 
     code = "unfit_answer"
+
+
+_ANOTHERS_TOO = frozenset({404, 408, 425, 429})
+"""Refusals that another backend may not share: it has no such model, or it has too much to do."""
+
+
+def may_pass(error: RequestError | BackendError) -> bool:
+    """Whether another backend, or the same one later, may answer what this one did not."""
+    return isinstance(error, BackendError) and (error.status >= 500 or error.status in _ANOTHERS_TOO)
+
+
+def passed(
+    error: RequestError | BackendError, first: RequestError | BackendError | None
+) -> RequestError | BackendError:
+    """What a client is to be told if nobody else answers either, once `error` has come after `first`.
+
+    Raises what it is to be told now: that there is too much to do, that its request is at fault, or, where only those
+    find fault with it who were to help out, what was wrong with the first.
+    """
+    if isinstance(error, Overloaded) or (first is None and not may_pass(error)):
+        raise error
+    if first is not None and not may_pass(error):
+        raise first from error
+    return first or error
 
 
 def envelope(error: RequestError | BackendError) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -14,7 +15,8 @@ from gateway.config import PolicyConfig
 from gateway.differences import Nearest, Search
 from gateway.naming import named, under
 from gateway.policy import Terms
-from gateway.router import Router
+from gateway.routing.route import Route
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.entry import Query
 from storage.near import MAX_BYTES, Candidates, Kept
@@ -43,6 +45,16 @@ class Near(Protocol):
         ...
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """A request as one group of backends would be asked."""
+
+    request: Request
+    query: Query
+    route: Route
+    terms: Terms
+    looked: Looked
+
+
 class Explainer:
     """Explains requests as `Pipeline` would answer them. Asks no model and keeps nothing."""
 
@@ -58,18 +70,27 @@ class Explainer:
 
         Raises `UnknownModel`, `InvalidRequest` and `BackendError`.
         """
-        backend, scope = self._router.backend(request.model, caller.models), caller.scope
-        request, identity = under(backend.name, request), await backend.identity()
-        query = await named(request, scope, identity)
-        terms = policy.terms(policy.of(self._policies, scope, request.model), request, steering)
-        looked = await self._tiers.find(query.key, terms.max_age_s) if terms.look else Looked()
-        parts = key.parts(request, scope, identity, query.prompt_hash, query.params.encode())
+        pool = self._router.model(request.model, caller.models)
+        async with aclosing(pool.routes(caller.models)) as routes:
+            async for route in routes:
+                asked = under(route.model, request)
+                query = await named(asked, caller.scope, route.identity)
+                terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
+                looked = await self._tiers.find(query.key, terms.max_age_s) if terms.look else Looked()
+                if looked.found or route.usable:
+                    return await self._said(_Asked(asked, query, route, terms, looked), caller, steering)
+        raise pool.refusal()
+
+    async def _said(self, asked: _Asked, caller: Caller, steering: Steering) -> dict[str, Any]:
+        query, looked, terms, route = asked.query, asked.looked, asked.terms, asked.route
+        parts = key.parts(asked.request, caller.scope, route.identity, query.prompt_hash, query.params.encode())
         why = _known(terms, looked, steering) or _too_large(query)
         said = {"why": why, "nearest": None, "looked_at": 0} if why else await self._unlike(query, terms, caller)
         return {
             "key": query.key.hex(),
             "tier": looked.found.tier if looked.found else "backend",
-            "backend": backend.name,
+            "backend": looked.found.entry.backend if looked.found else ", ".join(route.names),
+            "fallback": route.fallback or None,
             "prompt": query.prompt,
             "params": query.params,
             "parts": {name: value.hex() if name == "prompt_hash" else value.decode() for name, value in parts},

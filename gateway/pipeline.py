@@ -5,24 +5,28 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Literal, Protocol
 
 import msgspec
 
-from gateway import asking, policy
+from gateway import policy
 from gateway.asking import since_ms
+from gateway.begun import Begun, BrokenOff
 from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import PolicyConfig
-from gateway.errors import AnswerChanged, BackendError, NotKept
+from gateway.errors import AnswerChanged, BackendError, NotKept, RequestError, may_pass, passed
 from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
 from gateway.policy import Terms
-from gateway.router import Backend, Router
+from gateway.routing.route import Route
+from gateway.routing.router import Router
 from gateway.steering import Steering
-from storage.entry import Chunk, Entry, Query, usage_of
+from storage.entry import Chunk, Entry, Kind, Query, Usage, usage_of
 from storage.flights.record import Wanted
-from storage.tiers import Looked
+from storage.ledger import Cache
+from storage.tiers import Found, Looked
 
 Status = Literal["hit", "miss", "coalesced", "bypass"]
 """`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was
@@ -75,6 +79,14 @@ class Outcome(msgspec.Struct):
     """The words that it was given to find or delete it by."""
 
 
+class Ledger(Protocol):
+    """Where it is written down what was answered, and what that cost or saved."""
+
+    def note(self, tenant: str, model: str, kind: Kind, cache: Cache, usage: Usage, requests: int = 1) -> None:
+        """Count `requests`."""
+        ...
+
+
 class Answer(msgspec.Struct, frozen=True):
     """An answer on its way, new or old: both are the same stream of steps."""
 
@@ -90,6 +102,10 @@ class Answer(msgspec.Struct, frozen=True):
     age_s: float = 0.0
     outcome: Outcome = msgspec.field(default_factory=lambda: Outcome(kept=True))
     """What becomes of it."""
+    backend: str = ""
+    """The replica that says it, or said it first."""
+    fallback: str = ""
+    """Who should have answered, if it was another one."""
 
     @property
     def key(self) -> bytes:
@@ -118,50 +134,121 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
         return "regenerated" if self.refresh or self.stale else "generated"
 
 
+class _Flown(msgspec.Struct, frozen=True):
+    """A question on its way to one group of backends."""
+
+    route: Route
+    request: Request
+    query: Query
+    plan: _Plan
+    tenant: str
+    started: float
+    """When its client began to wait, a reading of the monotonic clock."""
+    broken: tuple[str, ...] = ()
+    """Replicas whose answer broke off before any of it was sent."""
+
+    def may_go_on(self, error: BackendError) -> bool:
+        """Whether another replica is to be tried after `error`."""
+        return may_pass(error) and len(self.broken) <= self.route.retries and self.route.has_others(self.broken)
+
+
 class Pipeline:
     """Answers requests from `tiers`, and asks the backends of `router` for what is not there."""
 
     def __init__(
-        self, tiers: Tiers, router: Router, flights: SharedFlights, policies: Sequence[PolicyConfig] = ()
+        self,
+        tiers: Tiers,
+        router: Router,
+        flights: SharedFlights,
+        policies: Sequence[PolicyConfig] = (),
+        ledger: Ledger | None = None,
     ) -> None:
         self._tiers = tiers
         self._router = router
         self._flights = flights
         self._policies = policies
+        self._ledger = ledger
 
     async def answer(self, request: Request, caller: Caller, steering: Steering, reply_id: str) -> Answer:
-        """The answer to `request`. Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`."""
-        backend = self._router.backend(request.model, caller.models)
-        request = under(backend.name, request)
-        query = await named(request, caller.scope, await backend.identity())
-        terms = policy.terms(policy.of(self._policies, caller.scope, request.model), request, steering)
-        looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
-        if (found := looked.found) is not None:
-            steps = paced(found.entry) if steering.paced else replay(found.entry)
-            age_s, origin_id = max(0.0, time.time() - found.entry.created_at), found.entry.origin_id
-            outcome = Outcome(kept=True, tags=found.entry.tags)
-            return Answer("hit", found.tier, query, steps, "exact", origin_id=origin_id, age_s=age_s, outcome=outcome)
+        """The answer to `request`, its first step there; when it is to be sent whole, all of them.
+
+        Each group of backends that may answer is looked up, and asked if it can be, until there is an answer. What a
+        group says is named after that group, kept under its name, and never under that of another.
+
+        Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`.
+        """
+        started, fault = time.monotonic(), None
+        pool = self._router.model(request.model, caller.models)
+        async with aclosing(pool.routes(caller.models)) as routes:
+            async for route in routes:
+                asked = under(route.model, request)
+                query = await named(asked, caller.scope, route.identity)
+                terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
+                looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
+                if looked.found is not None:
+                    self._note(caller.tenant, query, "hit", looked.found.entry.usage)
+                    return _found(looked.found, route, paced_out=steering.paced)
+                if not route.usable:
+                    continue
+                if steering.only_if_cached:
+                    raise NotKept
+                plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
+                try:
+                    return await self._flown(_Flown(route, asked, query, plan, caller.tenant, started))
+                except (BackendError, RequestError) as error:
+                    fault = passed(error, fault)
         if steering.only_if_cached:
             raise NotKept
-        plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
+        raise fault or pool.refusal()
+
+    async def _flown(self, flown: _Flown) -> Answer:
+        """The answer that a group gives, or is giving already. Nothing of it has been sent, so that one that breaks off
+        before it is to be sent is asked for again.
+        """
+        while True:
+            answer = await self._joined(flown)
+            try:
+                begun = await Begun.of(answer.chunks, whole=not flown.request.stream)
+            except BrokenOff as broken:
+                flown = msgspec.structs.replace(flown, broken=(*flown.broken, broken.backend))
+                if flown.request.stream or not flown.may_go_on(broken.error):
+                    raise broken.error from broken
+                continue
+            if answer.status == "coalesced":
+                begun.on_usage = partial(self._note, flown.tenant, flown.query, "coalesced")
+            flown.route.answered()
+            return msgspec.structs.replace(answer, chunks=begun, backend=begun.first.backend if begun.first else "")
+
+    async def _joined(self, flown: _Flown) -> Answer:
+        """Ask, or listen to what somebody else is being answered."""
+        query, plan, terms = flown.query, flown.plan, flown.plan.terms
+        fallback = flown.route.fallback
         if not (terms.look and terms.keep):  # what is not kept is not shared either
             status: Status = "miss" if terms.look else "bypass"
-            steps = self._ask(backend, request, query, plan)
-            return Answer(status, "backend", query, steps, plan.provenance, kept=terms.keep, outcome=plan.outcome)
+            steps = self._ask(flown)
+            return Answer(
+                status,
+                "backend",
+                query,
+                steps,
+                plan.provenance,
+                kept=terms.keep,
+                outcome=plan.outcome,
+                fallback=fallback,
+            )
         wanted = Wanted(
             key=query.key,
             epoch=self._tiers.epoch,
             needs=self._tiers.closed(query),
-            origin_id=reply_id,
+            origin_id=plan.reply_id,
             tags=plan.tags,
             max_age_s=terms.max_age_s,
         )
-        joined = await self._flights.join(
-            wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
-        )
+        joined = await self._flights.join(wanted, lambda: self._ask_once(flown), lambda: plan.outcome.kept)
         if joined.leads:
-            return Answer("miss", "backend", query, joined.steps, plan.provenance, outcome=plan.outcome)
-        age_s = max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0
+            return Answer(
+                "miss", "backend", query, joined.steps, plan.provenance, outcome=plan.outcome, fallback=fallback
+            )
         return Answer(
             "coalesced",
             "flight",
@@ -169,8 +256,9 @@ class Pipeline:
             joined.steps,
             "coalesced",
             origin_id=joined.origin_id,
-            age_s=age_s,
+            age_s=max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0,
             outcome=Outcome(kept=True, tags=joined.tags),
+            fallback=fallback,
         )
 
     async def whole(
@@ -192,27 +280,31 @@ class Pipeline:
         async with aclosing(answer.chunks) as steps:
             return answer, [step async for step in steps]
 
-    async def _ask_once(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
+    async def _ask_once(self, flown: _Flown) -> AsyncGenerator[Chunk]:
         """The backend's steps, unless somebody was answered the same since this request looked."""
-        kept = self._tiers.in_memory(query.key, plan.terms.max_age_s)
-        plan.outcome.kept = kept is not None
-        plan.outcome.tags = kept.tags if kept else plan.tags
-        async with aclosing(replay(kept) if kept else self._ask(backend, request, query, plan)) as steps:
+        kept = self._tiers.in_memory(flown.query.key, flown.plan.terms.max_age_s)
+        flown.plan.outcome.kept = kept is not None
+        flown.plan.outcome.tags = kept.tags if kept else flown.plan.tags
+        if kept is not None:
+            self._note(flown.tenant, flown.query, "hit", kept.usage)
+        async with aclosing(replay(kept) if kept else self._ask(flown)) as steps:
             async for step in steps:
                 yield step
 
-    async def _ask(self, backend: Backend, request: Request, query: Query, plan: _Plan) -> AsyncGenerator[Chunk]:
+    async def _ask(self, flown: _Flown) -> AsyncGenerator[Chunk]:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
+        plan = flown.plan
+        call = flown.route.call(flown.request, flown.query.scope, flown.started, flown.broken)
         steps: list[Chunk] = []
-        async with aclosing(asking.asked(backend, request)) as arriving:
+        async with aclosing(call.complete(flown.request)) as arriving:
             async for step in arriving:
                 steps.append(step)
                 yield step
         entry = Entry(
-            query=query,
+            query=flown.query,
             origin_id=plan.reply_id,
-            backend=backend.name,
+            backend=call.backend,
             created_at=created_at,
             duration_ms=since_ms(started),
             chunks=tuple(steps),
@@ -221,10 +313,16 @@ class Pipeline:
             tags=plan.tags,
             made_by=plan.made_by,
             replaces=plan.stale,
+            fallback=flown.route.fallback,
         )
-        plan.outcome.foreign = not await asking.is_by(query, backend)
+        self._note(flown.tenant, flown.query, "generated", entry.usage)
+        plan.outcome.foreign = not await call.unchanged()
         if not plan.outcome.foreign:
             await self._keep(entry, plan)
+
+    def _note(self, tenant: str, query: Query, cache: Cache, usage: Usage) -> None:
+        if self._ledger is not None:
+            self._ledger.note(tenant, query.model, query.kind, cache, usage)
 
     async def _keep(self, entry: Entry, plan: _Plan) -> None:
         """Keep `entry`, if the terms allow it. One asked for anew takes the place of the old one everywhere."""
@@ -259,6 +357,23 @@ def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, st
         made_by=caller.key_id,
         stale=stale,
         refresh=steering.no_cache,
+    )
+
+
+def _found(found: Found, route: Route, *, paced_out: bool) -> Answer:
+    """A kept answer."""
+    entry = found.entry
+    return Answer(
+        "hit",
+        found.tier,
+        entry.query,
+        paced(entry) if paced_out else replay(entry),
+        "exact",
+        origin_id=entry.origin_id,
+        age_s=max(0.0, time.time() - entry.created_at),
+        outcome=Outcome(kept=True, tags=entry.tags),
+        backend=entry.backend,
+        fallback=route.fallback,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 
 class Telemetry:
@@ -35,6 +36,10 @@ class Telemetry:
             ["tenant", "model", "outcome"],
             registry=self._registry,
         )
+
+    def watch(self, figures: Collector) -> None:
+        """Show these too."""
+        self._registry.register(figures)
 
     def replied(self, tenant: str, kind: str, model: str, cache: str, tier: str) -> None:
         """A reply was begun."""

@@ -7,6 +7,7 @@ import gc
 import logging
 import socket
 import sys
+from collections.abc import Callable
 
 import click
 import uvicorn
@@ -14,14 +15,22 @@ import uvloop
 
 from gateway import config as settings
 from gateway.app import create_app
+from gateway.config import Config
+from gateway.parent import Parent
 
 
 class _Server(uvicorn.Server):
-    """Tells the parent when it serves."""
+    """Tells the parent when it serves, and heeds what that says."""
+
+    def __init__(self, config: uvicorn.Config, parent: Parent, use: Callable[[Config], None]) -> None:
+        super().__init__(config)
+        self._parent = parent
+        self._use = use
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self._parent.heed(self._use)
             # What is here now stays for as long as the worker does: the collector need not walk through it each time.
             gc.collect()
             gc.freeze()
@@ -33,15 +42,16 @@ class _Server(uvicorn.Server):
 @click.option("--fd", type=int, required=True)
 def main(fd: int) -> None:
     """Serve on the socket `fd` once the parent has said with which settings."""
-    line = sys.stdin.readline()
-    if not line:
+    parent = Parent()
+    if not (line := parent.first()):
         return
     config = settings.decoded(line)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every request
+    app = create_app(config, parent.reload)
     server = _Server(
         uvicorn.Config(
-            create_app(config),
+            app,
             loop="uvloop",
             http="httptools",
             lifespan="on",
@@ -49,7 +59,9 @@ def main(fd: int) -> None:
             access_log=False,
             timeout_graceful_shutdown=int(config.drain_s),
             server_header=False,
-        )
+        ),
+        parent,
+        lambda config: app.state.parts.use(config),
     )
     uvloop.run(server.serve(sockets=[socket.socket(fileno=fd)]))
 

@@ -17,6 +17,16 @@ class Breaker:
         self._opens_at = 0.0
         self._on_trial = False
 
+    @property
+    def left_s(self) -> float:
+        """How long it stays open; 0 when the next call would be admitted."""
+        return max(0.0, self._opens_at - self._clock())
+
+    @property
+    def is_tripped(self) -> bool:
+        """Whether it has opened, and no call has succeeded since."""
+        return bool(self._opens_at)
+
     def admits(self) -> bool:
         """Whether to try now. A trial after a failure keeps others out until it is decided."""
         now = self._clock()

@@ -40,6 +40,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     completion_tokens: int = 0
     cached_tokens: int | None = None
     """Prompt tokens the backend found in its own KV cache; None where it does not say."""
+    cost_micro_usd: int = 0
+    """What it cost, in millionths of a US dollar; 0 without prices."""
 
     def __add__(self, other: "Usage") -> "Usage":
         counted = [c for c in (self.cached_tokens, other.cached_tokens) if c is not None]
@@ -47,12 +49,13 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             sum(counted) if counted else None,
+            self.cost_micro_usd + other.cost_micro_usd,
         )
 
     def shared(self, choices: int) -> "Usage":
         """These counts with the prompt counted once, where it was counted for each of `choices`."""
         cached = self.cached_tokens // choices if self.cached_tokens is not None else None
-        return Usage(self.prompt_tokens // choices, self.completion_tokens, cached)
+        return Usage(self.prompt_tokens // choices, self.completion_tokens, cached, self.cost_micro_usd)
 
 
 class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,6 +75,8 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     after_ms: float = 0.0
     """Milliseconds from asking the backend to receiving this step."""
+    backend: str = ""
+    """Which replica says this, on the first step of an answer."""
 
 
 def usage_of(chunks: Iterable[Chunk]) -> Usage:
@@ -101,6 +106,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """The id of the API key that asked first; empty without keys."""
     replaces: bool = False
     """It takes the place of an answer to the same question that no longer counts."""
+    fallback: str = ""
+    """Who should have answered, if another one did: a kind of backend, or a model."""
 
     def first_ms(self) -> float | None:
         """Time to the first step, in milliseconds; None for an answer without steps."""

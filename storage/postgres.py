@@ -123,6 +123,8 @@ def _row(item: Entry) -> tuple[Any, ...]:
         list(item.tags),
         item.made_by,
         item.replaces,
+        item.fallback,
+        usage.cost_micro_usd,
     )
 
 
@@ -152,10 +154,11 @@ def _entry(row: asyncpg.Record) -> Entry:
         duration_ms=row["duration_ms"],
         chunks=entries.decode_steps(row["steps"]),
         embedding=row["embedding"],
-        usage=Usage(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"]),
+        usage=Usage(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"], row["cost_micro_usd"]),
         epoch=row["epoch"],
         tags=tuple(row["tags"]),
         made_by=row["made_by"],
+        fallback=row["fallback"],
     )
 
 

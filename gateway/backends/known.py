@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
 from gateway.canonical import Identity
-from gateway.errors import BackendError
+from gateway.errors import BackendError, BackendTimeout
 
-PATIENCE_S = 1.0
+PATIENCE_S: Final = 1.0
 """How long requests wait for a server that does not say who it is."""
+_LONGEST_S: Final = 300.0
+"""After that it is asked again: large weights may have had to be read to name them, or the question was lost."""
 
 
 class Ages(msgspec.Struct, frozen=True):
@@ -49,14 +52,29 @@ class KnownIdentity:
         self._asked_at = 0.0
         self._asking: asyncio.Task[Identity] | None = None
 
+    @property
+    def known(self) -> Identity | None:
+        """What was learnt last; None before that, and while it is made out who has come instead."""
+        return self._known
+
+    def doubted(self) -> bool:
+        """Whether there was a sign, since the last answer was asked for, that the server may be another one."""
+        return self._given is None and self._settled != self._number()
+
+    def certain(self) -> bool:
+        """Whether what is known can be relied on now. What is about to be too old is asked for again meanwhile."""
+        if self._given is not None:
+            return True
+        age_s = time.monotonic() - self._learnt_at
+        if self._known is None or age_s > self._ages.max_s or self.doubted():
+            return False
+        if age_s > self._ages.refreshed_s:
+            self._refreshing()
+        return True
+
     async def get(self) -> Identity:
         """The identity. Raises `BackendError` while it has never been learnt."""
-        if self._given is not None:
-            return self._given
-        age_s = time.monotonic() - self._learnt_at
-        if self._known is not None and age_s <= self._ages.max_s and self._settled == self._number():
-            if age_s > self._ages.refreshed_s:
-                self._refreshing()
+        if self._known is not None and self.certain():
             return self._known
         if self._known is not None:
             await self._asked_since(self._number(), time.monotonic() - self._ages.max_s)
@@ -121,7 +139,11 @@ class KnownIdentity:
 
     async def _refresh(self) -> Identity:
         number, asked_at = self._number(), time.monotonic()
-        known = self._known = await self._ask()
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                known = self._known = await self._ask()
+        except TimeoutError as error:
+            raise BackendTimeout(f"The backend did not say within {_LONGEST_S:g} s who it is.") from error
         self._settled, self._learnt_at = number, asked_at
         return known
 

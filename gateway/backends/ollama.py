@@ -16,7 +16,14 @@ from gateway.backends.forms import Manners
 from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
 from gateway.canonical import Identity, Request, Vector
-from gateway.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidRequest
+from gateway.errors import (
+    BackendError,
+    BackendGone,
+    BackendTimeout,
+    BackendUnavailable,
+    BackendUnreachable,
+    InvalidRequest,
+)
 from storage.entry import Chunk, Usage
 
 _NAMES = parameters.names("ollama")
@@ -122,6 +129,19 @@ class Ollama:
         self._interpreter = Interpreter(name, manners, lambda: abilities.of_ollama(name, server, model))
         self._of_process = -1, ""
         self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs)
+
+    @property
+    def known(self) -> Identity | None:
+        """Who answered when that was last asked; None while it is not known."""
+        return self._identity.known
+
+    def certain(self) -> bool:
+        """Whether that can be relied on now."""
+        return self._identity.certain()
+
+    def doubted(self) -> bool:
+        """Whether there was a sign that it may be another one by now."""
+        return self._identity.doubted()
 
     async def identity(self) -> Identity:
         """The server's version and the model's manifest digest, which covers weights, template and parameters.
@@ -259,13 +279,16 @@ def _translated(name: str) -> Generator[None]:
         yield
     except (ConnectionError, httpx.ConnectError) as error:
         message = f"Backend '{name}' cannot be reached. Is it running?"
-        raise BackendUnavailable(message) from error
+        raise BackendUnreachable(message) from error
+    except httpx.ConnectTimeout as error:
+        message = f"Backend '{name}' took too long to connect to."
+        raise BackendTimeout(message, code="connect_timeout") from error
     except httpx.TimeoutException as error:
         message = f"Backend '{name}' did not answer in time."
         raise BackendTimeout(message) from error
     except httpx.HTTPError as error:
         message = f"Backend '{name}' broke the connection."
-        raise BackendError(message) from error
+        raise BackendGone(message) from error
     except ollama.ResponseError as error:
         if error.status_code < 400:  # an error line in the middle of a stream
             message = f"Backend '{name}' failed midway: {error.error}"

@@ -121,6 +121,19 @@ class OpenAICompatible:
         self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs, ages=self._telling.ages)
         self._weights = Weights(files or NoFiles(), self._identity.forget)
 
+    @property
+    def known(self) -> Identity | None:
+        """Who answered when that was last asked; None while it is not known."""
+        return self._identity.known
+
+    def certain(self) -> bool:
+        """Whether that can be relied on now."""
+        return self._identity.certain()
+
+    def doubted(self) -> bool:
+        """Whether there was a sign that it may be another one by now."""
+        return self._identity.doubted()
+
     async def identity(self) -> Identity:
         """Engine, its version and the weights. Raises `BackendError` while they have never been learnt."""
         return await self._identity.get()

@@ -67,17 +67,30 @@ class Scripted:
         self.calls = 0
         self._script = script or Script()
 
-    async def identity(self) -> Identity:
+    @property
+    def known(self) -> Identity:
         """The script's version stands for the weights."""
         return Identity("scripted", "1", self._script.version)
 
-    async def renew(self) -> Identity:
+    def certain(self) -> bool:
         """A script stays the same."""
-        return await self.identity()
+        return True
+
+    def doubted(self) -> bool:
+        """It does."""
+        return False
+
+    async def identity(self) -> Identity:
+        """Who answers."""
+        return self.known
+
+    async def renew(self) -> Identity:
+        """The same."""
+        return self.known
 
     async def confirms(self, identity: Identity) -> bool:
         """Whether that is this script."""
-        return identity == await self.identity()
+        return identity == self.known
 
     async def ping(self) -> None:
         """A script can always be asked."""

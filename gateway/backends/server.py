@@ -11,7 +11,7 @@ import aiohttp
 
 from gateway.backends import upstream
 from gateway.backends.tether import Tether
-from gateway.errors import BackendError, BackendTimeout, BackendUnavailable
+from gateway.errors import BackendGone, BackendTimeout, BackendUnavailable, BackendUnreachable
 
 MAX_CONNECTIONS: Final = 1024
 IDLE_S: Final = 4.0
@@ -25,19 +25,15 @@ _JSON_AND_CLOSE: Final = {**_JSON, "connection": "close"}
 class Server:
     """The server at `url`, which is `http://…`, `https://…` or `unix:` and a socket's path; called `name` in errors.
 
-    Connections are made when first needed. `read_timeout_s` limits each silence, not the whole reply.
+    Connections are made when first needed. How long a reply may take is for those who wait for it to say.
     """
 
-    def __init__(
-        self, name: str, url: str, *, api_key: str = "", connect_timeout_s: float, read_timeout_s: float
-    ) -> None:
+    def __init__(self, name: str, url: str, *, api_key: str = "", connect_timeout_s: float) -> None:
         self._name = name
         self._uds = url.removeprefix("unix:") if url.startswith("unix:") else None
         self._base = "http://localhost" if self._uds else url.rstrip("/")
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, connect=read_timeout_s, sock_connect=connect_timeout_s, sock_read=read_timeout_s
-        )
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._opened: aiohttp.ClientSession | None = None
         self._tether = _tether(self._uds, self._base)
         self._tied = False
@@ -78,7 +74,7 @@ class Server:
         with translated(self._name), self._watched():
             async with await self._replied("POST", path, content, headers) as response:
                 if response.status != HTTPStatus.OK:
-                    upstream.refuse(self._name, response.status, await response.read())
+                    _refuse(self._name, response, await response.read())
                 yield response.content.iter_any()
 
     async def read(self, path: str, content: bytes | None = None) -> bytes:
@@ -88,7 +84,7 @@ class Server:
             async with await self._replied(method, path, content, _JSON) as response:
                 body = await response.read()
                 if response.status != HTTPStatus.OK:
-                    upstream.refuse(self._name, response.status, body)
+                    _refuse(self._name, response, body)
                 return body
 
     async def headers(self, path: str) -> Mapping[str, str]:
@@ -159,17 +155,24 @@ def _tether(uds: str | None, base: str) -> Tether | None:
     return Tether((parts.hostname, parts.port or 80))
 
 
+def _refuse(name: str, response: aiohttp.ClientResponse, content: bytes) -> None:
+    upstream.refuse(name, response.status, content, response.headers.get("retry-after"))
+
+
 @contextmanager
 def translated(name: str) -> Generator[None]:
     """Raise aiohttp's errors as `BackendError`s that name the backend."""
     try:
         yield
+    except aiohttp.ConnectionTimeoutError as error:
+        message = f"Backend '{name}' took too long to connect to."
+        raise BackendTimeout(message, code="connect_timeout") from error
     except TimeoutError as error:  # aiohttp's time-outs are such errors too, and some of them connection errors as well
         message = f"Backend '{name}' did not answer in time."
         raise BackendTimeout(message) from error
     except aiohttp.ClientConnectorError as error:
         message = f"Backend '{name}' cannot be reached. Is it running?"
-        raise BackendUnavailable(message) from error
+        raise BackendUnreachable(message) from error
     except (aiohttp.ClientError, OSError) as error:
         message = f"Backend '{name}' broke the connection."
-        raise BackendError(message) from error
+        raise BackendGone(message) from error

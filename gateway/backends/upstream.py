@@ -24,15 +24,27 @@ _SIGNS = {
 
 _UNAUTHORIZED = (401, 403)
 
+_LONGEST_REST_S = 600.0
+"""No backend is left alone for longer than this because it said so once."""
+
 PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
 
 
-def refuse(name: str, status: int, content: bytes) -> None:
-    """Raise what a failed reply means for the client: its own mistake, an overload, or our trouble."""
+def refuse(name: str, status: int, content: bytes, retry_after: str | None = None) -> None:
+    """Raise what a failed reply means for the client: its own mistake, an overload, or our trouble.
+
+    `retry_after` is the reply's header of that name.
+    """
+    error = _refusal(name, status, content)
+    error.retry_after_s = _seconds(retry_after)
+    raise error
+
+
+def _refusal(name: str, status: int, content: bytes) -> BackendError:
     if status in _UNAUTHORIZED:  # its words may quote the key
         message = f"Backend '{name}' refused the gateway's credentials ({status}); its api_key has to be set right."
-        raise BackendError(message)
+        return BackendError(message)
     try:
         said = msgspec.json.decode(content)
     except MISREAD:
@@ -40,14 +52,20 @@ def refuse(name: str, status: int, content: bytes) -> None:
     message = f"Backend '{name}' answered {status}: {reason(said)}"
     for sign, code in _SIGNS.items():
         if sign in message:
-            raise BackendRefused(message, status=400, code=code)
+            return BackendRefused(message, status=400, code=code)
     if status in PASSED_ON:
         error = said.get("error") if isinstance(said, dict) else None
         param = error.get("param") if isinstance(error, dict) else None
-        raise BackendRefused(message, status=status, param=param if isinstance(param, str) else None)
+        return BackendRefused(message, status=status, param=param if isinstance(param, str) else None)
     if status == 503:
-        raise BackendUnavailable(message)
-    raise BackendError(message)
+        return BackendUnavailable(message)
+    return BackendError(message)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What `Retry-After` says. Its other form, a date, is hardly ever sent and needs equal clocks."""
+    text = (retry_after or "").strip()
+    return min(float(text), _LONGEST_REST_S) if text.isdecimal() else None
 
 
 def reason(said: Any) -> str:

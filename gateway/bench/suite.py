@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.bench import figures, following, load, peers, processes, served
+from gateway.bench import figures, following, load, peers, processes, routing, served
 from gateway.bench.figures import Figure, Maker
 from gateway.bench.load import Job, Result
 from gateway.bench.processes import LoadGenerator
@@ -24,6 +24,7 @@ START_MAX_S = 3.0
 WORKER_MAX_MB = 150.0
 MISS_ADDS_MAX_MS = 3.0
 FOLLOWER_MAX_MS = 10.0
+ROUTER_MAX_US = 50.0
 BUNDLED = "gemma-3-askonce"
 KEPT_ASKED = 300
 """How many kept questions are asked of a lower tier."""
@@ -107,8 +108,23 @@ def run(options: Options, progress: Progress) -> list[Figure]:
         generator = stack.enter_context(processes.generator(cores.generator))
         instant = stack.enter_context(processes.peer(b"instant", cores.servers))
         suite = _Suite(options, Place(folder, instant, cores), generator, progress)
-        measured = _starts(suite, made), _loads(suite, made), _tiers(suite, made), _followers(suite, made)
+        measured = (
+            _router(suite, made),
+            _starts(suite, made),
+            _loads(suite, made),
+            _tiers(suite, made),
+            _followers(suite, made),
+        )
         return list(itertools.chain.from_iterable(measured))
+
+
+def _router(suite: _Suite, made: Maker) -> Iterator[Figure]:
+    suite.progress("the router alone")
+    cost = routing.measured(suite.options.rounds)
+    suite.progress(f"where the router's time goes, with the profiler's own:\n{cost.profile}")
+    note = f"in one process, {routing.REPLICAS} replicas that answer at once, minus the same backend asked directly"
+    yield made.figure("the router adds", cost.adds_us, "µs", note=note, bar=ROUTER_MAX_US)
+    yield made.figure("the router adds, finding who answers", cost.finding_us, "µs", note=note)
 
 
 def _starts(suite: _Suite, made: Maker) -> Iterator[Figure]:

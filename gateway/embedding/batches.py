@@ -23,6 +23,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     """Whether somebody else had it asked for."""
     origin_id: str
     kept: bool
+    backend: str = ""
 
 
 class Batches:
@@ -148,6 +149,12 @@ def parts(told: Told, keys: Iterable[bytes], *, own: bool) -> dict[bytes, Given]
     """What a call gave for `keys`; `own`: it was made for whoever wants them."""
     coalesced = not (own and told.ours)
     return {
-        key: Given(vector=told.vectors[key], coalesced=coalesced, origin_id=told.origin_id, kept=told.kept)
+        key: Given(
+            vector=told.vectors[key],
+            coalesced=coalesced,
+            origin_id=told.origin_id,
+            kept=told.kept,
+            backend=told.backend,
+        )
         for key in keys
     }

@@ -10,12 +10,12 @@ import msgspec
 
 from gateway import asking
 from gateway.asking import since_ms
-from gateway.canonical import Request, Vector
+from gateway.canonical import Request
 from gateway.embedding import told
 from gateway.embedding.told import Told
 from gateway.flights.shared import SharedFlights
 from gateway.policy import Terms
-from gateway.router import Backend
+from gateway.routing.route import Route
 from storage.entry import Chunk, Entry, Query, Usage
 from storage.flights.record import Wanted
 
@@ -50,7 +50,11 @@ class Kept(Protocol):
 class Errand(msgspec.Struct, frozen=True, kw_only=True):
     """What one request wants to know, and how what it is told is to be kept."""
 
-    backend: Backend
+    route: Route
+    """Who is asked."""
+    scope: str
+    started: float
+    """When its client began to wait, a reading of the monotonic clock."""
     questions: Mapping[bytes, tuple[Request, Query]]
     """By key."""
     stale: frozenset[bytes]
@@ -74,26 +78,28 @@ class Calls:
         """The vectors of `keys`, asked for by this process for this errand only. Raises `BackendError`."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         asked = [errand.questions[key] for key in keys]
-        given = await errand.backend.embed([request for request, _ in asked])
+        call = errand.route.call(asked[0][0], errand.scope, errand.started)
+        given = await call.embed([request for request, _ in asked])
         entries = [
             Entry(
                 query=query,
                 origin_id=errand.reply_id,
-                backend=errand.backend.name,
+                backend=call.backend,
                 created_at=created_at,
                 duration_ms=since_ms(started),
-                embedding=asking.sound(vector, errand.backend.name),
-                usage=Usage(prompt_tokens=vector.tokens),
+                embedding=asking.sound(vector, call.backend),
+                usage=Usage(prompt_tokens=vector.tokens, cost_micro_usd=vector.cost_micro_usd),
                 epoch=epoch,
                 tags=errand.tags,
                 made_by=errand.made_by,
                 replaces=query.key in errand.stale,
+                fallback=errand.route.fallback,
             )
             for (_, query), vector in zip(asked, given, strict=True)
         ]
-        kept = await asking.is_by(entries[0].query, errand.backend) and await self._keep(entries, errand)
-        vectors = {entry.query.key: Vector(entry.embedding, entry.usage.prompt_tokens) for entry in entries}
-        return Told(vectors=vectors, ours=True, origin_id=errand.reply_id, kept=kept)
+        kept = await call.unchanged() and await self._keep(entries, errand)
+        vectors = {query.key: vector for (_, query), vector in zip(asked, given, strict=True)}
+        return Told(vectors=vectors, ours=True, origin_id=errand.reply_id, kept=kept, backend=call.backend)
 
     async def shared(self, errand: Errand, epoch: int, keys: Sequence[bytes]) -> Told:
         """The same, heard from whoever asks for just these keys now, for `epoch` or a later one.
@@ -106,7 +112,7 @@ class Calls:
 
         async def steps() -> AsyncGenerator[Chunk]:
             done.append(await self.alone(errand, keys))
-            yield told.step(done[-1].vectors)
+            yield told.step(done[-1].vectors, done[-1].backend)
 
         wanted = Wanted(key=_name(keys), epoch=epoch, origin_id=errand.reply_id, max_age_s=errand.terms.max_age_s)
         joined = await self._flights.join(wanted, steps, lambda: done[-1].kept)
@@ -118,7 +124,8 @@ class Calls:
                     break  # one step is everything; if its leader dies now, that is no matter
         if done:
             return done[-1]
-        return Told(vectors=told.heard(arrived, keys), ours=False, origin_id=joined.origin_id, kept=True)
+        vectors, backend = told.heard(arrived, keys), arrived[0].backend
+        return Told(vectors=vectors, ours=False, origin_id=joined.origin_id, kept=True, backend=backend)
 
     async def _keep(self, entries: Sequence[Entry], errand: Errand) -> bool:
         """Keep those that the terms allow; whether that is all. Vectors asked for anew take the place of the old."""

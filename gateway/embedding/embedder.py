@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Protocol
 
@@ -15,14 +16,16 @@ from gateway.config import PolicyConfig
 from gateway.embedding import calling
 from gateway.embedding.batches import Batches, Given, parts
 from gateway.embedding.calling import Calls, Errand
-from gateway.errors import NotKept
+from gateway.errors import BackendError, NotKept, RequestError, passed
 from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
-from gateway.pipeline import Provenance, Status
+from gateway.pipeline import Ledger, Provenance, Status
 from gateway.policy import Terms
-from gateway.router import Router
+from gateway.routing.route import Route
+from gateway.routing.router import Router
 from gateway.steering import Steering
-from storage.entry import Entry, Usage
+from storage.entry import Entry, Query, Usage
+from storage.ledger import Cache
 from storage.tiers import Found, Looked
 
 _LOOKUPS = 16
@@ -60,49 +63,100 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
     """The `id` of the reply that the oldest was first given in, if that is another one."""
     age_s: float | None
     """Of the oldest, if all were kept; 0 if none was; None if some were."""
+    backend: str
+    """The replicas they come from, now or then."""
+    fallback: str
+    """Who should have answered, if it was another one."""
+
+
+class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request asks of one group of backends."""
+
+    route: Route
+    keys: Sequence[bytes]
+    questions: Mapping[bytes, tuple[Request, Query]]
+    terms: Terms
+    kept: Mapping[bytes, Found]
+    stale: Collection[bytes]
+    missing: Sequence[bytes]
 
 
 class Embedder:
     """Gives vectors from `tiers`, and asks the backends of `router` for those that are not there."""
 
     def __init__(
-        self, tiers: Tiers, router: Router, flights: SharedFlights, policies: Sequence[PolicyConfig] = ()
+        self,
+        tiers: Tiers,
+        router: Router,
+        flights: SharedFlights,
+        policies: Sequence[PolicyConfig] = (),
+        ledger: Ledger | None = None,
     ) -> None:
         self._tiers = tiers
         self._router = router
         self._policies = policies
+        self._ledger = ledger
         self._calls = Calls(tiers, flights)
         self._batches = Batches()
 
     async def embed(self, requests: Sequence[Request], caller: Caller, steering: Steering, reply_id: str) -> Vectors:
         """The vector of each request; those not kept, and asked for by nobody else, are asked for in one call.
 
+        All of them come from one group of backends, for vectors of different models have nothing in common.
         Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`.
         """
-        backend = self._router.backend(requests[0].model, caller.models)
-        identity = await backend.identity()
-        requests = [under(backend.name, request) for request in requests]
-        queries = [await named(request, caller.scope, identity) for request in requests]
-        terms = policy.terms(policy.of(self._policies, caller.scope, backend.name), requests[0], steering)
+        started, fault = time.monotonic(), None
+        pool = self._router.model(requests[0].model, caller.models)
+        async with aclosing(pool.routes(caller.models)) as routes:
+            async for route in routes:
+                wanted = await self._wanted(route, requests, caller, steering)
+                if not wanted.missing:
+                    return self._noted(caller, wanted, {}, steering)
+                if not route.usable:
+                    continue
+                if steering.only_if_cached:
+                    raise NotKept
+                errand = _errand(wanted, caller, steering, reply_id, started)
+                try:
+                    return self._noted(caller, wanted, await self._given(errand, wanted.missing), steering)
+                except (BackendError, RequestError) as error:
+                    fault = passed(error, fault)
+        if steering.only_if_cached:
+            raise NotKept
+        raise fault or pool.refusal()
+
+    def _noted(self, caller: Caller, wanted: _Wanted, given: Mapping[bytes, Given], steering: Steering) -> Vectors:
+        """The vectors; what they cost and saved is written down, input by input."""
+        usages: dict[Cache, list[Usage]] = {}
+        for one in wanted.kept.values():
+            usages.setdefault("hit", []).append(one.entry.usage)
+        for one in given.values():
+            cache: Cache = "coalesced" if one.coalesced else "generated"
+            usages.setdefault(cache, []).append(Usage(one.vector.tokens, 0, None, one.vector.cost_micro_usd))
+        for cache, said in usages.items():
+            if self._ledger is not None:
+                model = wanted.route.model
+                self._ledger.note(caller.tenant, model, "embedding", cache, sum(said, Usage()), len(said))
+        return _vectors(wanted, given, steering)
+
+    async def _wanted(self, route: Route, requests: Sequence[Request], caller: Caller, steering: Steering) -> _Wanted:
+        """What `requests` ask of a group, and what of that is kept."""
+        requests = [under(route.model, request) for request in requests]
+        queries = [await named(request, caller.scope, route.identity) for request in requests]
+        terms = policy.terms(policy.of(self._policies, caller.scope, route.model), requests[0], steering)
         questions = {query.key: (request, query) for request, query in zip(requests, queries, strict=True)}
         kept, stale = await self._kept(questions, terms)
-        errand = Errand(
-            backend=backend,
-            questions=questions,
-            stale=frozenset(stale),
-            terms=terms,
-            tags=steering.tags,
-            reply_id=reply_id,
-            made_by=caller.key_id,
-            refresh=steering.no_cache,
-        )
         missing = [key for key in questions if key not in kept]
         kept |= self._come(missing, terms)  # no wait may come between this and asking
-        missing = [key for key in questions if key not in kept]
-        if steering.only_if_cached and missing:
-            raise NotKept
-        given = await self._given(errand, missing) if missing else {}
-        return _vectors([query.key for query in queries], kept, given, errand)
+        return _Wanted(
+            route=route,
+            keys=[query.key for query in queries],
+            questions=questions,
+            terms=terms,
+            kept=kept,
+            stale=stale,
+            missing=[key for key in questions if key not in kept],
+        )
 
     async def _kept(self, keys: Iterable[bytes], terms: Terms) -> tuple[dict[bytes, Found], set[bytes]]:
         """The entries of those of `keys` that have one, looked up a few at a time; and the keys of stale ones."""
@@ -130,26 +184,46 @@ class Embedder:
         return parts(told, missing, own=True)
 
 
-def _vectors(
-    keys: Sequence[bytes], kept: Mapping[bytes, Found], given: Mapping[bytes, Given], errand: Errand
-) -> Vectors:
+def _errand(wanted: _Wanted, caller: Caller, steering: Steering, reply_id: str, started: float) -> Errand:
+    return Errand(
+        route=wanted.route,
+        scope=caller.scope,
+        started=started,
+        questions=wanted.questions,
+        stale=frozenset(wanted.stale),
+        terms=wanted.terms,
+        tags=steering.tags,
+        reply_id=reply_id,
+        made_by=caller.key_id,
+        refresh=steering.no_cache,
+    )
+
+
+def _vectors(wanted: _Wanted, given: Mapping[bytes, Given], steering: Steering) -> Vectors:
+    kept = wanted.kept
     values = {key: one.vector for key, one in given.items()}
     values |= {key: Vector(one.entry.embedding, one.entry.usage.prompt_tokens) for key, one in kept.items()}
     asked = [key for key, one in given.items() if not one.coalesced]
     oldest = min((one.entry for one in kept.values()), key=lambda entry: entry.created_at, default=None)
     age_s = max(0.0, time.time() - oldest.created_at) if oldest else 0.0
     first = oldest.origin_id if oldest else next((one.origin_id for one in given.values() if one.coalesced), None)
+    backends = {one.entry.backend for one in kept.values()} | {one.backend for one in given.values()}
     return Vectors(
-        values=tuple(values[key].values for key in keys),
-        keys=tuple(keys),
-        usage=Usage(prompt_tokens=sum(values[key].tokens for key in keys)),
-        hits=sum(key in kept for key in keys),
-        status=_status(asked, given, errand.terms),
+        values=tuple(values[key].values for key in wanted.keys),
+        keys=tuple(wanted.keys),
+        usage=Usage(
+            prompt_tokens=sum(values[key].tokens for key in wanted.keys),
+            cost_micro_usd=sum(given[key].vector.cost_micro_usd for key in asked),
+        ),
+        hits=sum(key in kept for key in wanted.keys),
+        status=_status(asked, given, wanted.terms),
         tier=_tier(asked, given, kept),
-        provenance=_provenance(asked, given, errand),
+        provenance=_provenance(asked, given, wanted.stale, refresh=steering.no_cache),
         kept=all(one.kept for one in given.values()),
         origin_id=first,
         age_s=None if kept and given else age_s,
+        backend=",".join(sorted(backends - {""})),
+        fallback=wanted.route.fallback,
     )
 
 
@@ -167,7 +241,9 @@ def _tier(asked: Collection[bytes], given: Collection[bytes], kept: Mapping[byte
     return "flight" if given else ",".join(sorted({found.tier for found in kept.values()}))
 
 
-def _provenance(asked: Collection[bytes], given: Collection[bytes], errand: Errand) -> Provenance:
+def _provenance(
+    asked: Collection[bytes], given: Collection[bytes], stale: Collection[bytes], *, refresh: bool
+) -> Provenance:
     if asked:
-        return "regenerated" if errand.refresh or not errand.stale.isdisjoint(asked) else "generated"
+        return "regenerated" if refresh or not set(stale).isdisjoint(asked) else "generated"
     return "coalesced" if given else "exact"

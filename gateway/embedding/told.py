@@ -21,14 +21,16 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """The `id` of the reply they were first given in."""
     kept: bool
     """Whether all of them are kept, or will be if all goes well."""
+    backend: str = ""
+    """The replica that gave them."""
 
 
 _DECODER = msgspec.msgpack.Decoder(dict[bytes, Vector])
 
 
-def step(vectors: Mapping[bytes, Vector]) -> Chunk:
+def step(vectors: Mapping[bytes, Vector], backend: str = "") -> Chunk:
     """All vectors of a call as the one step of its flight: who follows hears all of them or none."""
-    return Chunk(content=base64.b64encode(msgspec.msgpack.encode(vectors)).decode())
+    return Chunk(content=base64.b64encode(msgspec.msgpack.encode(vectors)).decode(), backend=backend)
 
 
 def heard(steps: Sequence[Chunk], keys: Sequence[bytes]) -> dict[bytes, Vector]:

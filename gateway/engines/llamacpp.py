@@ -57,6 +57,7 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
         tell.step("llama.cpp", f"ready on {socket} (its log: {setting.folder.logs / 'llamacpp.log'})")
         yield BackendConfig(
             kind="llamacpp",
+            name="llamacpp",
             model=model.name,
             url=f"unix:{socket}",
             engine_version=marked(metadata.version("xllamacpp"), config.engine_args),

@@ -43,7 +43,7 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
                 await _pull(client, model, setting)
             await _load(client, model, setting)
         tell.step("model", f"{model} is loaded")
-        yield BackendConfig(kind="ollama", model=model, url=url)
+        yield BackendConfig(kind="ollama", name="ollama", model=model, url=url)
 
 
 async def _started(stack: AsyncExitStack, setting: Setting, program: str) -> str:

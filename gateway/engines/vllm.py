@@ -79,6 +79,7 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
             tell.step("vllm", f"ready on {socket}")
             yield BackendConfig(
                 kind="vllm",
+                name="vllm",
                 model=model.name,
                 url=f"unix:{socket}",
                 engine_version=marked(version, config.engine_args),

@@ -11,12 +11,14 @@ def told(error: Exception) -> Fault:
     if isinstance(error, RequestError):
         return Fault("request", error.status, error.code, error.type, str(error), error.param)
     if isinstance(error, BackendError):
-        return Fault("backend", error.status, error.code, error.type, str(error), error.param)
+        return Fault("backend", error.status, error.code, error.type, str(error), error.param, error.retry_after_s)
     return Fault("backend", 500, "internal_error", "server_error", _MISTAKE)
 
 
 def raised(fault: Fault) -> RequestError | BackendError:
     """An error that tells a client the same."""
     error = (RequestError if fault.of == "request" else BackendError)(fault.message)
+    if isinstance(error, BackendError):
+        error.retry_after_s = fault.retry_after_s
     error.status, error.code, error.type, error.param = fault.status, fault.code, fault.type, fault.param
     return error

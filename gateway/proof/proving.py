@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -17,7 +16,8 @@ from gateway.proof import comparison, rebuilding, remarks, vectors
 from gateway.proof.comparison import Choice, Comparison, Divergence
 from gateway.proof.record import iso, record
 from gateway.proof.vectors import Distance
-from gateway.router import Backend, Router
+from gateway.proof.witness import Witness
+from gateway.routing.router import Router
 from gateway.wire import reply
 from storage.entry import Chunk, Entry, Usage, usage_of
 from storage.tiers import Found, Looked
@@ -82,12 +82,12 @@ class Proof:
         """
         entry = (await self._found(key, caller)).entry
         query = entry.query
-        backend = self._router.backend(query.model, caller.models)
+        pool = self._router.model(query.model, caller.models)
         at, started = time.time(), time.monotonic()
-        await backend.identity()  # a server that has changed is noticed while it answers
+        witness = Witness(await pool.first_of(rebuilding.identity(query)), query.scope)
         request = await asyncio.to_thread(rebuilding.request, query)
-        done = await (_vector if query.kind == "embedding" else _text)(entry, backend, request)
-        identity = await backend.identity()
+        done = await (_vector if query.kind == "embedding" else _text)(entry, witness, request)
+        identity = await witness.identity()
         duration_ms = asking.since_ms(started)
         kept = await self._kept.put(
             entry,
@@ -121,13 +121,13 @@ class Proof:
         return found
 
 
-async def _text(entry: Entry, backend: Backend, request: Request) -> Regenerated:
+async def _text(entry: Entry, witness: Witness, request: Request) -> Regenerated:
     """Ask as warm as then; when something else is said, once more the other way, and how likely each token was."""
     asked = msgspec.structs.replace(request, cold=not entry.usage.cached_tokens)
-    steps = await _heard(backend, asked)
+    steps = await witness.heard(asked)
     compared, again, repeats = await _compared(entry.chunks, steps), None, None
     if compared.divergence and not policy.is_sampled(request.params):
-        again = await _again(backend, msgspec.structs.replace(asked, cold=not asked.cold))
+        again = await _again(witness, msgspec.structs.replace(asked, cold=not asked.cold))
     if again:
         second = await _compared(entry.chunks, again)
         repeats = (await _compared(steps, again)).divergence is None
@@ -145,17 +145,12 @@ async def _text(entry: Entry, backend: Backend, request: Request) -> Regenerated
     )
 
 
-async def _vector(entry: Entry, backend: Backend, request: Request) -> Regenerated:
-    vector = (await backend.embed([request]))[0]
-    distance = vectors.compare(entry.embedding, asking.sound(vector, backend.name))
+async def _vector(entry: Entry, witness: Witness, request: Request) -> Regenerated:
+    vector = await witness.vector(request)
+    distance = vectors.compare(entry.embedding, vector.values)
     outcome = "diverged" if distance else "identical"
     usage = Usage(prompt_tokens=vector.tokens)
     return Regenerated(outcome=outcome, compared="vector", divergence=distance, usage=usage)
-
-
-async def _heard(backend: Backend, request: Request) -> list[Chunk]:
-    async with aclosing(asking.asked(backend, request)) as steps:
-        return [step async for step in steps]
 
 
 async def _compared(then: Sequence[Chunk], now: Sequence[Chunk]) -> Comparison:
@@ -163,10 +158,10 @@ async def _compared(then: Sequence[Chunk], now: Sequence[Chunk]) -> Comparison:
     return await asyncio.to_thread(comparison.compare, then, now)
 
 
-async def _again(backend: Backend, request: Request) -> list[Chunk] | None:
+async def _again(witness: Witness, request: Request) -> list[Chunk] | None:
     """The same once more, with how likely each token was; None when the engine cannot."""
     try:
-        return await _heard(backend, rebuilding.with_likelihoods(request))
+        return await witness.heard(rebuilding.with_likelihoods(request))
     except BackendError:
         return None
 

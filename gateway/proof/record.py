@@ -57,6 +57,8 @@ def _origin(entry: Entry, caller: Caller) -> dict[str, Any]:
         "engine": asked.engine,
         "engine_version": asked.engine_version,
         "backend": entry.backend,
+        "fallback": entry.fallback or None,
+        "cost_usd": entry.usage.cost_micro_usd / 1e6,
         "origin_id": entry.origin_id,
         "created_at": iso(entry.created_at),
         "age_s": round(max(0.0, time.time() - entry.created_at), 3),

@@ -17,7 +17,7 @@ def describing(answer: Answer, *, ended: bool = False) -> dict[str, str]:
         headers["x-askonce-origin-id"] = answer.origin_id
     if answer.is_kept() if ended else answer.kept:
         headers["x-askonce-record"] = record(answer.key)
-    return headers
+    return headers | _who(answer.backend, answer.fallback)
 
 
 def record(key: bytes) -> str:
@@ -33,6 +33,7 @@ def describing_vectors(vectors: Vectors) -> dict[str, str]:
         "x-askonce-provenance": vectors.provenance,
         "x-askonce-hits": f"{vectors.hits}/{len(vectors.values)}",
     }
+    headers |= _who(vectors.backend, vectors.fallback)
     if vectors.age_s is not None:
         headers["age"] = str(int(vectors.age_s))
     if len(vectors.keys) == 1:
@@ -42,3 +43,9 @@ def describing_vectors(vectors: Vectors) -> dict[str, str]:
         if vectors.origin_id:
             headers["x-askonce-origin-id"] = vectors.origin_id
     return headers
+
+
+def _who(backend: str, fallback: str) -> dict[str, str]:
+    """Which replica answered, and who should have."""
+    named = {"x-askonce-backend": backend, "x-askonce-fallback": fallback}
+    return {name: value for name, value in named.items() if value}

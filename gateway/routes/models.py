@@ -8,9 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from gateway.caller import Caller
-from gateway.router import Router
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
+from gateway.routing.router import Router
 
 HttpRequest = Request[Any, Caller, Any]
 
@@ -27,21 +27,17 @@ async def models(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[st
 async def model(request: HttpRequest, parts: NamedDependency[Parts], name: FromPath[str]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
     found = name.removeprefix("/")
-    parts.router.backend(found, request.auth.models)
+    parts.router.model(found, request.auth.models)
     return await _shown(parts.router, found)
 
 
 async def _shown(router: Router, name: str) -> dict[str, Any]:
-    backend = router.backend(name)
-    shown: dict[str, Any] = {
-        "id": name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "askonce",
-        "backend": backend.name,
-    }
-    identity = await probed(backend.identity())
-    if isinstance(identity, str):
-        return {**shown, "status": identity}
+    pool = router.model(name)
+    shown: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "askonce"}
+    found = await probed(pool.first())
+    if isinstance(found, str):
+        return {**shown, "status": found}
+    identity = found.identity
     named = {"engine": identity.engine, "engine_version": identity.engine_version}
-    return {**shown, **named, "model_version": identity.model_version, "status": "ok"}
+    fallback = {"fallback": found.fallback} if found.fallback else {}
+    return {**shown, **named, "model_version": identity.model_version, **fallback, "status": "ok"}

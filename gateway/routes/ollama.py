@@ -17,7 +17,6 @@ from gateway.canonical import Identity
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError
 from gateway.pipeline import Answer
-from gateway.router import Router
 from gateway.routes import steps
 from gateway.routes.described import FOR_ALL
 from gateway.routes.headers import describing, describing_vectors
@@ -25,6 +24,7 @@ from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 from gateway.routes.reading import decoded
+from gateway.routing.router import Router
 from gateway.wire import ollama, reply
 from storage.entry import Chunk, usage_of
 
@@ -74,7 +74,7 @@ async def embeddings(request: HttpRequest, parts: NamedDependency[Parts]) -> Res
     """Ollama's older way to embed: one text, the same question as in `/api/embed`."""
     question = await decoded(request, ollama.decode_embeddings)
     if isinstance(question, ollama.Load):
-        await parts.router.backend(question.model, request.auth.models).identity()
+        await parts.router.model(question.model, request.auth.models).first()
         return Response(ollama.embedding(b""), media_type="application/json")
     head = reply.head("embd-", question.model)
     work = parts.embedder.embed([question], request.auth, steering.read(request.headers), head.id)
@@ -100,7 +100,7 @@ async def ps(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, A
 async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
     name = await decoded(request, ollama.decode_show)
-    parts.router.backend(name, request.auth.models)
+    parts.router.model(name, request.auth.models)
     tag = await _tag(parts.router, name)
     return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
 
@@ -118,7 +118,7 @@ async def version() -> dict[str, str]:
 
 async def _loaded(asked: ollama.Load, caller: Caller, parts: Parts, *, chat: bool) -> Any:
     """What Ollama answers to a request that says nothing; loading is the backend's own business."""
-    await parts.router.backend(asked.model, caller.models).identity()
+    await parts.router.model(asked.model, caller.models).first()
     return Response(ollama.loaded(asked, chat=chat), media_type="application/json", status_code=200)
 
 
@@ -162,8 +162,8 @@ async def _tags(router: Router, caller: Caller) -> list[dict[str, Any]]:
 
 
 async def _tag(router: Router, name: str) -> dict[str, Any]:
-    found = await probed(router.backend(name).identity())
-    identity = Identity("", "", "") if isinstance(found, str) else found
+    found = await probed(router.model(name).first())
+    identity = Identity("", "", "") if isinstance(found, str) else found.identity
     details = {
         "format": "gguf" if identity.engine == "llamacpp" else "",
         "family": "",

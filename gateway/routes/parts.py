@@ -1,18 +1,24 @@
 """What handlers work with."""
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from gateway.access import Access
+from gateway.config import Config
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.telemetry import Telemetry
 from storage.invalidations import Invalidations
 from storage.listing import Listing
 from storage.tiers import Tiers
+
+Reload = Callable[[], Awaitable[tuple[str, ...]]]
+"""Has the settings read again and used by all workers; gives the names of those that changed. Raises `ConfigError`."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -29,3 +35,6 @@ class Parts(msgspec.Struct, frozen=True):
     listing: Listing
     explainer: Explainer
     conversations: Conversations
+    use: Callable[[Config], None]
+    """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
+    reload: Reload

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from litestar import Request
 
 from gateway.errors import InvalidRequest, UnknownModel
-from gateway.router import Router
+from gateway.routing.router import Router
 
 LARGE_BYTES = 2**18
 """From here on decoding takes more than a few milliseconds, and is done in a thread."""
@@ -57,6 +57,6 @@ def query(request: Request[Any, Any, Any], known: Collection[str], many: Collect
 def served_name(router: Router, name: str) -> str:
     """The name that answers of this model are kept under; one that is no longer served is taken as it is."""
     try:
-        return router.backend(name).name
+        return router.model(name).name
     except UnknownModel:
         return name

@@ -3,14 +3,17 @@
 Handshake with a worker
 -----------------------
 A worker is started as `[*plan.worker_argv, "--fd", N]`, with the listening TCP socket inherited as file descriptor N,
-before the servers are up, so that its imports cost no start-up time. It talks to its parent by three messages at most:
+before the servers are up, so that its imports cost no start-up time. It talks to its parent in lines:
 
 1. parent -> worker, stdin: one line, the JSON of the whole `Config` in force, with the embedded servers'
    addresses filled in. A worker reads no settings of its own, and must not connect anywhere before it has this line.
    End of file instead of a line means that start-up was given up: the worker ends with status 0.
-2. worker -> parent, stdout: `ready\\n` once it serves. Every other line on its stdout is copied to the parent's stderr.
-   Its stderr is the parent's own.
-3. parent -> worker: SIGTERM. The worker stops accepting, finishes its requests and ends with status 0; after
+2. worker -> parent, stdout: `ready` once it serves, `using N` when it has the settings of the serial N, `reload N` when
+   somebody wants the settings read again (`N` numbers its questions). Every other line on its stdout is copied to the
+   parent's stderr. Its stderr is the parent's own.
+3. parent -> worker, stdin: `{"serial": N, "config": …}`, other settings to use from now on, and `{"asked": N, …}`, what
+   came of reading them again (`gateway/parent.py`). The settings a worker's successor begins with are the last ones.
+4. parent -> worker: SIGTERM. The worker stops accepting, finishes its requests and ends with status 0; after
    `config.drain_s`, and 6 s more for writing out what it still has to keep, it is killed. A worker whose parent dies
    gets SIGTERM from the kernel.
 

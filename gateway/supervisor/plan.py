@@ -18,6 +18,8 @@ class ServePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Config
     worker_argv: tuple[str, ...]
+    reload: Callable[[], Config] | None = None
+    """Reads the settings again. Raises `ConfigError`."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,14 +29,16 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
     engine: BackendConfig | None = None
     """The model that askonce serves itself."""
+    folder: Path | None = None
+    """Where everything embedded lives."""
 
-    def wired(self, config: Config, folder: Path | None = None) -> Config:
-        """`config` as the workers shall have it: nothing in it is left to start, nor `folder` to be found."""
+    def wired(self, config: Config) -> Config:
+        """`config` as the workers shall have it: nothing in it is left to start, nor its folder to be found."""
         backends = (self.engine, *config.backends) if self.engine else config.backends
         return msgspec.structs.replace(
             config,
             backends=backends,
             database_url=self.database_url,
             redis_url=self.redis_url,
-            data_dir=folder or config.data_dir,
+            data_dir=self.folder or config.data_dir,
         )

@@ -58,7 +58,8 @@ class Progress:
         url = local_url(plan.config.host, port)
         lines = {
             "API": f"{url}/v1",
-            "Models": ", ".join(backend.served_name for backend in services.wired(plan.config).backends) or "none",
+            "Models": ", ".join(dict.fromkeys(one.served_name for one in services.wired(plan.config).backends))
+            or "none",
             # Configured addresses may hold passwords; the embedded ones have none.
             "Postgres": "as configured" if plan.config.database_url else services.database_url,
             "Redis": "as configured" if plan.config.redis_url else services.redis_url,

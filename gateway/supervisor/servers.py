@@ -44,7 +44,12 @@ class Servers:
                 database = group.create_task(self._database(stacks[0]))
                 cache = group.create_task(self._cache(stacks[1]))
                 served = group.create_task(self._model(stacks[2]))
-        return Services(database_url=database.result(), redis_url=cache.result(), engine=served.result())
+        return Services(
+            database_url=database.result(),
+            redis_url=cache.result(),
+            engine=served.result(),
+            folder=self._folder.root,
+        )
 
     async def _database(self, stack: AsyncExitStack) -> str:
         url = self._config.database_url

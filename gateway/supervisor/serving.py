@@ -8,10 +8,10 @@ import signal
 import socket
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 
-from gateway.backends import scripted
-from gateway.config import Config, encoded
+from gateway.config import encoded
 from gateway.supervisor.plan import Prepare, ServePlan
 from gateway.supervisor.progress import Progress
+from gateway.supervisor.reloading import Reloading, check_scripts
 from gateway.supervisor.workers import WorkerCommand, Workers, end_leftovers, running_workers
 from storage.embedded.folder import DataFolder, claimed
 from storage.errors import AskonceError
@@ -26,7 +26,8 @@ class CannotListen(AskonceError):
 async def serve(plan: ServePlan, *, prepare: Prepare) -> int:
     """`gateway.supervisor.serve`, which says what it does."""
     forced = asyncio.Event()
-    serving = asyncio.create_task(_Serving(plan, prepare, forced).run())
+    run = _Serving(plan, prepare, forced)
+    serving = asyncio.create_task(run.run())
     loop = asyncio.get_running_loop()
 
     def stop(number: signal.Signals) -> None:
@@ -37,10 +38,11 @@ async def serve(plan: ServePlan, *, prepare: Prepare) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(signal.SIGHUP, run.reloading.signalled)
     try:
         await asyncio.wait([serving])
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
     if not serving.cancelled():
         serving.result()  # Raises what went wrong; it never ends by itself otherwise.
@@ -55,11 +57,12 @@ class _Serving:
         self._prepare = prepare
         self._forced = forced
         self._progress = Progress()
+        self.reloading = Reloading(plan, self._progress)
 
     async def run(self) -> None:
         """Start, serve, and stop in the reverse order."""
         config = self._plan.config
-        _check_scripts(config)
+        check_scripts(config)
         async with AsyncExitStack() as stack:
             stack.callback(self._progress.close)
             folder = stack.enter_context(claimed(config.folder()))
@@ -77,11 +80,12 @@ class _Serving:
             services = await Servers(config, folder, self._prepare, self._progress).start(servers)
 
             def ready() -> None:
+                self.reloading.started(workers, services)
                 self._progress.step("workers", f"{config.workers} ready")
                 self._progress.summary(self._plan, services, port=port, folder=folder.root)
 
             try:
-                await workers.serve(encoded(services.wired(config, folder.root)) + b"\n", ready)
+                await workers.serve(encoded(services.wired(config)), ready)
             finally:
                 # Or new connections would wait in its queue for workers that accept no more.
                 listener.close()
@@ -94,14 +98,13 @@ class _Serving:
             run_dir=folder.run,
             drain_s=self._plan.config.drain_s,
         )
-        return running_workers(command, self._plan.config.workers, notify=self._progress.notice, forced=self._forced)
-
-
-def _check_scripts(config: Config) -> None:
-    """Raise `ConfigError` for a script that the workers could not use."""
-    for backend in config.backends:
-        if backend.kind == "scripted":
-            scripted.read(backend.script)
+        return running_workers(
+            command,
+            self._plan.config.workers,
+            notify=self._progress.notice,
+            ask=self.reloading.asked,
+            forced=self._forced,
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -20,7 +20,12 @@ _STEADY_AFTER_S = 30.0
 _FLUSH_S = 6.0
 """Once its requests are done, or given up after `drain_s`, a worker takes up to 5 s to write out its last answers."""
 
+_USE_S = 10.0
+"""How long a worker may take to use other settings; it does nothing for it but what takes no time."""
+
 Notify = Callable[[str], None]
+Ask = Callable[["Worker", int], None]
+"""Called when a worker wants the settings read again, with the number of its question."""
 
 
 class WorkerFailed(AskonceError):
@@ -39,7 +44,11 @@ class WorkerCommand(msgspec.Struct, frozen=True, kw_only=True):
 class Worker:
     """One worker process and its successors."""
 
-    def __init__(self, command: WorkerCommand, number: int, notify: Notify) -> None:
+    def __init__(self, command: WorkerCommand, number: int, notify: Notify, ask: Ask) -> None:
+        self.line = b""
+        """The settings it serves with."""
+        self._using: dict[int, asyncio.Event] = {}
+        self._ask = ask
         self.ready = asyncio.Event()
         self._command = command
         self._record_path = command.run_dir / f"worker-{number}.pid"
@@ -67,7 +76,7 @@ class Worker:
         )
         return self._process
 
-    async def serve(self, process: asyncio.subprocess.Process, line: bytes) -> None:
+    async def serve(self, process: asyncio.subprocess.Process) -> None:
         """Tell `process`, and each successor, where the servers are; only returns by an error or cancellation.
 
         Raises:
@@ -77,7 +86,7 @@ class Worker:
         pause_s = _FIRST_PAUSE_S
         while True:
             started_s = loop.time()
-            status = await self._watch(process, line)
+            status = await self._watch(process)
             if not self.ready.is_set():
                 raise WorkerFailed(f"{self._name} ended with status {status} before it was ready.")
             if loop.time() - started_s > _STEADY_AFTER_S:
@@ -107,30 +116,63 @@ class Worker:
         await ending
         self._record_path.unlink(missing_ok=True)
 
-    async def _watch(self, process: asyncio.subprocess.Process, line: bytes) -> int:
-        if process.stdin:
-            with suppress(ConnectionError):  # It has ended; its status says more.
-                process.stdin.write(line)
-                await process.stdin.drain()
-            process.stdin.close()
+    async def use(self, serial: int, line: bytes) -> None:
+        """Have this process use other settings, and each successor. Returns when it does, or has ended."""
+        self.line = line
+        process = self._process
+        if process is None or process.returncode is not None or not self.ready.is_set():
+            return  # the next one starts with them
+        using = self._using[serial] = asyncio.Event()
+        told = b'{"serial":%d,"config":%b}\n' % (serial, line)
+        ending = asyncio.create_task(process.wait())
+        having = asyncio.create_task(using.wait())
+        await self.tell(told)
+        await asyncio.wait({ending, having}, timeout=_USE_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in (ending, having):
+            task.cancel()
+        del self._using[serial]
+
+    async def tell(self, line: bytes) -> None:
+        """Say one line to the process there is now."""
+        if self._process and self._process.stdin:
+            with suppress(ConnectionError):  # It has ended; its successor has what it needs.
+                self._process.stdin.write(line)
+                await self._process.stdin.drain()
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> int:
+        await self.tell(self.line + b"\n")
         while process.stdout and (said := await process.stdout.readline()):
-            if said == b"ready\n":
-                self.ready.set()
-            else:
-                self._notify(said.decode(errors="replace").rstrip())
+            self._heard(said)
         return await process.wait()
+
+    def _heard(self, said: bytes) -> None:
+        match said.split():
+            case [b"ready"]:
+                self.ready.set()
+            case [b"using", number] if int(number) in self._using:
+                self._using[int(number)].set()
+            case [b"reload", number]:
+                self._ask(self, int(number))
+            case _:
+                self._notify(said.decode(errors="replace").rstrip())
 
 
 class Workers:
     """All workers of one serve."""
 
-    def __init__(self, command: WorkerCommand, count: int, notify: Notify) -> None:
-        self._workers = [Worker(command, number, notify) for number in range(1, count + 1)]
+    def __init__(self, command: WorkerCommand, count: int, notify: Notify, ask: Ask) -> None:
+        self._workers = [Worker(command, number, notify, ask) for number in range(1, count + 1)]
+        self._serial = 0
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def start(self) -> None:
         """Start all processes; none serves before `serve`."""
         self._processes = [await worker.start() for worker in self._workers]
+
+    async def use(self, line: bytes) -> None:
+        """Have all of them use other settings. Returns when they do."""
+        self._serial += 1
+        await asyncio.gather(*(worker.use(self._serial, line) for worker in self._workers))
 
     async def serve(self, line: bytes, all_ready: Callable[[], None]) -> None:
         """Let them serve with `line`, call `all_ready` when they do; only returns by an error or cancellation.
@@ -141,7 +183,8 @@ class Workers:
         with first_error():
             async with asyncio.TaskGroup() as group:
                 for worker, process in zip(self._workers, self._processes, strict=True):
-                    group.create_task(worker.serve(process, line))
+                    worker.line = line
+                    group.create_task(worker.serve(process))
                 for worker in self._workers:
                     await worker.ready.wait()
                 all_ready()
@@ -162,10 +205,10 @@ def first_error() -> Generator[None]:
 
 @asynccontextmanager
 async def running_workers(
-    command: WorkerCommand, count: int, *, notify: Notify, forced: asyncio.Event
+    command: WorkerCommand, count: int, *, notify: Notify, ask: Ask, forced: asyncio.Event
 ) -> AsyncGenerator[Workers]:
     """`count` started workers; at the end of the block they finish their requests, unless `forced` is set."""
-    workers = Workers(command, count, notify)
+    workers = Workers(command, count, notify, ask)
     try:
         await workers.start()
         yield workers

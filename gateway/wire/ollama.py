@@ -223,7 +223,7 @@ def whole(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool
 def embeddings(model: str, vectors: Sequence[bytes], usage: Usage, total_ns: int, provenance: str) -> bytes:
     """The reply to `/api/embed`."""
     counts = {"total_duration": total_ns, "load_duration": 0, "prompt_eval_count": usage.prompt_tokens}
-    marked = {**counts, **reply.marker(provenance)}
+    marked = {**counts, **reply.marker(provenance, usage.cost_micro_usd)}
     return msgspec.json.encode({"model": model, "embeddings": [unpacked(v) for v in vectors], **marked})
 
 
@@ -376,7 +376,7 @@ def _ending(head: reply.Head, chunks: Sequence[Chunk], usage: Usage) -> dict[str
         "prompt_eval_duration": _ns(first),
         "eval_count": usage.completion_tokens,
         "eval_duration": _ns(last - first),
-        **reply.marker(head.provenance),
+        **reply.marker(head.provenance, usage.cost_micro_usd),
     }
 
 

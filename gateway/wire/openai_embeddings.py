@@ -61,7 +61,8 @@ def encode(asked: Asked, vectors: Sequence[bytes], usage: Usage, provenance: str
     """The reply: `vectors` (little-endian float32s) in the order of the inputs."""
     shown = _base64 if asked.base64 else unpacked
     data = [{"object": "embedding", "index": i, "embedding": shown(vector)} for i, vector in enumerate(vectors)]
-    counts = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens, **reply.marker(provenance)}
+    counts: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    counts |= reply.marker(provenance, usage.cost_micro_usd)
     return msgspec.json.encode({"object": "list", "data": data, "model": asked.model, "usage": counts})
 
 

@@ -37,12 +37,15 @@ def sse(value: object) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def marker(provenance: str) -> dict[str, Any]:
-    """What usage says of where an answer came from; one that the model was not asked for costs nothing."""
+def marker(provenance: str, cost_micro_usd: int = 0) -> dict[str, Any]:
+    """What usage says of where an answer came from, and what this reply cost: nothing, when the model was not asked for
+    it. Without prices it says nothing of the cost of one that it was asked for.
+    """
     if not provenance:
         return {}
     cached = provenance in _CACHED
-    return {"askonce": {"provenance": provenance, "cached": cached, **({"cost_usd": 0} if cached else {})}}
+    cost = {"cost_usd": 0} if cached else {"cost_usd": cost_micro_usd / 1e6} if cost_micro_usd else {}
+    return {"askonce": {"provenance": provenance, "cached": cached, **cost}}
 
 
 def usage(counts: Usage, provenance: str) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def usage(counts: Usage, provenance: str) -> dict[str, Any]:
     }
     if counts.cached_tokens is not None:
         shown["prompt_tokens_details"] = {"cached_tokens": counts.cached_tokens}
-    return shown | marker(provenance)
+    return shown | marker(provenance, counts.cost_micro_usd)
 
 
 def message(steps: Iterable[Chunk]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class Fault(msgspec.Struct, frozen=True):
     type: str
     message: str
     param: str | None = None
+    retry_after_s: float | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -74,7 +74,7 @@ class Gateway:
     def __init__(self, url: str, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
         self.url = url
         self.parts = parts
-        self.backend: Any = parts.router.backend(MODEL)
+        self.backend: Any = parts.router.model(MODEL).replicas[0].backend
         self._loop = loop
 
     @property

@@ -88,7 +88,7 @@ def test_the_record_is_whole(asked: Asked) -> None:
     key = asked.ask(x_askonce_tags="draft")
     shown = asked.get(key).json()
     assert {name: shown[name] for name in ("key", "scope", "kind", "model", "backend", "engine", "tier")} == {
-        "key": key, "scope": "default", "kind": "chat", "model": MODEL, "backend": MODEL, "engine": "scripted",
+        "key": key, "scope": "default", "kind": "chat", "model": MODEL, "backend": "scripted", "engine": "scripted",
         "tier": "memory",
     }  # fmt: skip
     assert shown["prompt"] == {"messages": HI["messages"]}

@@ -137,8 +137,9 @@ def test_an_unknown_setting_is_refused_with_those_that_exist(folder: Path) -> No
         ("ASKONCE_DATA_DIR", "~nosuch/x", "data_dir"),
         (
             "ASKONCE_BACKENDS",
-            f'[{{"kind": "vllm", "model": "m", "alias": "{MODEL}", "url": "http://127.0.0.1:1"}}]',
-            f"'{MODEL}', the name of the embedded model",
+            '[{"kind": "vllm", "model": "m", "url": "http://127.0.0.1:1"},'
+            ' {"kind": "vllm", "model": "m", "url": "http://127.0.0.1:1"}]',
+            "give one of them another `name`",
         ),
     ],
 )

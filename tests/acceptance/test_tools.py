@@ -66,7 +66,7 @@ def embedded(served: Served) -> Asked:
 @pytest.fixture
 def over_vllm(gateway: Callable[..., Gateway], vllm_url: str, model_name: str) -> Asked:
     """A gateway over a real vLLM."""
-    there = BackendConfig(kind="vllm", model=model_name, url=vllm_url, alias="there", read_timeout_s=120)
+    there = BackendConfig(kind="vllm", model=model_name, url=vllm_url, alias="there")
     return Asked(gateway(backends=(there,)).url, "there")
 
 

@@ -27,7 +27,8 @@ from gateway.flights.shared import SharedFlights
 from gateway.models.training import corpus
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
-from gateway.router import Backend, Router
+from gateway.routing.backend import Backend
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from gateway.wire import openai_chat
 from storage.entry import Chunk, Entry
@@ -123,7 +124,7 @@ def paged(page: str, made: Sequence[Figure]) -> str:
 
 async def measured(kind: str, url: str, count: int, maker: Maker) -> list[Figure]:
     """The figures of one engine, printed as they come."""
-    backend: Any = app.BUILD[kind](BackendConfig(kind=kind, model=MODEL, url=url, read_timeout_s=120))  # type: ignore[arg-type]
+    backend: Any = app.BUILD[kind](BackendConfig(kind=kind, model=MODEL, url=url, first_token_timeout_s=120))  # type: ignore[arg-type]
     made: list[Figure] = []
     for way, params in WAYS.items():
         for at_once in (1, AT_ONCE):
@@ -161,7 +162,7 @@ def questions(count: int, params: dict[str, Any]) -> list[Request]:
 
 async def asked(tiers: Tiers, backend: Backend, requests: Sequence[Request], at_once: int) -> list[bytes]:
     """The keys of their answers, which are kept."""
-    pipeline, slots = Pipeline(tiers, Router({MODEL: backend}), SharedFlights()), asyncio.Semaphore(at_once)
+    pipeline, slots = Pipeline(tiers, Router.of({MODEL: backend}), SharedFlights()), asyncio.Semaphore(at_once)
 
     async def one(request: Request) -> bytes:
         async with slots:
@@ -176,7 +177,7 @@ async def asked(tiers: Tiers, backend: Backend, requests: Sequence[Request], at_
 
 async def proved(tiers: Tiers, backend: Any, keys: Sequence[bytes]) -> int:
     """How many of the answers are the same again."""
-    proof = Proof(tiers, Router({MODEL: backend}), Nowhere())
+    proof = Proof(tiers, Router.of({MODEL: backend}), Nowhere())
     outcomes = [(await proof.verify(key, CALLER))["outcome"] for key in keys]
     return outcomes.count("identical")
 

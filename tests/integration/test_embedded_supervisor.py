@@ -283,9 +283,10 @@ async def test_a_worker_may_write_out_after_its_requests(
     with socket.socket() as listener:
         argv = (sys.executable, "-c", SLOW_TO_END, str(takes_s))
         command = workers.WorkerCommand(argv=argv, listener_fd=listener.fileno(), run_dir=tmp_path, drain_s=0.1)
-        worker = workers.Worker(command, 1, print)
+        worker = workers.Worker(command, 1, print, lambda *_: None)
+        worker.line = b"{}"
         process = await worker.start()
-        serving = asyncio.create_task(worker.serve(process, b"{}\n"))
+        serving = asyncio.create_task(worker.serve(process))
         await worker.ready.wait()
         serving.cancel()
         await worker.stop(asyncio.Event())

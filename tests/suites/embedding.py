@@ -9,7 +9,7 @@ from gateway.canonical import Request, Vector
 from gateway.embedding.embedder import Embedder, Vectors
 from gateway.errors import BackendRefused
 from gateway.flights.shared import SharedFlights
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.entry import Entry
 from storage.memory import MemoryTier
@@ -80,7 +80,7 @@ class Asker:
 
     def __init__(self, backend: Scripted, shelf: Shelf | None = None, flights: SharedFlights | None = None) -> None:
         self.shelf = shelf or Shelf()
-        self._embedder = Embedder(self.shelf, Router({"m": backend}), flights or SharedFlights())
+        self._embedder = Embedder(self.shelf, Router.of({"m": backend}), flights or SharedFlights())
 
     def ask(self, *texts: str, steering: Steering = PLAIN, reply_id: str = "id") -> "asyncio.Task[Vectors]":
         """A request for the vectors of `texts`, under way."""

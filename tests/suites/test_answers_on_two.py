@@ -7,7 +7,7 @@ from gateway.backends.scripted import Line, Script, Scripted
 from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.pipeline import Answer, Pipeline
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.entry import Query
 from storage.memory import MemoryTier
@@ -48,7 +48,7 @@ async def test_a_new_answer_is_heard_before_it_is_in_every_tier(shared: Replicas
     """After `no-cache` the other gateway has nothing in its tiers yet; it is given the new answer all the same."""
     backend = Scripted("m", Script(line=(Line(reply="A new one."),)))
     shelves = [Shelf(), Shelf()]
-    pipelines = [Pipeline(shelf, Router({"m": backend}), shared.one().flights) for shelf in shelves]
+    pipelines = [Pipeline(shelf, Router.of({"m": backend}), shared.one().flights) for shelf in shelves]
     await said(pipelines[0], "old", Steering())
     await said(pipelines[0], "new", Steering(no_cache=True))
     assert backend.calls == 2
@@ -61,7 +61,7 @@ async def test_a_new_answer_is_heard_before_it_is_in_every_tier(shared: Replicas
 async def test_who_comes_later_is_told_how_old_the_answer_is(shared: Replicas) -> None:
     """Its age counts from when the model was asked, however it is heard."""
     backend = Scripted("m", Script(line=(Line(reply="Hello."),)))
-    pipelines = [Pipeline(Shelf(), Router({"m": backend}), shared.one().flights) for _ in range(2)]
+    pipelines = [Pipeline(Shelf(), Router.of({"m": backend}), shared.one().flights) for _ in range(2)]
     first, _ = await said(pipelines[0], "first", Steering())
     late, _ = await said(pipelines[1], "late", Steering())
     assert (first.status, late.status, first.age_s) == ("miss", "coalesced", 0)

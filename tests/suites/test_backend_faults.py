@@ -13,11 +13,12 @@ from gateway import app
 from gateway.backends.server import Server
 from gateway.caller import Caller
 from gateway.canonical import Request
-from gateway.config import BackendConfig
-from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from gateway.config import BackendConfig, ReplicaConfig
+from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable, BackendUnreachable
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Pipeline
-from gateway.router import Backend, Router
+from gateway.routing.backend import Backend
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
 from storage.tiers import Looked
@@ -30,7 +31,12 @@ PATIENCE_S = 30.0
 """For servers that answer."""
 Fault = Callable[[Peer, str], Awaitable[None]]
 QUESTION = Request(
-    kind="chat", model="m", prompt={"messages": [{"role": "user", "content": "Hi"}]}, params={"n": 1}, extra={}
+    kind="chat",
+    model="m",
+    prompt={"messages": [{"role": "user", "content": "Hi"}]},
+    params={"n": 1},
+    extra={},
+    stream=True,
 )
 
 
@@ -63,16 +69,23 @@ class Kept:
         return True
 
 
-def build(kind: str, url: str, silence_s: float = PATIENCE_S) -> Backend:
+def build(kind: str, url: str, connect_timeout_s: float = PATIENCE_S) -> Backend:
     """A backend as the composition root makes it, whose identity nobody has to be asked for."""
-    config: dict[str, Any] = {"kind": kind, "model": "m", "url": url, "model_version": "w"}
-    return app.BUILD[kind](BackendConfig(**config, read_timeout_s=silence_s, connect_timeout_s=silence_s))
+    config: dict[str, Any] = {"kind": kind, "model": "m", "url": url, "model_version": "w", "name": "m"}
+    return app.BUILD[kind](BackendConfig(**config, connect_timeout_s=connect_timeout_s))
 
 
-async def ask(backend: Backend, request: Request = QUESTION) -> tuple[list[Chunk], BackendError | None, list[Entry]]:
+async def ask(
+    backend: Backend,
+    request: Request = QUESTION,
+    *,
+    silence_s: float = PATIENCE_S,
+    settings: ReplicaConfig | None = None,
+) -> tuple[list[Chunk], BackendError | None, list[Entry]]:
     """Ask through the pipeline: what was heard, how it failed, and what was kept."""
+    settings = settings or ReplicaConfig(first_token_timeout_s=silence_s, between_tokens_timeout_s=silence_s)
     kept, heard, fault = Kept(), list[Chunk](), None
-    pipeline = Pipeline(kept, Router({"m": backend}), SharedFlights())
+    pipeline = Pipeline(kept, Router.of({"m": backend}, settings), SharedFlights())
     try:
         answer = await pipeline.answer(request, Caller(tenant="s"), Steering(), "id")
         async with aclosing(answer.chunks) as steps:
@@ -295,7 +308,7 @@ async def test_a_server_that_is_down_is_unavailable(kind: str) -> None:
     """Nobody listens: 503, with a hint."""
     started = time.monotonic()
     _, fault, kept = await ask(build(kind, f"http://127.0.0.1:{free_port()}"))
-    assert type(fault) is BackendUnavailable
+    assert type(fault) is BackendUnreachable
     assert str(fault) == "Backend 'm' cannot be reached. Is it running?"
     assert kept == []
     assert time.monotonic() - started < PATIENCE_S / 2
@@ -314,9 +327,9 @@ async def test_a_server_that_hangs_is_too_slow(kind: str, said: str) -> None:
 
     async with serving(hang, kind) as server:
         started = time.monotonic()
-        heard, fault, kept = await ask(build(kind, server.url, SILENCE_S))
+        heard, fault, kept = await ask(build(kind, server.url), silence_s=SILENCE_S)
     assert type(fault) is BackendTimeout
-    assert "did not answer in time" in str(fault)
+    assert fault.code == ("between_tokens_timeout" if said == "one step" else "first_token_timeout")
     assert [step.content for step in heard] == (["a"] if said == "one step" else [])
     assert kept == []
     assert SILENCE_S <= time.monotonic() - started < PATIENCE_S
@@ -333,7 +346,7 @@ async def test_a_slow_server_is_not_a_hanging_one(kind: str) -> None:
         await peer.say(ending(kind))
 
     async with serving(slow, kind) as server:
-        heard, fault, kept = await ask(build(kind, server.url, 3 * SILENCE_S))
+        heard, fault, kept = await ask(build(kind, server.url), silence_s=3 * SILENCE_S)
     assert fault is None
     assert "".join(step.content for step in heard) == "aaaaaa"
     assert len(kept) == 1
@@ -446,7 +459,7 @@ async def test_a_server_that_closes_between_requests_is_asked_all_the_same(kind:
 
 async def test_a_request_that_cannot_be_made_is_unavailable() -> None:
     """A key or an address that gets past the settings is a sentence too, not a mistake of ours."""
-    server = Server("m", "http://user:pw@127.0.0.1:9", api_key="k", connect_timeout_s=1, read_timeout_s=1)
+    server = Server("m", "http://user:pw@127.0.0.1:9", api_key="k", connect_timeout_s=1)
     with pytest.raises(BackendUnavailable, match="address and key"):
         await server.read("/v1/models")
     await server.aclose()

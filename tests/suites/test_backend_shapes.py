@@ -13,7 +13,7 @@ from gateway.canonical import Request
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, BackendRefused
 from gateway.flights.shared import SharedFlights
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from tests.suites.faulty import Peer
 from tests.suites.test_backend_faults import (
@@ -201,7 +201,7 @@ async def test_an_embedding_of_no_numbers_is_an_error_and_nothing_is_kept(kind: 
         backend = build(kind, server.url)
         async with closing(backend):
             with pytest.raises(BackendError) as caught:
-                await Embedder(kept, Router({"m": backend}), SharedFlights()).embed(
+                await Embedder(kept, Router.of({"m": backend}), SharedFlights()).embed(
                     [question], Caller(tenant="s"), Steering(), "id"
                 )
     assert caught.value.status == 502

@@ -15,7 +15,7 @@ from gateway import app
 from gateway.canonical import Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendUnavailable
-from gateway.router import Backend
+from gateway.routing.backend import Backend
 from gateway.wire import openai_chat, openai_completions
 from storage.entry import Chunk
 from storage.vector import unpacked
@@ -97,7 +97,7 @@ async def served(kind: Kind, url: str, model_name: str) -> AsyncIterator[Served]
 def build(kind: Kind, url: str, model: str) -> Served:
     """Build it as `askonce serve` does."""
     script = Path(os.devnull) if kind.name == "scripted" else None
-    config = BackendConfig(kind=kind.name, model=model, url=url, script=script, read_timeout_s=120)  # type: ignore[arg-type]
+    config = BackendConfig(kind=kind.name, model=model, url=url, script=script, first_token_timeout_s=120)  # type: ignore[arg-type]
     return Served(kind, app.BUILD[kind.name](config), config)
 
 

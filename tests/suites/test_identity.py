@@ -19,7 +19,8 @@ from gateway.errors import BackendUnavailable
 from gateway.flights.shared import SharedFlights
 from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
-from gateway.router import Backend, Router
+from gateway.routing.backend import Backend
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from gateway.wire import openai_chat
 from storage.memory import MemoryTier
@@ -41,14 +42,14 @@ class Gateway:
     """A pipeline on a memory of its own; the backends come and go."""
 
     def __init__(self, **config: Any) -> None:
-        self.config = BackendConfig(model=ALIAS, read_timeout_s=120, **config)
+        self.config = BackendConfig(model=ALIAS, **config)
         self.tiers = Tiers(MemoryTier(2**24), [], nothing_invalidated(), lambda _: None)
         self.backend: Backend = app.BUILD[self.config.kind](self.config)
 
     async def said(self, content: str = FRANCE) -> tuple[str, str]:
         """How a question is answered: `hit` or `miss`, and the words."""
         body = {"model": ALIAS, "messages": [{"role": "user", "content": content}], "max_tokens": 16, "temperature": 0}
-        pipeline = Pipeline(self.tiers, Router({ALIAS: self.backend}), SharedFlights())
+        pipeline = Pipeline(self.tiers, Router.of({ALIAS: self.backend}), SharedFlights())
         request = openai_chat.decode(msgspec.json.encode(body))
         answer = await pipeline.answer(request, Caller(tenant="t"), Steering(), "id")
         async with aclosing(answer.chunks) as steps:

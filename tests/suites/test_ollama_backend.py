@@ -11,7 +11,7 @@ from gateway import app
 from gateway.canonical import Identity, Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendRefused, InvalidRequest
-from gateway.router import Backend
+from gateway.routing.backend import Backend
 from tests.suites.faulty import Peer, faulty
 
 HI = [{"role": "user", "content": "Hi"}]

@@ -77,7 +77,7 @@ async def engine(
 ) -> AsyncIterator[Engine]:
     """Each engine in turn, behind a gateway of this test's own."""
     url = request.getfixturevalue(f"{request.param}_url")
-    backend = BackendConfig(kind=request.param, model=model_name, url=url, read_timeout_s=120)
+    backend = BackendConfig(kind=request.param, model=model_name, url=url, first_token_timeout_s=120)
     async with app.running(Config(database_url=database_url, redis_url=redis_url, backends=(backend,))) as parts:
         yield Engine(request.param, parts, model_name)
 

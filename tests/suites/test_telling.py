@@ -16,7 +16,8 @@ from gateway.config import BackendConfig
 from gateway.flights.shared import SharedFlights
 from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
-from gateway.router import Backend, Router
+from gateway.routing.backend import Backend
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
@@ -221,7 +222,7 @@ async def test_an_answer_of_a_successor_is_given_but_not_kept() -> None:
     question = Request("chat", "m", {"messages": [{"role": "user", "content": "Hi"}]}, {}, {})
     async with telling("vllm", said) as server:
         backend = server.backends[0]
-        pipeline = Pipeline(tiers, Router({"m": backend}), SharedFlights())
+        pipeline = Pipeline(tiers, Router.of({"m": backend}), SharedFlights())
 
         async def said_now(root: str) -> str:
             answer = await pipeline.answer(question, Caller(tenant="t"), Steering(), "id")

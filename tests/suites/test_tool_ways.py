@@ -11,7 +11,7 @@ import pytest
 from gateway import app, asking
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendUnavailable, InvalidRequest, UnfitAnswer
-from gateway.router import Backend
+from gateway.routing.backend import Backend
 from gateway.wire import openai_chat, openai_completions, reply
 from storage.entry import Chunk
 from tests.suites.faulty import Peer, faulty

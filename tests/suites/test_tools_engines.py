@@ -12,7 +12,7 @@ import pytest
 from gateway import app, asking
 from gateway.config import BackendConfig
 from gateway.errors import BackendRefused, InvalidRequest, UnfitAnswer
-from gateway.router import Backend
+from gateway.routing.backend import Backend
 from gateway.wire import openai_chat, reply
 from storage.entry import Chunk
 
@@ -52,7 +52,7 @@ async def backend(request: pytest.FixtureRequest, model_name: str) -> AsyncItera
     """Each engine in turn."""
     kind, url, guidance = KINDS[request.param]
     address = request.getfixturevalue(url)
-    config = BackendConfig(kind=kind, model=model_name, url=address, guidance=guidance, read_timeout_s=120)  # type: ignore[arg-type]
+    config = BackendConfig(kind=kind, model=model_name, url=address, guidance=guidance)  # type: ignore[arg-type]
     built = app.BUILD[kind](config)
     yield built
     await built.aclose()

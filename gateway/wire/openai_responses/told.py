@@ -151,5 +151,5 @@ def _usage(counts: Usage, provenance: str) -> dict[str, Any]:
         "output_tokens": counts.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": counts.prompt_tokens + counts.completion_tokens,
-        **reply.marker(provenance),
+        **reply.marker(provenance, counts.cost_micro_usd),
     }

@@ -130,7 +130,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x:y"', "`url` must be that of a server"),
         ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x?y=1"', "`url` must be that of a server"),
         ('[[backends]]\nkind = "ollama"\nmodel = "m"\nurl = "unix:/x"', "`url` must be that of a server"),
-        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x"\n' * 2, "served as 'm'"),
+        ('[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://x"\n' * 2, "serve 'm' as 'vllm@x'"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_field(text: str, words: str) -> None:

@@ -9,7 +9,7 @@ from gateway.backends.scripted import Scripted
 from gateway.canonical import Request, Vector
 from gateway.embedding import told
 from gateway.errors import BackendError, BackendRefused, UnknownModel
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.entry import Chunk
 from tests.suites.embedding import BAD, Asker, Gated, Shelf
@@ -57,7 +57,7 @@ async def test_an_empty_vector_is_not_kept() -> None:
 
 async def test_an_unknown_model_is_named_with_those_that_exist(one: Asker) -> None:
     """As for every other kind of question."""
-    one._embedder._router = Router({"b": Scripted("b"), "a": Scripted("a")})
+    one._embedder._router = Router.of({"b": Scripted("b"), "a": Scripted("a")})
     with pytest.raises(UnknownModel, match=r"'m' does not exist here; these do: a, b\."):
         await one.ask("a")
 

@@ -11,7 +11,7 @@ from gateway.backends.scripted import Scripted
 from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.explaining import Explainer
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.near import Candidates
 from storage.tiers import Looked
@@ -44,7 +44,7 @@ class Slow:
 async def explaining(near: Slow, file: Path, count: int) -> AsyncIterator[list["asyncio.Task[dict[str, Any]]"]]:
     """So many requests being explained, as far as they come."""
     backend = Scripted("m", scripted.read(file))
-    explainer = Explainer(Empty(), Router({"m": backend}), near)
+    explainer = Explainer(Empty(), Router.of({"m": backend}), near)
     request = Request("chat", "m", {"messages": []}, {"temperature": 0}, {})
     async with asyncio.TaskGroup() as group:
         yield [

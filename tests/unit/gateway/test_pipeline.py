@@ -14,7 +14,7 @@ from gateway.errors import AnswerChanged, BackendError, UnknownModel
 from gateway.explaining import Explainer
 from gateway.flights.shared import Joined, SharedFlights, Start
 from gateway.pipeline import Answer, Pipeline
-from gateway.router import Router
+from gateway.routing.router import Router
 from gateway.steering import Steering
 from storage.entry import Chunk, Entry, Query, Usage
 from storage.flights.record import Wanted
@@ -86,7 +86,7 @@ def shelf() -> Shelf:
 async def test_a_miss_is_asked_and_kept_and_a_hit_is_the_same(shelf: Shelf) -> None:
     """Step by step; the second time nobody is asked."""
     backend = Scripted("m")
-    pipeline = Pipeline(shelf, Router({"m": backend}), SharedFlights())
+    pipeline = Pipeline(shelf, Router.of({"m": backend}), SharedFlights())
     first = await pipeline.answer(asking(), CALLER, PLAIN, "id-1")
     steps = await heard(first)
     second = await pipeline.answer(asking(), CALLER, PLAIN, "id-2")
@@ -102,8 +102,11 @@ async def test_a_miss_is_asked_and_kept_and_a_hit_is_the_same(shelf: Shelf) -> N
 @pytest.mark.parametrize("count", range(4))
 async def test_what_is_not_heard_to_its_end_is_not_kept(shelf: Shelf, count: int) -> None:
     """Wherever the listener stops."""
-    pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(line=(Line(reply="a b c d e"),)))}), SharedFlights())
-    answer = await pipeline.answer(asking(), CALLER, PLAIN, "id")
+    pipeline = Pipeline(
+        shelf, Router.of({"m": Scripted("m", Script(line=(Line(reply="a b c d e"),)))}), SharedFlights()
+    )
+    streamed = msgspec.structs.replace(asking(), stream=True)
+    answer = await pipeline.answer(streamed, CALLER, PLAIN, "id")
     async with aclosing(answer.chunks) as steps:
         for _ in range(count):
             await anext(steps)
@@ -119,7 +122,7 @@ async def test_an_answer_without_an_end_is_an_error(shelf: Shelf, said: list[Chu
             for step in said:
                 yield step
 
-    pipeline = Pipeline(shelf, Router({"m": Cut("m")}), SharedFlights())
+    pipeline = Pipeline(shelf, Router.of({"m": Cut("m")}), SharedFlights())
     with pytest.raises(BackendError, match="before the answer did"):
         await heard(await pipeline.answer(asking(n=2 if said and said[0].index else 1), CALLER, PLAIN, "id"))
     assert shelf.kept == {}
@@ -145,7 +148,7 @@ async def test_an_answer_that_failed_is_an_error(shelf: Shelf, said: list[Chunk]
                 yield step
             yield Chunk(usage=Usage(1, 1))
 
-    pipeline = Pipeline(shelf, Router({"m": Failed("m")}), SharedFlights())
+    pipeline = Pipeline(shelf, Router.of({"m": Failed("m")}), SharedFlights())
     with pytest.raises(BackendError, match=words):
         await heard(await pipeline.answer(asking(), CALLER, PLAIN, "id"))
     assert shelf.kept == {}
@@ -154,7 +157,7 @@ async def test_an_answer_that_failed_is_an_error(shelf: Shelf, said: list[Chunk]
 async def test_other_weights_are_asked_anew(shelf: Shelf) -> None:
     """And so is another tenant's question."""
     for version in ("1", "2"):
-        pipeline = Pipeline(shelf, Router({"m": Scripted("m", Script(version=version))}), SharedFlights())
+        pipeline = Pipeline(shelf, Router.of({"m": Scripted("m", Script(version=version))}), SharedFlights())
         for tenant in ("s", "t"):
             answer = await pipeline.answer(asking(), Caller(tenant=tenant), PLAIN, "id")
             assert answer.status == "miss"
@@ -164,7 +167,7 @@ async def test_other_weights_are_asked_anew(shelf: Shelf) -> None:
 
 async def test_an_unknown_model_is_named_with_those_that_exist(shelf: Shelf) -> None:
     """So that a typing mistake is seen."""
-    pipeline = Pipeline(shelf, Router({"b": Scripted("b"), "a": Scripted("a")}), SharedFlights())
+    pipeline = Pipeline(shelf, Router.of({"b": Scripted("b"), "a": Scripted("a")}), SharedFlights())
     with pytest.raises(UnknownModel, match=r"'m' does not exist here; these do: a, b\."):
         await pipeline.answer(asking(), CALLER, PLAIN, "id")
 
@@ -181,8 +184,8 @@ class Nothing:
 async def test_explaining_asks_nobody_and_keeps_nothing(shelf: Shelf) -> None:
     """It says what would happen."""
     backend = Scripted("m")
-    pipeline = Pipeline(shelf, Router({"m": backend}), SharedFlights())
-    explainer = Explainer(shelf, Router({"m": backend}), Nothing())
+    pipeline = Pipeline(shelf, Router.of({"m": backend}), SharedFlights())
+    explainer = Explainer(shelf, Router.of({"m": backend}), Nothing())
     assert (await explainer.explain(asking(), CALLER, PLAIN))["tier"] == "backend"
     answer = await pipeline.answer(asking(), CALLER, PLAIN, "id")
     await heard(answer)

@@ -20,7 +20,14 @@ from gateway.backends.server import translated
 from gateway.backends.unbroken import UnbrokenLines
 from gateway.canonical import Identity, Request
 from gateway.config import BackendConfig
-from gateway.errors import BackendError, BackendRefused, BackendTimeout, BackendUnavailable
+from gateway.errors import (
+    BackendError,
+    BackendGone,
+    BackendRefused,
+    BackendTimeout,
+    BackendUnavailable,
+    BackendUnreachable,
+)
 from storage.entry import Chunk, Usage
 from tests.suites.faulty import Peer, faulty
 
@@ -257,9 +264,9 @@ BROKEN += [httpx.ReadError("gone"), httpx.RemoteProtocolError("odd")]
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        (httpx.ConnectError("refused"), BackendUnavailable),
+        (httpx.ConnectError("refused"), BackendUnreachable),
         *((fault, BackendTimeout) for fault in TIMED_OUT),
-        *((fault, BackendError) for fault in BROKEN),
+        *((fault, BackendGone) for fault in BROKEN),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -1,0 +1,154 @@
+"""One question to replicas that are the same model: whoever can, answers; until its first step, another may."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from contextlib import closing
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.asking import asked
+from gateway.canonical import Identity, Request, Vector
+from gateway.errors import BackendError, Overloaded, may_pass
+from gateway.routing import prices
+from gateway.routing.choosing import Prefix
+from gateway.routing.replica import Replica
+from gateway.routing.timing import Patience
+from storage.entry import Chunk, Usage
+
+_PAUSE_S: Final = 0.05
+"""The longest wait before a second try; each further one may wait twice as long."""
+
+
+class Group(Protocol):
+    """Replicas that are the same model."""
+
+    @property
+    def identity(self) -> Identity:
+        """Who they are."""
+        ...
+
+    @property
+    def retries(self) -> int:
+        """How often a question is tried again."""
+        ...
+
+    def others(self, than: Collection[Replica]) -> bool:
+        """Whether another one may be asked now."""
+        ...
+
+    async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
+        """A place at one of them, not `without`. Raises `Overloaded`, and why when none is left."""
+        ...
+
+    def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
+        """`replica` has answered."""
+        ...
+
+
+class Call:
+    """One question. `started`, a reading of the monotonic clock, is when its client began to wait."""
+
+    def __init__(self, group: Group, prefix: Prefix, started: float, failed: Iterable[Replica] = ()) -> None:
+        self.replica: Replica | None = None
+        """Who answers, once the first step is there."""
+        self._group = group
+        self._prefix = prefix
+        self._started = started
+        self._asked_at = started
+        self._life = 0
+        """Of the replica that is asked: by the time it has failed, another process may be there."""
+        self._failed = {replica: replica.life for replica in failed}
+        """Who failed, and in which of its lives."""
+        self._fault: BackendError | None = None
+
+    @property
+    def backend(self) -> str:
+        """The name of who answers."""
+        return self.replica.name if self.replica else ""
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """The steps of a whole answer; the first names its backend. Raises `BackendError`, also midway."""
+        while True:
+            replica = await self._next()
+            patience = Patience(replica.name, replica.settings, self._started)
+            arriving, usage = asked(replica.backend, request), Usage()
+            try:
+                # Every step of every answer comes by here: one generator, and one timer for all waits.
+                while (step := await patience.step(arriving)) is not None:
+                    replica.heard()
+                    if self.replica is None:
+                        self._answers(replica)
+                        step = msgspec.structs.replace(step, backend=replica.name)
+                    if step.usage is not None:
+                        usage = self._priced(step.usage, replica)
+                        step = step if usage is step.usage else msgspec.structs.replace(step, usage=usage)
+                    yield step
+                replica.succeeded()
+                self._group.told(replica, self._prefix, usage)
+                return
+            except BackendError as error:
+                if not self._goes_on(replica, error):
+                    raise
+            finally:
+                patience.close()
+                await arriving.aclose()
+                replica.end()
+
+    async def embed(self, requests: Sequence[Request]) -> list[Vector]:
+        """One vector for each request, in order. Raises `BackendError`."""
+        while True:
+            replica = await self._next()
+            try:
+                with closing(Patience(replica.name, replica.settings, self._started)) as patience:
+                    vectors = await patience.done(replica.backend.embed(requests))
+                self._answers(replica)
+                replica.succeeded()
+                return prices.priced(replica.settings, vectors, time.monotonic() - self._asked_at)
+            except BackendError as error:
+                if not self._goes_on(replica, error):
+                    raise
+            finally:
+                replica.end()
+
+    async def unchanged(self) -> bool:
+        """Whether the one who answered is who it was taken for: else the answer is nobody's, and is not to be kept."""
+        return self.replica is not None and await self.replica.was(self._group.identity)
+
+    async def _next(self) -> Replica:
+        """Who is asked now. Raises `Overloaded`, and when nobody is left what was wrong with the last one."""
+        if self._failed:
+            await asyncio.sleep(random.uniform(0, _PAUSE_S * 2 ** (len(self._failed) - 1)))  # noqa: S311 -- jitter
+        try:
+            replica = await self._group.admitted(self._failed, self._prefix)
+        except Overloaded:
+            raise
+        except BackendError as error:
+            raise self._fault or error from error
+        self._asked_at, self._life = time.monotonic(), replica.life
+        return replica
+
+    def _priced(self, usage: Usage, replica: Replica) -> Usage:
+        """`usage`, with what the answer has cost by now."""
+        if not replica.settings.is_priced:
+            return usage
+        cost = prices.cost(replica.settings, usage, time.monotonic() - self._asked_at)
+        return msgspec.structs.replace(usage, cost_micro_usd=cost)
+
+    def _answers(self, replica: Replica) -> None:
+        """`replica` does what others did not: then that was their fault, not the question's."""
+        self.replica = replica
+        for other, life in self._failed.items():
+            other.outdone(life)
+
+    def _goes_on(self, replica: Replica, error: BackendError) -> bool:
+        """Note that it failed; whether another one is to be tried."""
+        life = self._life
+        replica.failed(error)
+        if self.replica is not None or not may_pass(error) or len(self._failed) >= self._group.retries:
+            return False
+        self._failed[replica] = life
+        self._fault = error
+        return self._group.others(self._failed)

@@ -1,0 +1,197 @@
+"""All replicas of one model's name in, the groups that may answer a question out, in their order."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from gateway.canonical import Identity
+from gateway.config import ModelConfig
+from gateway.errors import BackendError, BackendUnavailable
+from gateway.routing import chain
+from gateway.routing.admission import Admission
+from gateway.routing.choosing import Chooser
+from gateway.routing.replica import Replica
+from gateway.routing.route import Route
+
+_INTRODUCTION_S: Final = 5.0
+"""How long the first requests wait to learn who the replicas are, before they make do with those that have said so."""
+
+
+class Pool:
+    """The replicas of one name, and what they share."""
+
+    def __init__(self, name: str, chooser: Chooser) -> None:
+        self.name = name
+        self.chooser = chooser
+        self.admission = Admission(name)
+        self.replicas: Sequence[Replica] = ()
+        self.retries = 0
+        self.fallbacks = 0
+        """How many answers another kind or model had to give."""
+        self.version = 0
+        """Goes up whenever a replica has become another one."""
+        self._places = chain.places(())
+        self._others: Mapping[str, Pool] = {}
+        self._introduced = False
+        self._planned: tuple[list[int], list[Route]] = ([-1], [])
+
+    def configure(self, replicas: Sequence[Replica], settings: ModelConfig, others: "Mapping[str, Pool]") -> None:
+        """Use these replicas from now on. `others` are all pools by their names."""
+        self.replicas = tuple(replicas)
+        self.retries = settings.retries
+        self.admission.most, self.admission.deadline_s = settings.queue_max, settings.queue_deadline_s
+        self._places = chain.places(settings.fallback)
+        self._others = {name: others[name] for name in settings.fallback if name in others and name != self.name}
+        self._introduced = False
+        for replica in replicas:
+            replica.on_room, replica.on_identity = self.admission.changed, self._renamed
+        self._renamed()
+        self.admission.changed()
+
+    async def routes(self, allowed: Collection[str] | None = None) -> AsyncGenerator[Route]:
+        """Each group that may answer, those first that should; of other models only those `allowed`.
+
+        A question is looked up under each, and asked of those that are usable, until it has an answer. When nobody is
+        usable, replicas that were away are asked whether they are back.
+        """
+        if not self._introduced:
+            await self._introductions()
+        usable = False
+        given: set[tuple[str, Identity]] = set()
+        while (route := self._next(given, allowed)) is not None:
+            if await _settled(route.replicas) and self._next(given, allowed) is not route:
+                continue
+            given.add(route.key)
+            usable = usable or route.usable
+            yield route
+        if usable:
+            return
+        await self._knock()
+        for route in self._plan():
+            route = route if route.usable else route.in_need()
+            if route.usable and _is_allowed(route.model, allowed, self.name):
+                yield route
+
+    async def first(self) -> Route:
+        """The group that would answer now. Raises `BackendError` when none would."""
+        async with aclosing(self.routes()) as routes:
+            async for route in routes:
+                if route.usable:
+                    return route
+        raise self.refusal()
+
+    async def first_of(self, identity: Identity) -> Route:
+        """The group that is this one, if it can be asked now, or else the first that can. Raises `BackendError`."""
+        if not self._introduced:
+            await self._introductions()
+        mine = (route for route in self._plan() if route.key == (self.name, identity) and route.usable)
+        return next(mine, None) or await self.first()
+
+    def refusal(self) -> BackendError:
+        """Why nobody can be asked: what was wrong with whoever should have answered."""
+        now = time.monotonic()
+        known = [replica for route in self._plan() for replica in route.replicas]
+        for replica in (*known, *self.replicas):
+            if replica.fault is not None:
+                error = _again(replica.fault)
+                error.retry_after_s = replica.rests_s(now) or error.retry_after_s
+                return error
+        return BackendUnavailable(f"No backend of '{self.name}' can be asked now.")
+
+    def _next(self, given: Collection[tuple[str, Identity]], allowed: Collection[str] | None) -> Route | None:
+        """The first group that was not given yet: what there is may change while one is tried."""
+        for route in self._plan():
+            if route.key not in given and _is_allowed(route.model, allowed, self.name):
+                return route
+        return None
+
+    def _plan(self) -> list[Route]:
+        """All groups in their order, worked out again when a replica has become another one."""
+        versions = [self.version]
+        if self._others:
+            versions += [other.version for other in self._others.values()]
+        if versions != self._planned[0]:
+            self._planned = versions, list(self._groups())
+        return self._planned[1]
+
+    def _groups(self) -> Iterator[Route]:
+        should = ""
+        for place in self._places:
+            if (other := self._others.get(place[0])) is not None:
+                for route in other.own():
+                    route.fallback, route.asked = self.name, self
+                    yield route
+                continue
+            for route in self._at(place):
+                route.fallback = should
+                should = should or route.kind
+                yield route
+            should = should or next((replica.kind for replica in self.replicas if replica.kind in place), "")
+
+    def own(self) -> Iterator[Route]:
+        """The groups of this pool alone."""
+        for place in self._places:
+            yield from self._at(place)
+
+    def _at(self, place: chain.Place) -> list[Route]:
+        """The groups at one place. Where there are several, while weights are being replaced, the largest comes first:
+        most of what is asked finds the most who can answer.
+        """
+        groups: dict[Identity, list[Replica]] = {}
+        for replica in self.replicas:
+            if replica.kind in place and replica.identity is not None:
+                groups.setdefault(replica.identity, []).append(replica)
+        ordered = sorted(groups.items(), key=lambda group: -sum(replica.weight for replica in group[1]))
+        return [Route(self, replicas[0].kind, identity, replicas, "") for identity, replicas in ordered]
+
+    def _renamed(self) -> None:
+        self.version += 1
+
+    async def _introductions(self) -> None:
+        """Wait until every replica was asked who it is."""
+        unknown = [replica for replica in self.replicas if not replica.introduced.is_set()]
+        asking = [replica.renew() for replica in unknown]
+        if asking:
+            await asyncio.wait(asking, timeout=_INTRODUCTION_S)
+        self._introduced = True
+        for other in self._others.values():
+            if not other._introduced:
+                await other._introductions()
+
+    async def _knock(self) -> None:
+        """Ask those who are away whether they are back, until one is or all have said no."""
+        pools = (self, *self._others.values())
+        away = [replica for pool in pools for replica in pool.replicas if replica.state != "ready"]
+        away += [replica for pool in pools for replica in pool.replicas if replica.identity is None]
+        asking = {replica.renew() for replica in away}
+        until = time.monotonic() + self.admission.deadline_s
+        while asking and not any(route.usable for route in self._plan()):
+            left_s = until - time.monotonic()
+            done, asking = await asyncio.wait(asking, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                return
+
+
+async def _settled(replicas: Sequence[Replica]) -> bool:
+    """Ask those who may be another by now who they are; whether there were any."""
+    unsure = [replica for replica in replicas if replica.look()]
+    if not unsure:
+        return False
+    waits_s = max(replica.waits_s() for replica in unsure)
+    await asyncio.wait([replica.renew() for replica in unsure], timeout=waits_s)
+    for replica in unsure:
+        replica.look()
+    return True
+
+
+def _is_allowed(model: str, allowed: Collection[str] | None, asked: str) -> bool:
+    return allowed is None or model in allowed or model == asked
+
+
+def _again(error: BackendError) -> BackendError:
+    """The same error, to be raised once more: its own traceback would grow each time."""
+    another = type(error).__new__(type(error), *error.args)
+    another.__dict__.update(error.__dict__)
+    return another

@@ -1,0 +1,123 @@
+"""A model's replicas that are one model by their identity: who a question is named after, and who answers it."""
+
+import time
+from collections.abc import Collection
+from typing import Protocol
+
+from gateway.canonical import Identity, Request
+from gateway.errors import BackendError
+from gateway.routing.admission import Admission
+from gateway.routing.calling import Call
+from gateway.routing.choosing import Chooser, Prefix
+from gateway.routing.replica import Replica
+from storage.entry import Usage
+
+
+class Pool(Protocol):
+    """What all replicas of one name share."""
+
+    name: str
+    retries: int
+    fallbacks: int
+    chooser: Chooser
+    admission: Admission
+
+    def refusal(self) -> BackendError:
+        """Why nobody can be asked."""
+        ...
+
+
+class Route:
+    """One group of a pool. What is kept of its answers has the pool's name and this identity."""
+
+    def __init__(self, pool: Pool, kind: str, identity: Identity, replicas: Collection[Replica], fallback: str) -> None:
+        self.kind = kind
+        self.identity = identity
+        self.replicas = tuple(replicas)
+        self.fallback = fallback
+        """Who should have answered: a kind of backend, or another model; empty for those who should."""
+        self.asked: Pool = pool
+        """The pool of the model that was asked for."""
+        self._pool = pool
+        self._in_need = False
+
+    def in_need(self) -> "Route":
+        """The same, for when nobody else is left: those who do not say how they are may be asked too."""
+        route = Route(self._pool, self.kind, self.identity, self.replicas, self.fallback)
+        route.asked, route._in_need = self.asked, True
+        return route
+
+    @property
+    def model(self) -> str:
+        """The name of the model, as clients know it."""
+        return self._pool.name
+
+    @property
+    def key(self) -> tuple[str, Identity]:
+        """No two groups have the same."""
+        return self._pool.name, self.identity
+
+    @property
+    def names(self) -> list[str]:
+        """What its replicas are called."""
+        return [replica.name for replica in self.replicas]
+
+    @property
+    def retries(self) -> int:
+        """How often a question is tried again."""
+        return self._pool.retries
+
+    @property
+    def usable(self) -> bool:
+        """Whether one of them may be asked now, or soon."""
+        return self.others(())
+
+    def call(self, request: Request, scope: str, started: float, broken: Collection[str] = ()) -> Call:
+        """A question of a client that has waited since `started`, a reading of the monotonic clock.
+
+        Those whose answer to it was `broken` off are not asked again.
+        """
+        failed = [replica for replica in self.replicas if replica.name in broken]
+        return Call(self, self._pool.chooser.prefix(request, scope), started, failed)
+
+    def has_others(self, than: Collection[str]) -> bool:
+        """Whether another one may be asked now, or soon; by their names."""
+        return self.others([replica for replica in self.replicas if replica.name in than])
+
+    def answered(self) -> None:
+        """It has begun to answer; one that should not have had to is counted where it was asked for."""
+        if self.fallback:
+            self.asked.fallbacks += 1
+
+    def others(self, than: Collection[Replica]) -> bool:
+        """Whether another one may be asked now, or soon."""
+        now = time.monotonic()
+        for replica in self.replicas:  # noqa: SIM110 -- every request comes by here, and a generator takes longer
+            if self._fits(replica, now) and replica not in than:
+                return True
+        return False
+
+    async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
+        """A place at one of them, not `without`. Raises `Overloaded`, and why when none is left."""
+        if (replica := self._picked(without, prefix)) is not None:
+            return replica
+        return await self._pool.admission.admitted(lambda: self._picked(without, prefix), (self.key, *without))
+
+    def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
+        """`replica` has answered."""
+        self._pool.chooser.told(replica, prefix, usage)
+
+    def _picked(self, without: Collection[Replica], prefix: Prefix) -> Replica | None:
+        now = time.monotonic()
+        able = [replica for replica in self.replicas if self._fits(replica, now) and replica not in without]
+        if not able:
+            raise self._pool.refusal()
+        candidates = [replica for replica in able if replica.has_room]
+        if not candidates:
+            return None
+        chosen = self._pool.chooser.choose(candidates, prefix)
+        chosen.begin()
+        return chosen
+
+    def _fits(self, replica: Replica, now: float) -> bool:
+        return replica.identity == self.identity and replica.usable(now, in_need=self._in_need)

@@ -1,0 +1,107 @@
+"""What was answered, counted by the minute in memory and added to the database every few seconds."""
+
+import asyncio
+import time
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from storage import sql
+from storage.entry import Kind, Usage
+from storage.errors import StorageError, TooSlowError
+from storage.guard import Guard
+
+Cache = Literal["hit", "coalesced", "generated"]
+"""Whether the model was asked for it: a hit was kept, a coalesced one was being made for somebody else."""
+
+_EVERY_S: Final = 5.0
+_DEADLINES: Final = 5
+_MOST: Final = 10_000
+"""Minutes, tenants and models that may wait for a database that is down. What comes then is not counted."""
+
+
+class _Place(msgspec.Struct, frozen=True, order=True):
+    """What is counted together. Sorted, so that two gateways never wait for each other's rows."""
+
+    minute: int
+    tenant: str
+    model: str
+    kind: str
+    cache: str
+
+
+class _Sum(msgspec.Struct):
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_micro_usd: int = 0
+
+    def add(self, other: "_Sum") -> None:
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cost_micro_usd += other.cost_micro_usd
+
+
+class Database(Protocol):
+    """A pool."""
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run a statement."""
+        ...
+
+
+class Ledger:
+    """Counts until it is closed. A process that is killed loses the last few seconds."""
+
+    def __init__(self, database: Database, writes: Guard, deadline_s: float) -> None:
+        self._database = database
+        self._writes = writes
+        self._deadline_s = deadline_s
+        self._waiting: dict[_Place, _Sum] = {}
+        self._task = asyncio.create_task(self._run(), name="ledger")
+
+    def note(self, tenant: str, model: str, kind: Kind, cache: Cache, usage: Usage, requests: int = 1) -> None:
+        """Count `requests`, with what they cost, or would have cost."""
+        place = _Place(int(time.time() // 60), tenant, model, kind, cache)
+        self._add(place, _Sum(requests, usage.prompt_tokens, usage.completion_tokens, usage.cost_micro_usd))
+
+    async def flush(self) -> bool:
+        """Write what waits; whether that worked."""
+        writing, self._waiting = self._waiting, {}
+        if not writing:
+            return True
+        places = sorted(writing)
+        columns = [[getattr(place, name) for place in places] for name in _Place.__struct_fields__]
+        columns += [[getattr(writing[place], name) for place in places] for name in _Sum.__struct_fields__]
+        try:
+            await self._writes.call(
+                "usage",
+                lambda: self._database.execute(sql.query("usage_put"), *columns),
+                _DEADLINES * self._deadline_s,
+            )
+        except TooSlowError:  # whether it was done is not known, and counted twice is worse than not at all
+            return False
+        except StorageError:
+            for place, said in writing.items():
+                self._add(place, said)
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        """Write what waits, and stop."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        await self.flush()
+
+    def _add(self, place: _Place, said: _Sum) -> None:
+        known = self._waiting.get(place)
+        if known is not None:
+            known.add(said)
+        elif len(self._waiting) < _MOST:
+            self._waiting[place] = said
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            await self.flush()

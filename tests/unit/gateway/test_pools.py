@@ -1,0 +1,426 @@
+"""Several backends of one name: who is asked, who comes next, whose name the answer has, and what is never mixed up."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.backends.known import KnownIdentity
+from gateway.backends.scripted import Line, Script, Scripted
+from gateway.caller import Caller
+from gateway.canonical import Identity, Request, Vector
+from gateway.config import BackendConfig, ModelConfig
+from gateway.embedding.embedder import Embedder
+from gateway.errors import BackendError, BackendGone, BackendRefused, BackendUnreachable, Overloaded
+from gateway.flights.shared import SharedFlights
+from gateway.pipeline import Answer, Pipeline
+from gateway.routing.router import Router
+from gateway.steering import Steering
+from storage.entry import Chunk
+from tests.unit.gateway.test_pipeline import Shelf, asking
+
+CALLER = Caller(tenant="s")
+
+
+class Server(Scripted):
+    """A backend whose server can be stopped and started again, with other weights if need be."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        super().__init__(config.replica_name, Script(line=(Line(reply="one two three"),)))
+        self.config = config
+        self.weights = "w1"
+        self.faults: list[BackendError] = []
+        self.breaks_after: int | None = None
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.running = 0
+        self.most = 0
+        self.closed = False
+        self.signs = 0
+        self.told = KnownIdentity(self._tell, signs=lambda: self.signs)
+
+    def stop(self) -> None:
+        """Nothing listens any more."""
+        self.faults = [BackendUnreachable(f"Backend '{self.name}' cannot be reached.")] * 10_000
+        self.signs += 1
+
+    def start(self, weights: str = "w1") -> None:
+        """It listens again."""
+        self.faults, self.weights = [], weights
+
+    @property
+    def known(self) -> Identity | None:  # type: ignore[override] -- a script's is always known
+        """Its kind and weights, as far as it has told them."""
+        return self.told.known
+
+    def certain(self) -> bool:
+        """Whether it has."""
+        return self.told.certain()
+
+    def doubted(self) -> bool:
+        """Whether it was stopped since."""
+        return self.told.doubted()
+
+    async def identity(self) -> Identity:
+        """Who it is."""
+        return await self.told.get()
+
+    async def renew(self) -> Identity:
+        """The same, asked for now."""
+        return await self.told.renew()
+
+    async def confirms(self, identity: Identity) -> bool:
+        """Whether it has been that all the time."""
+        return await self.told.confirms(identity)
+
+    async def _tell(self) -> Identity:
+        await self.ping()
+        return Identity(self.config.kind, "1", self.weights)
+
+    async def ping(self) -> None:
+        """Raise when it is not there."""
+        if self.faults and isinstance(self.faults[0], BackendUnreachable):
+            raise self.faults[0]
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Answer once it may, unless there is a fault to raise first."""
+        if self.faults:
+            self.calls += 1
+            raise self.faults.pop(0)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.hold.wait()
+            async with aclosing(super().complete(request)) as steps:
+                count = 0
+                async for step in steps:
+                    if count == self.breaks_after:
+                        raise BackendGone(f"Backend '{self.name}' broke the connection.")
+                    count += 1
+                    yield step
+        finally:
+            self.running -= 1
+
+    async def embed(self, requests: Sequence[Request]) -> list[Vector]:
+        """Vectors, unless there is a fault to raise first."""
+        if self.faults:
+            raise self.faults.pop(0)
+        return await super().embed(requests)
+
+    async def aclose(self) -> None:
+        """Write it down."""
+        await self.told.aclose()
+        self.closed = True
+
+
+class Fleet:
+    """A gateway's pipeline over servers made of settings."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, Server] = {}
+        self.router = Router(self._built)
+        self.shelf = Shelf()
+        self.pipeline = Pipeline(self.shelf, self.router, SharedFlights())
+
+    def configure(self, *backends: BackendConfig, models: Sequence[ModelConfig] = ()) -> None:
+        """Have these."""
+        self.router.configure(backends, models)
+
+    async def ask(self, text: str = "Hi", *, stream: bool = False, model: str = "m", **who: Any) -> Answer:
+        """Ask, and hear everything."""
+        request = msgspec.structs.replace(asking(text), stream=stream, model=model)
+        answer = await self.pipeline.answer(request, Caller(tenant="s", **who), Steering(), "id")
+        async with aclosing(answer.chunks) as steps:
+            assert "".join([step.content async for step in steps]) == "one two three"
+        return answer
+
+    def _built(self, config: BackendConfig) -> Server:
+        server = self.servers[config.replica_name] = Server(config)
+        return server
+
+
+@pytest.fixture
+async def fleet() -> Any:
+    """None yet; nothing of it is left running."""
+    fleet = Fleet()
+    yield fleet
+    await fleet.router.aclose()
+    assert all(server.closed for server in fleet.servers.values())
+
+
+def replica(name: str, kind: Any = "vllm", alias: str = "m", **settings: Any) -> BackendConfig:
+    """The settings of one."""
+    return BackendConfig(kind=kind, url="http://nowhere", model="x", alias=alias, name=name, **settings)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for it."""
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110 -- what changes tells nobody
+            await asyncio.sleep(0.005)
+
+
+async def test_replicas_share_their_work(fleet: Fleet) -> None:
+    """Those with less to do are asked; one of twice the weight takes twice as much."""
+    fleet.configure(replica("a"), replica("b", weight=2.0))
+    servers = [fleet.servers["a"], fleet.servers["b"]]
+    for server in servers:
+        server.hold.clear()
+    asked = [asyncio.create_task(fleet.ask(f"question {number}")) for number in range(12)]
+    await until(lambda: sum(server.running for server in servers) == 12)
+    assert [server.running for server in servers] == [4, 8]
+    for server in servers:
+        server.hold.set()
+    assert {(await answer).backend for answer in asked} == {"a", "b"}
+
+
+async def test_one_that_fails_before_its_first_step_is_followed_by_another(fleet: Fleet) -> None:
+    """The client hears nothing of it, and the answer names who gave it."""
+    fleet.configure(replica("a", weight=100), replica("b"))
+    fleet.servers["a"].faults = [BackendError("garbage")]
+    answer = await fleet.ask()
+    assert (answer.backend, answer.fallback) == ("b", "")
+    assert [entry.backend for entry in fleet.shelf.kept.values()] == ["b"]
+    assert (await fleet.ask()).backend == "b"  # kept: the header tells who said it
+
+
+async def test_what_is_the_clients_fault_is_asked_once(fleet: Fleet) -> None:
+    """No other replica, and no fallback."""
+    fleet.configure(replica("a", weight=100), replica("b"), replica("c", "ollama"))
+    fleet.servers["a"].faults = [BackendRefused("No such parameter.", status=400)]
+    with pytest.raises(BackendRefused, match="No such parameter"):
+        await fleet.ask()
+    assert [server.calls for server in fleet.servers.values()] == [1, 0, 0]
+
+
+async def test_a_stream_that_has_begun_is_never_tried_again(fleet: Fleet) -> None:
+    """A whole reply is: its client has heard nothing."""
+    fleet.configure(replica("a", weight=1000), replica("b"))
+    fleet.servers["a"].breaks_after = 2
+    with pytest.raises(BackendGone):
+        await fleet.ask(stream=True)
+    assert (fleet.servers["b"].calls, fleet.shelf.kept) == (0, {})
+    assert (await fleet.ask("another")).backend == "b"
+
+
+async def test_a_fallback_answers_under_its_own_name(fleet: Fleet) -> None:
+    """Its answer is kept as its own; when those come back who should have answered, they are asked."""
+    fleet.configure(replica("a"), replica("c", "ollama"))
+    primary = await fleet.ask("first")
+    fleet.servers["a"].stop()
+    answer = await fleet.ask("second")
+    assert (answer.backend, answer.fallback) == ("c", "vllm")
+    (entry,) = [entry for entry in fleet.shelf.kept.values() if entry.backend == "c"]
+    assert (entry.query.engine, entry.fallback) == ("ollama", "vllm")
+    again = await fleet.ask("second")
+    assert (again.status, again.fallback, again.key) == ("hit", "vllm", answer.key)
+    kept = await fleet.ask("first")
+    assert (kept.status, kept.fallback, kept.key) == ("hit", "", primary.key)
+    fleet.servers["a"].start()
+    await until(lambda: fleet.router.model("m").replicas[0].state == "ready")
+    back = await fleet.ask("second")
+    assert (back.status, back.backend, back.fallback) == ("miss", "a", "")
+    assert back.key != answer.key
+
+
+async def test_one_that_was_never_there_is_missed_all_the_same(fleet: Fleet) -> None:
+    """Who should have answered is a matter of the settings, not of who has been seen."""
+    fleet.configure(replica("a"), replica("c", "ollama"))
+    fleet.servers["a"].stop()
+    assert (await fleet.ask()).fallback == "vllm"
+
+
+async def test_the_operators_order_counts_and_may_name_other_models(fleet: Fleet) -> None:
+    """A key that is for some models is not answered by others."""
+    order = ModelConfig(name="m", fallback=("ollama", "vllm", "n"))
+    fleet.configure(replica("a"), replica("c", "ollama"), replica("d", alias="n"), models=[order])
+    assert (await fleet.ask("1")).backend == "c"
+    fleet.servers["c"].stop()
+    assert (await fleet.ask("2")).backend == "a"
+    fleet.servers["a"].stop()
+    last = await fleet.ask("3")
+    assert (last.backend, last.fallback) == ("d", "m")
+    assert (await fleet.ask("3", model="n")).key == last.key
+    with pytest.raises(BackendUnreachable):
+        await fleet.ask("4", models=frozenset({"m"}))
+
+
+async def test_other_weights_under_the_same_name_share_no_answer(fleet: Fleet) -> None:
+    """A server that was away is asked who it is before it is asked anything else."""
+    fleet.configure(replica("a"))
+    first = await fleet.ask()
+    fleet.servers["a"].stop()
+    assert (await fleet.ask()).status == "hit"
+    with pytest.raises(BackendUnreachable):
+        await fleet.ask("something new")
+    fleet.servers["a"].start("w2")
+    await until(lambda: fleet.router.model("m").replicas[0].state == "ready")
+    second = await fleet.ask()
+    assert (second.status, second.key == first.key) == ("miss", False)
+    assert [entry.query.model_version for entry in fleet.shelf.kept.values()] == ["w1", "w2"]
+
+
+async def test_an_answer_of_one_who_has_become_another_is_not_kept(fleet: Fleet, monkeypatch: Any) -> None:
+    """It was named after the old weights, and the new ones gave it: the client has it, and nobody else will."""
+    monkeypatch.setattr("gateway.routing.replica.FRESH_S", -1.0)
+    fleet.configure(replica("a"))
+    await fleet.ask("known")
+    server = fleet.servers["a"]
+    server.hold.clear()
+    asked = asyncio.create_task(fleet.ask("new"))
+    await until(lambda: server.running == 1)
+    server.weights = "w2"
+    server.hold.set()
+    assert (await asked).backend == "a"
+    assert [entry.query.text for entry in fleet.shelf.kept.values()] == ["known"]
+
+
+async def test_replicas_of_two_weights_are_two_groups(fleet: Fleet) -> None:
+    """While weights are being replaced, the larger group answers, and each answer has the name of who gave it."""
+    fleet.configure(replica("a"), replica("b"), replica("c"))
+    await fleet.ask("1")
+    fleet.servers["a"].weights = "w2"
+    fleet.router.model("m").replicas[0].renew()
+    await until(lambda: fleet.router.model("m").replicas[0].identity == Identity("vllm", "1", "w2"))
+    for number in range(6):
+        assert (await fleet.ask(f"question {number}")).backend in {"b", "c"}
+    fleet.servers["b"].stop()
+    fleet.servers["c"].stop()
+    answer = await fleet.ask("last")
+    assert (answer.backend, answer.fallback) == ("a", "vllm")
+    assert {(e.backend, e.query.model_version) for e in fleet.shelf.kept.values() if e.query.text == "last"} == {
+        ("a", "w2")
+    }
+
+
+async def test_one_that_others_outdo_is_left_alone_for_a_while(fleet: Fleet) -> None:
+    """Then it gets one request for a trial; alone it would be asked every time."""
+    fleet.configure(replica("a", weight=1000), replica("b"))
+    bad = fleet.servers["a"]
+    bad.faults = [BackendError("garbage")] * 1000
+    for number in range(10):
+        assert (await fleet.ask(f"question {number}")).backend == "b"
+    assert bad.calls == 3
+    breaker = fleet.router.model("m").replicas[0].breaker
+    await until(lambda: not breaker.left_s)
+    bad.faults = []
+    assert (await fleet.ask("trial")).backend == "a"
+    assert (await fleet.ask("and more")).backend == "a"
+
+
+async def test_a_failure_that_all_share_is_nobodys_fault(fleet: Fleet) -> None:
+    """A request that breaks every server must not have them all left alone."""
+    fleet.configure(replica("a"), replica("b"))
+    for server in fleet.servers.values():
+        server.faults = [BackendError("too strange a request")] * 10
+    for number in range(10):
+        with pytest.raises(BackendError, match="too strange"):
+            await fleet.ask(f"question {number}")
+    assert (await fleet.ask("plain")).backend in {"a", "b"}
+
+
+async def test_one_that_asks_for_a_rest_gets_it(fleet: Fleet) -> None:
+    """Others are asked meanwhile; without any, the client is told when to come back."""
+    fleet.configure(replica("a", weight=1000), replica("b"))
+    busy = BackendRefused("Too many requests.", status=429)
+    busy.retry_after_s = 30.0
+    fleet.servers["a"].faults = [busy]
+    assert [(await fleet.ask(str(number))).backend for number in range(3)] == ["b", "b", "b"]
+    assert fleet.servers["a"].calls == 1
+    fleet.configure(replica("a", weight=1000))
+    with pytest.raises(BackendRefused) as refused:
+        await fleet.ask("new")
+    assert refused.value.status == 429
+    assert 25 < (refused.value.retry_after_s or 0) <= 30
+
+
+async def test_what_no_replica_has_room_for_waits_in_line(fleet: Fleet) -> None:
+    """As long as the line is not full, and not for ever."""
+    settings = ModelConfig(name="m", queue_max=2, queue_deadline_s=60)
+    fleet.configure(replica("a", max_concurrency=1), models=[settings])
+    server = fleet.servers["a"]
+    await fleet.ask("warm")
+    server.hold.clear()
+    asked = [asyncio.create_task(fleet.ask(f"question {number}")) for number in range(3)]
+    await until(lambda: len(fleet.router.model("m").admission) == 2)
+    with pytest.raises(Overloaded) as refused:
+        await fleet.ask("one too many")
+    assert (refused.value.status, refused.value.code) == (429, "overloaded")
+    gone = asked.pop()
+    gone.cancel()
+    await asyncio.wait({gone})
+    server.hold.set()
+    assert [(await answer).backend for answer in asked] == ["a", "a"]
+    assert server.most == 1
+    assert fleet.router.model("m").replicas[0].outstanding == 0
+
+
+async def test_the_line_has_a_deadline(fleet: Fleet) -> None:
+    """503, and when to come back."""
+    settings = ModelConfig(name="m", queue_deadline_s=0.05)
+    fleet.configure(replica("a", max_concurrency=1), models=[settings])
+    fleet.servers["a"].hold.clear()
+    asked = asyncio.create_task(fleet.ask("first"))
+    await until(lambda: fleet.servers["a"].running == 1)
+    with pytest.raises(Overloaded) as refused:
+        await fleet.ask("second")
+    assert (refused.value.status, refused.value.code) == (503, "queue_timeout")
+    fleet.servers["a"].hold.set()
+    await asked
+
+
+async def test_those_in_line_go_to_the_fallback_when_their_replica_dies(fleet: Fleet) -> None:
+    """They need not wait for the deadline."""
+    fleet.configure(replica("a", max_concurrency=1), replica("c", "ollama"))
+    await fleet.ask("warm")
+    server = fleet.servers["a"]
+    server.hold.clear()
+    first = asyncio.create_task(fleet.ask("first", stream=True))
+    await until(lambda: server.running == 1)
+    second = asyncio.create_task(fleet.ask("second"))
+    await until(lambda: len(fleet.router.model("m").admission) == 1)
+    server.stop()
+    server.breaks_after = 0
+    server.hold.set()
+    assert ((await second).backend, (await first).backend) == ("c", "c")
+
+
+async def test_settings_change_while_requests_run(fleet: Fleet) -> None:
+    """A replica that stays keeps what is known of it; one that goes finishes what it has begun."""
+    fleet.configure(replica("a"), replica("b"))
+    await fleet.ask("warm")
+    kept = fleet.router.model("m").replicas[1]
+    leaving = fleet.servers["a"]
+    for server in fleet.servers.values():
+        server.hold.clear()
+    asked = [asyncio.create_task(fleet.ask(f"question {number}")) for number in range(2)]
+    await until(lambda: leaving.running == 1)
+    fleet.configure(replica("b", weight=3.0), replica("c"))
+    assert fleet.router.model("m").replicas[0] is kept
+    assert (kept.weight, kept.outstanding) == (3.0, 1)
+    assert not leaving.closed
+    for server in fleet.servers.values():
+        server.hold.set()
+    assert {(await answer).backend for answer in asked} == {"a", "b"}
+    await until(lambda: leaving.closed)
+    assert {(await fleet.ask(f"later {number}")).backend for number in range(40)} == {"b", "c"}
+
+
+async def test_vectors_of_one_reply_come_from_one_model(fleet: Fleet) -> None:
+    """A fallback gives all of them, also those that the first has kept."""
+    fleet.configure(replica("a"), replica("c", "ollama"))
+    embedder = Embedder(fleet.shelf, fleet.router, SharedFlights())
+
+    def inputs(*texts: str) -> list[Request]:
+        return [Request(kind="embedding", model="m", prompt={"input": text}, params={}, extra={}) for text in texts]
+
+    first = await embedder.embed(inputs("x"), CALLER, Steering(), "id")
+    assert (first.backend, first.fallback) == ("a", "")
+    fleet.servers["a"].stop()
+    both = await embedder.embed(inputs("x", "y"), CALLER, Steering(), "id")
+    assert (both.backend, both.fallback, both.hits) == ("c", "vllm", 0)
+    kept = await embedder.embed(inputs("x"), CALLER, Steering(), "id")
+    assert (kept.backend, kept.fallback, kept.hits) == ("a", "", 1)
