@@ -185,7 +185,9 @@ _ANOTHERS_TOO = frozenset({404, 408, 425, 429})
 
 def may_pass(error: RequestError | BackendError) -> bool:
     """Whether another backend, or the same one later, may answer what this one did not."""
-    return isinstance(error, BackendError) and (error.status >= 500 or error.status in _ANOTHERS_TOO)
+    if not isinstance(error, BackendError) or isinstance(error, (UnfitAnswer, AnswerChanged)):
+        return False  # those two are what the model said, and no fault of who carried it
+    return error.status >= 500 or error.status in _ANOTHERS_TOO
 
 
 def passed(

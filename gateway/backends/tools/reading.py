@@ -106,7 +106,7 @@ class Tagged:
         if self._state == "call" and not cut:
             raise UnfitAnswer(_BROKEN)
         held, self._held = self._held, ""
-        if self._state in {"call", "closing"} or (self.calls and not held.strip()):
+        if self._state in {"call", "closing"} or (self.calls and not held.strip(_SPACE)):
             return []
         if cut and self.calls and OPEN.startswith(held.strip(_SPACE)):  # another call was about to begin
             return []
@@ -122,7 +122,7 @@ class Tagged:
             return len(text) - len(after)
         keep = _begun(self._held)
         white = len(self._held[: len(self._held) - keep].rstrip(_SPACE))
-        if self.calls and not self._held[:white].strip():
+        if self.calls and not self._held[:white].strip(_SPACE):
             white = 0
         _say(self._held[:white], found)
         self._held = self._held[white:]

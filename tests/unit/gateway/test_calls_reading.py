@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.backends.tools.reading import CLOSE, OPEN, Argued, Listed, Named, Piece, Reader, Tagged
@@ -61,6 +61,7 @@ def found(reader: Reader, texts: Sequence[str], *, is_cut: bool = False) -> Foun
     return said, [(name, json.loads(arguments.get(place, "{}"))) for place, name in names.items()]
 
 
+@example("", [("", ("f", {}), "0\x1f")], [], None, False)  # white space to Python, and not to JSON
 @given(WORDS, st.lists(st.tuples(SPACES, CALLS, WORDS), max_size=3), CUTS, st.sampled_from([None, 2]), st.booleans())
 def test_any_cut_gives_the_same_calls(
     start: str, rest: Sequence[tuple[str, Any, str]], cuts: Sequence[int], indent: int | None, ascii_only: bool

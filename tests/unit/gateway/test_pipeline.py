@@ -218,7 +218,7 @@ async def test_who_was_told_nothing_is_told_what_a_second_try_says() -> None:
     """Whole answers do not fail because others had heard the beginning of another."""
     backend = Scripted("m", Script(line=(Line(reply="Hello there."),)))
     flights = Changing()
-    pipeline = Pipeline(Shelf(), Router({"m": backend}), flights)
+    pipeline = Pipeline(Shelf(), Router.of({"m": backend}), flights)
     _, steps = await pipeline.whole(Request("chat", "m", {"messages": []}, {}, {}), CALLER, PLAIN, "id")
     assert "".join(step.content for step in steps) == "Hello there."
     assert flights.joins == 2

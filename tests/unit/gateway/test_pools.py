@@ -263,9 +263,8 @@ async def test_other_weights_under_the_same_name_share_no_answer(fleet: Fleet) -
     assert [entry.query.model_version for entry in fleet.shelf.kept.values()] == ["w1", "w2"]
 
 
-async def test_an_answer_of_one_who_has_become_another_is_not_kept(fleet: Fleet, monkeypatch: Any) -> None:
+async def test_an_answer_of_one_who_has_become_another_is_not_kept(fleet: Fleet) -> None:
     """It was named after the old weights, and the new ones gave it: the client has it, and nobody else will."""
-    monkeypatch.setattr("gateway.routing.replica.FRESH_S", -1.0)
     fleet.configure(replica("a"))
     await fleet.ask("known")
     server = fleet.servers["a"]
@@ -273,6 +272,7 @@ async def test_an_answer_of_one_who_has_become_another_is_not_kept(fleet: Fleet,
     asked = asyncio.create_task(fleet.ask("new"))
     await until(lambda: server.running == 1)
     server.weights = "w2"
+    server.signs += 1
     server.hold.set()
     assert (await asked).backend == "a"
     assert [entry.query.text for entry in fleet.shelf.kept.values()] == ["known"]
