@@ -19,6 +19,7 @@ digest = $(firstword $(shell cat $(1) | sha256sum))
 RECIPE := Makefile deploy/environment requirements.lock
 RUNTIME := $(VENV)/.runtime-$(call digest,$(RECIPE))
 DEV := $(VENV)/.dev-$(call digest,$(RECIPE) requirements-dev.lock)
+CLIENTS := .venv-clients/.made-$(call digest,$(RECIPE) tests/clients/python/libraries.lock)
 LIBRARIES := libgomp.so.1=libgomp1
 
 # An empty HOME would make some programs write to a folder called `~`.
@@ -50,7 +51,7 @@ check: $(DEV) ## Style, types and the rules about imports.
 	@$(PY) -m pyright
 	@PYTHONPATH=. $(VENV)/bin/lint-imports
 
-engines: $(DEV) ## Install the real vLLM and the Node client that the tests drive.
+engines: $(DEV) $(CLIENTS) ## Install the real vLLM and the clients that the tests drive.
 	@$(PY) tests/engines/vllm_install.py
 	@$(PY) tests/clients/node_install.py
 
@@ -68,11 +69,12 @@ digest-figures: $(DEV) ## Measure how long it takes to name the weights of a mod
 prefix-figures: $(DEV) ## Measure the first token after a restart, with the states of long prompts and without.
 	@$(PY) -m tests.bench.prefix_state_figures $(ARGS)
 
-lock: $(UV) ## Write the lock files anew from what pyproject.toml and vllm.in ask for.
+lock: $(UV) ## Write the lock files anew from what pyproject.toml, vllm.in and libraries.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded $(LOCK_FLAGS) -o requirements.lock
 	@$(UV) pip compile pyproject.toml --extra embedded --group dev -c requirements.lock $(LOCK_FLAGS) \
 		-o requirements-dev.lock
 	@cd tests/engines && $(abspath $(UV)) pip compile vllm.in --override vllm.leave-out $(LOCK_FLAGS) -o vllm.lock
+	@cd tests/clients/python && $(abspath $(UV)) pip compile libraries.in $(LOCK_FLAGS) -o libraries.lock
 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
 
@@ -94,3 +96,8 @@ $(DEV):
 	@deploy/environment $(VENV) "$(PYTHON)" requirements-dev.lock $(LIBRARIES) libnuma.so.1=libnuma1
 	@rm -f $(VENV)/.dev-* $(VENV)/.runtime-*
 	@touch $(RUNTIME) $@
+
+$(CLIENTS):
+	@deploy/environment .venv-clients "$(PYTHON)" tests/clients/python/libraries.lock
+	@rm -f .venv-clients/.made-*
+	@touch $@

@@ -27,6 +27,7 @@ from gateway.backends.server import MAX_CONNECTIONS, Server
 from gateway.backends.weights import Files
 from gateway.canonical import Identity
 from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
+from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
@@ -34,7 +35,7 @@ from gateway.flights.shared import SharedFlights
 from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
 from gateway.proof.proving import Proof
-from gateway.routes import admin, cache, described, embeddings, health, models, proof, text
+from gateway.routes import admin, cache, described, embeddings, health, models, proof, responses, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
@@ -57,6 +58,7 @@ from storage.ledger import Ledger
 from storage.listing import Listing
 from storage.memory import MemoryTier
 from storage.near import Near
+from storage.responses import Responses
 from storage.tiers import Tiers
 from storage.verifications import Verifications
 
@@ -98,8 +100,13 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             marker=KeysRequired(config.data_dir) if config.data_dir else None,
         )
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
-        marks_needed_s = config.redis_ttl_s + _SLACK_S
-        sweeper = Sweeper(database, invalidations, policies, marks_needed_s=marks_needed_s)
+        sweeper = Sweeper(
+            database,
+            invalidations,
+            policies,
+            marks_needed_s=config.redis_ttl_s + _SLACK_S,
+            responses_ttl_s=config.responses_ttl_s,
+        )
         stack.push_async_callback(sweeper.aclose)
         files = Digests(config.folder() / "models")
         router = Router(lambda backend: BUILD[backend.kind](backend, files), workers=config.workers)
@@ -117,9 +124,8 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
         stack.push_async_callback(flights.aclose)
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
-        ledger = Ledger(
-            database, Guard("postgres", telemetry.fault, sort="writes of usage"), config.database_deadline_s
-        )
+        stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
+        ledger = _ledger(config, database, telemetry)
         stack.push_async_callback(ledger.aclose)
         yield Parts(
             pipeline=Pipeline(tiers, router, flights, policies, ledger),
@@ -134,6 +140,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             use=use,
             reload=reload,
             explainer=Explainer(tiers, router, Near(database), policies),
+            conversations=Conversations(given, policies),
         )
 
 
@@ -153,6 +160,7 @@ def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
         route_handlers=[
             text.chat,
             text.completions,
+            *RESPONSES,
             embeddings.embeddings,
             models.models,
             models.model,
@@ -219,6 +227,15 @@ def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry)
         Guard("postgres", telemetry.fault, sort=f"{sort} of verifications") for sort in ("reads", "writes")
     )
     return Verifications(database, reads, writes, config.database_deadline_s)
+
+
+def _ledger(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Ledger:
+    return Ledger(database, Guard("postgres", telemetry.fault, sort="writes of usage"), config.database_deadline_s)
+
+
+def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, telemetry: Telemetry) -> Responses:
+    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of responses") for sort in ("reads", "writes"))
+    return Responses(database, marks, (reads, writes), config.database_deadline_s, telemetry.dropped)
 
 
 def _server(backend: BackendConfig) -> Server:
@@ -290,7 +307,10 @@ OLLAMA = (
     ollama_routes.ps,
     ollama_routes.show,
     ollama_routes.version,
+    ollama_routes.there,
 )
+
+RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)
 
 BUILD: dict[str, Build] = {
     "vllm": _openai(dialect.VLLM),

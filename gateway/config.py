@@ -196,6 +196,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     memory_max_bytes: Positive = 64 * 2**20
     redis_max_bytes: Positive = 256 * 2**20
     redis_ttl_s: Positive = 7 * 24 * 3600
+    responses_ttl_s: Positive = 30 * 24 * 3600
+    """How long a response can be found again and followed; a policy's `ttl_s` may make it shorter."""
     redis_deadline_s: Seconds = 0.25
     database_deadline_s: Seconds = 1.0
     database_connections: Positive = 8

@@ -73,6 +73,10 @@ class Outcome(msgspec.Struct):
     """What became of an answer, once all of it was said."""
 
     kept: bool = False
+    foreign: bool = False
+    """Whether somebody else answered than the key names, as far as is known."""
+    tags: tuple[str, ...] = ()
+    """The words that it was given to find or delete it by."""
 
 
 class Ledger(Protocol):
@@ -88,7 +92,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: Status
     tier: str
-    key: bytes
+    query: Query
     chunks: AsyncGenerator[Chunk]
     provenance: Provenance
     kept: bool = True
@@ -96,16 +100,21 @@ class Answer(msgspec.Struct, frozen=True):
     origin_id: str | None = None
     """The `id` of the reply that the answer was first given in, if that is another one."""
     age_s: float = 0.0
-    outcome: Outcome | None = None
-    """What becomes of it; None where it is kept already, or by somebody else."""
+    outcome: Outcome = msgspec.field(default_factory=lambda: Outcome(kept=True))
+    """What becomes of it."""
     backend: str = ""
     """The replica that says it, or said it first."""
     fallback: str = ""
     """Who should have answered, if it was another one."""
 
+    @property
+    def key(self) -> bytes:
+        """The name of what was asked."""
+        return self.query.key
+
     def is_kept(self) -> bool:
         """Whether it is kept, as far as is known: to be asked once its last step was heard."""
-        return self.kept and (self.outcome is None or self.outcome.kept)
+        return self.kept and self.outcome.kept
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,7 +229,7 @@ class Pipeline:
             return Answer(
                 status,
                 "backend",
-                query.key,
+                query,
                 steps,
                 plan.provenance,
                 kept=terms.keep,
@@ -232,21 +241,23 @@ class Pipeline:
             epoch=self._tiers.epoch,
             needs=self._tiers.closed(query),
             origin_id=plan.reply_id,
+            tags=plan.tags,
             max_age_s=terms.max_age_s,
         )
         joined = await self._flights.join(wanted, lambda: self._ask_once(flown), lambda: plan.outcome.kept)
         if joined.leads:
             return Answer(
-                "miss", "backend", query.key, joined.steps, plan.provenance, outcome=plan.outcome, fallback=fallback
+                "miss", "backend", query, joined.steps, plan.provenance, outcome=plan.outcome, fallback=fallback
             )
         return Answer(
             "coalesced",
             "flight",
-            query.key,
+            query,
             joined.steps,
             "coalesced",
             origin_id=joined.origin_id,
             age_s=max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0,
+            outcome=Outcome(kept=True, tags=joined.tags),
             fallback=fallback,
         )
 
@@ -273,6 +284,7 @@ class Pipeline:
         """The backend's steps, unless somebody was answered the same since this request looked."""
         kept = self._tiers.in_memory(flown.query.key, flown.plan.terms.max_age_s)
         flown.plan.outcome.kept = kept is not None
+        flown.plan.outcome.tags = kept.tags if kept else flown.plan.tags
         if kept is not None:
             self._note(flown.tenant, flown.query, "hit", kept.usage)
         async with aclosing(replay(kept) if kept else self._ask(flown)) as steps:
@@ -304,7 +316,8 @@ class Pipeline:
             fallback=flown.route.fallback,
         )
         self._note(flown.tenant, flown.query, "generated", entry.usage)
-        if await call.unchanged():
+        plan.outcome.foreign = not await call.unchanged()
+        if not plan.outcome.foreign:
             await self._keep(entry, plan)
 
     def _note(self, tenant: str, query: Query, cache: Cache, usage: Usage) -> None:
@@ -329,7 +342,7 @@ class Pipeline:
     async def _show(self, entry: Entry) -> None:
         """Have those hear `entry` who ask now: the old one is gone for them, and this one not yet in their tiers."""
         key, epoch = entry.query.key, entry.epoch
-        wanted = Wanted(key=key, epoch=epoch, needs=epoch, origin_id=entry.origin_id)
+        wanted = Wanted(key=key, epoch=epoch, needs=epoch, origin_id=entry.origin_id, tags=entry.tags)
         with contextlib.suppress(BackendError):  # the gateway is closing: then nobody asks here
             async with aclosing((await self._flights.join(wanted, lambda: replay(entry))).steps) as steps:
                 async for _ in steps:
@@ -353,11 +366,12 @@ def _found(found: Found, route: Route, *, paced_out: bool) -> Answer:
     return Answer(
         "hit",
         found.tier,
-        entry.query.key,
+        entry.query,
         paced(entry) if paced_out else replay(entry),
         "exact",
         origin_id=entry.origin_id,
         age_s=max(0.0, time.time() - entry.created_at),
+        outcome=Outcome(kept=True, tags=entry.tags),
         backend=entry.backend,
         fallback=route.fallback,
     )

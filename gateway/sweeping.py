@@ -1,5 +1,5 @@
-"""What time takes away: rows whose policy says so, what was verified of them, and marks of invalidations that nothing
-needs any more.
+"""What time takes away: rows whose policy says so, what was verified of them, old responses, and marks of invalidations
+that nothing needs any more.
 """
 
 import asyncio
@@ -40,12 +40,19 @@ class Sweeper:
     """Sweeps now and then, until closed. Several may: what one has taken away the others do not find."""
 
     def __init__(
-        self, database: Database, marks: Marks, policies: Sequence[PolicyConfig], *, marks_needed_s: float
+        self,
+        database: Database,
+        marks: Marks,
+        policies: Sequence[PolicyConfig],
+        *,
+        marks_needed_s: float,
+        responses_ttl_s: float,
     ) -> None:
         self._database = database
         self._marks = marks
         self._policies = policies
         self._marks_needed_s = marks_needed_s
+        self._responses_ttl_s = responses_ttl_s
         self._task = asyncio.create_task(self._run(), name="sweeper")
 
     async def aclose(self) -> None:
@@ -56,6 +63,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """Take away what is due. Raises what the database's client raises."""
         await self._marks.prune(self._marks_needed_s)
+        await self._database.execute(sql.query("response_expire"), self._responses_ttl_s)
         await self._expire()
         await self._database.execute(sql.query("verification_prune"))
 
@@ -69,7 +77,8 @@ class Sweeper:
                 due[ttl_s].append((row["scope"], row["model"]))
         for ttl_s, places in due.items():
             scopes, models = zip(*places, strict=True)
-            await self._database.execute(sql.query("completion_expire"), list(scopes), list(models), ttl_s)
+            for query in ("completion_expire", "response_expire_places"):
+                await self._database.execute(sql.query(query), list(scopes), list(models), ttl_s)
 
     async def _run(self) -> None:
         while True:

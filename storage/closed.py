@@ -2,9 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import Final, Literal
-
-from storage.entry import Query
+from typing import Final, Literal, Protocol
 
 Kind = Literal["key", "model", "tag", "prompt", "all"]
 MOST: Final = 2**16
@@ -12,6 +10,30 @@ MOST: Final = 2**16
 CPython 3.11; so at most 11 MiB of a process for a scope."""
 _BEGINNING: Final = 15
 """Bytes of a sha256 that are enough: should two ever begin alike, both are closed."""
+
+
+class Named(Protocol):
+    """What invalidations know an answer by, beside its tags."""
+
+    @property
+    def scope(self) -> str:
+        """Where it is kept."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """Of its question."""
+        ...
+
+    @property
+    def prompt_hash(self) -> bytes:
+        """Of what the model read."""
+        ...
 
 
 class Closed:
@@ -42,9 +64,9 @@ class Closed:
         if len(self._places) > MOST:
             self._close_all(next(islice(self._places.values(), MOST // 2, None)))
 
-    def last(self, query: Query, tags: Collection[str]) -> int:
-        """The last number that speaks of an answer to `query` that has these tags."""
-        found = (self._places.get(place, 0) for place in _places(query, tags))
+    def last(self, answer: Named, tags: Collection[str]) -> int:
+        """The last number that speaks of `answer`, if it has these tags."""
+        found = (self._places.get(place, 0) for place in _places(answer, tags))
         return max(self._all, *found)
 
     def prune(self, first: int) -> None:
@@ -63,9 +85,9 @@ def _place(kind: Kind, value: str) -> bytes:
     return kind[0].encode() + value.encode()
 
 
-def _places(query: Query, tags: Collection[str]) -> Iterator[bytes]:
-    yield b"k" + query.key[:_BEGINNING]
-    yield b"p" + query.prompt_hash[:_BEGINNING]
-    yield b"m" + query.model.encode()
+def _places(answer: Named, tags: Collection[str]) -> Iterator[bytes]:
+    yield b"k" + answer.key[:_BEGINNING]
+    yield b"p" + answer.prompt_hash[:_BEGINNING]
+    yield b"m" + answer.model.encode()
     for tag in tags:
         yield b"t" + tag.encode()

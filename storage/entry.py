@@ -119,8 +119,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def answer_bytes(self) -> int:
         """How large the answer itself is, in bytes: its text in every form, or its embedding."""
-        said = (step.content + step.reasoning + step.refusal + str(step.tool_calls or "") for step in self.chunks)
-        return len(self.embedding) + sum(len(text.encode(errors="replace")) for text in said)
+        return len(self.embedding) + said_bytes(self.chunks)
 
     def finish_reason(self, index: int = 0) -> str | None:
         """Why one choice ended."""
@@ -132,6 +131,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         if any(step.token_ids is None for step in steps) or not steps:
             return None
         return [token for step in steps for token in step.token_ids or ()]
+
+
+def said_bytes(chunks: Iterable[Chunk]) -> int:
+    """How much is said in these steps, in bytes."""
+    said = (step.content + step.reasoning + step.refusal + str(step.tool_calls or "") for step in chunks)
+    return sum(len(text.encode(errors="replace")) for text in said)
 
 
 _HEAD = struct.Struct(">qd")

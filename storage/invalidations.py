@@ -5,7 +5,7 @@ while no later invalidation speaks of it. Numbers, not times: clocks differ betw
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import asyncpg
@@ -13,7 +13,7 @@ import msgspec
 
 from storage import sql
 from storage.breaker import Breaker
-from storage.closed import Closed, Kind
+from storage.closed import Closed, Kind, Named
 from storage.entry import Entry, Query
 from storage.errors import StorageError, UnsureError, brief
 from storage.guard import Guard, OnFault
@@ -84,8 +84,12 @@ class Invalidations:
         """Whether `entry` may still be given. While the list has not been read nothing may, unless `unread` says so."""
         if not self.known:
             return unread
-        closed = self._closed.get(entry.query.scope)
-        return closed is None or closed.last(entry.query, entry.tags) <= entry.epoch
+        return self.silent_on(entry.query, entry.tags, entry.epoch)
+
+    def silent_on(self, answer: Named, tags: Collection[str], epoch: int) -> bool:
+        """Whether nothing that is known here and is later than `epoch` speaks of `answer`."""
+        closed = self._closed.get(answer.scope)
+        return closed is None or closed.last(answer, tags) <= epoch
 
     def closed(self, query: Query) -> int:
         """The last that may speak of answers to `query`; of their tags nothing is known before they are there."""

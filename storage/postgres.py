@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import asyncpg
@@ -45,18 +45,7 @@ class PostgresTier:
 
         Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
         """
-        try:
-            rows = [_row(item.entry()) for item in items]
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(sql.query("completion_lock"))
-                await connection.executemany(sql.query("completion_put"), rows)
-        except (asyncpg.DataError, ValueError) as error:
-            kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
-            raise RefusedError(f"{kind}: {said}") from error
-        except _REFUSALS as error:
-            raise RefusedError(brief(error)) from error
-        except asyncpg.QueryCanceledError as error:
-            raise TimeoutError(brief(error)) from error  # the server's own statement_timeout
+        await put_rows(self._pool, "completion_put", (_row(item.entry()) for item in items))
 
     async def ping(self) -> None:
         """Raise when the server does not answer."""
@@ -65,6 +54,26 @@ class PostgresTier:
     async def aclose(self) -> None:
         """Close the connections; those that are stuck are cut."""
         self._pool.terminate()
+
+
+async def put_rows(pool: asyncpg.Pool, query: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Run a query for each of `rows`, for all or none, taking turns with deletions. Rows are made here: one that cannot
+    be is refused, too.
+
+    Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
+    """
+    try:
+        made = list(rows)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(sql.query("completion_lock"))
+            await connection.executemany(sql.query(query), made)
+    except (asyncpg.DataError, ValueError) as error:
+        kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
+        raise RefusedError(f"{kind}: {said}") from error
+    except _REFUSALS as error:
+        raise RefusedError(brief(error)) from error
+    except asyncpg.QueryCanceledError as error:
+        raise TimeoutError(brief(error)) from error  # the server's own statement_timeout
 
 
 async def _unchanged(connection: asyncpg.Connection) -> None:

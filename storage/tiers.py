@@ -113,7 +113,7 @@ class Tiers:
             self._keep(entry, self._writers)
         return counts
 
-    def _keep(self, entry: Entry, writers: Iterable[Writer]) -> None:
+    def _keep(self, entry: Entry, writers: Iterable[Writer[Encoded]]) -> None:
         item = Encoded.of(entry, self._overruled.pop(entry.query.key, ()) if entry.replaces else ())
         self._memory.put(item)
         for writer in writers:

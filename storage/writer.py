@@ -1,14 +1,15 @@
-"""Entries -> kept, off the reply's way: batches for one tier, retried while it is down, bounded, flushed at the end."""
+"""What waits to be kept -> kept, off the reply's way: batches for one place, retried while it is down, bounded, flushed
+at the end.
+"""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from storage.entry import Encoded
 from storage.errors import RefusedError, StorageError, TooSlowError
 
 BATCH = 64
@@ -25,12 +26,30 @@ GATHER_S = 0.02
 _LOG = logging.getLogger("askonce")
 
 
-class Sink(Protocol):
+class Item(Protocol):
+    """What is to be kept."""
+
+    @property
+    def key(self) -> bytes:
+        """What the log calls it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """What it holds of memory, in bytes."""
+        ...
+
+
+T = TypeVar("T", bound=Item)
+T_contra = TypeVar("T_contra", bound=Item, contravariant=True)
+
+
+class Sink(Protocol[T_contra]):
     """Where a writer writes."""
 
     name: str
 
-    async def put(self, items: Sequence[Encoded]) -> None:
+    async def put(self, items: Sequence[T_contra]) -> None:
         """Keep `items`.
 
         Raises `RefusedError` when some of them will never be taken, `TooSlowError` when fewer might have been
@@ -39,25 +58,27 @@ class Sink(Protocol):
         ...
 
 
-class _Waiting(msgspec.Struct):
-    item: Encoded
+class _Waiting(msgspec.Struct, Generic[T]):
+    item: T
     refusals: int = 0
 
 
-class Writer:
+class Writer(Generic[T]):
     """One queue and one task for one tier. What does not fit into `max_bytes` is dropped, oldest first, and counted.
 
     A batch that is refused or too slow is halved until the entry at fault is alone. That one is set aside until
     nothing else waits, so that it holds up no other; after `TRIES` refusals it is dropped and counted.
     """
 
-    def __init__(self, sink: Sink, max_bytes: int, on_drop: Callable[[str], None], gather_s: float = GATHER_S) -> None:
+    def __init__(
+        self, sink: Sink[T], max_bytes: int, on_drop: Callable[[str], None], gather_s: float = GATHER_S
+    ) -> None:
         self.name = sink.name
         self._sink = sink
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._waiting: deque[_Waiting] = deque()
-        self._aside: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting[T]] = deque()
+        self._aside: deque[_Waiting[T]] = deque()
         self._most = BATCH
         self._on_drop = on_drop
         self._gather_s = gather_s
@@ -66,7 +87,7 @@ class Writer:
         self._idle.set()
         self._task = asyncio.create_task(self._run(), name=f"writer-{sink.name}")
 
-    def put(self, item: Encoded) -> None:
+    def put(self, item: T) -> None:
         """Have `item` kept soon."""
         if item.size > self._max_bytes:
             self._on_drop(self.name)
@@ -120,7 +141,7 @@ class Writer:
         else:
             self._most = min(self._most + GROWTH, BATCH)
 
-    def _taken(self) -> list[_Waiting]:
+    def _taken(self) -> list[_Waiting[T]]:
         """The oldest entries that make a batch; where none but those set aside are left, the first of these."""
         if not self._waiting:
             return [self._popped(self._aside)]
@@ -131,7 +152,7 @@ class Writer:
             batch.append(self._popped(self._waiting))
         return batch
 
-    def _narrow(self, batch: Sequence[_Waiting], error: StorageError) -> None:
+    def _narrow(self, batch: Sequence[_Waiting[T]], error: StorageError) -> None:
         """Try fewer next time; an entry that was alone is set aside, or dropped."""
         self._most = max(1, len(batch) // 2)
         if len(batch) > 1:
@@ -147,7 +168,7 @@ class Writer:
         self._bytes += waiting.item.size
         self._make_room()
 
-    def _put_back(self, batch: Sequence[_Waiting]) -> None:
+    def _put_back(self, batch: Sequence[_Waiting[T]]) -> None:
         self._waiting.extendleft(reversed(batch))
         self._bytes += sum(waiting.item.size for waiting in batch)
         self._make_room()
@@ -157,7 +178,7 @@ class Writer:
             self._popped(self._aside or self._waiting)
             self._on_drop(self.name)
 
-    def _popped(self, waiting: deque[_Waiting]) -> _Waiting:
+    def _popped(self, waiting: deque[_Waiting[T]]) -> _Waiting[T]:
         first = waiting.popleft()
         self._bytes -= first.item.size
         return first

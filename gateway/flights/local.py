@@ -36,6 +36,8 @@ class Flight:
         """Whether this process asks the backend; None until that is known."""
         self.origin_id = ""
         """The `id` of the reply that the answer is first given in, once that is known."""
+        self.tags: tuple[str, ...] = ()
+        """The words that the answer is given, once that is known."""
         self.ended = False
         self._wanted = wanted
         self.loop = asyncio.get_running_loop()
@@ -49,11 +51,14 @@ class Flight:
         self._task = flights.spawn(self._run(source))
         self._task.add_done_callback(self._land)
 
-    def begun(self, *, leads: bool, origin_id: str, begun_at: float) -> None:
-        """Say whether this process asks the backend, in which reply the answer is first given, and since when."""
+    def begun(self, *, leads: bool, origin_id: str, begun_at: float, tags: tuple[str, ...] = ()) -> None:
+        """Say whether this process asks the backend, in which reply and with which words the answer is first given, and
+        since when.
+        """
         self.leads = leads
         self.origin_id = origin_id
         self.begun_at = begun_at
+        self.tags = tags
         self._wake()
 
     def fits(self, wanted: Wanted) -> bool:
@@ -159,6 +164,11 @@ class Listener(AsyncGenerator[Chunk, None]):
     def begun_at(self) -> float | None:
         """When the model was asked, in seconds since the epoch; None until that is known."""
         return self._flight.begun_at
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words that the answer is given to find or delete it by; none until that is known."""
+        return self._flight.tags
 
     async def leads(self) -> bool:
         """Whether this process asks the backend; waits until that is known."""

@@ -59,6 +59,7 @@ class Watched(Protocol):
     ours: Literal[False]
     origin_id: str
     begun_at: float
+    tags: tuple[str, ...]
 
     def batches(self) -> AsyncGenerator[Batch]:
         """Its steps, from the first to the end. Raises `LeaderLost`, and `StorageError` when that cannot be known."""
@@ -84,6 +85,8 @@ class Joined(msgspec.Struct, frozen=True):
     """The `id` of the reply that the answer is first given in."""
     begun_at: float | None
     """When the model was asked, in seconds since the epoch; None when it was not."""
+    tags: tuple[str, ...]
+    """The words that the answer is given to find or delete it by."""
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -114,7 +117,7 @@ class SharedFlights:
         source = functools.partial(self._shared, _Asked(wanted, start, kept))
         listener, opened = self._flights.join(wanted, source)
         leads = await listener.leads()
-        return Joined(listener, opened and leads, listener.origin_id, listener.begun_at)
+        return Joined(listener, opened and leads, listener.origin_id, listener.begun_at, listener.tags)
 
     async def aclose(self) -> None:
         """End what is under way. Other processes that follow take over at once."""
@@ -128,9 +131,9 @@ class SharedFlights:
         if claimed is None:
             return await _alone(asked, flight)
         if claimed.ours is False:
-            flight.begun(leads=False, origin_id=claimed.origin_id, begun_at=claimed.begun_at)
+            flight.begun(leads=False, origin_id=claimed.origin_id, begun_at=claimed.begun_at, tags=claimed.tags)
             return self._followed(claimed, asked, flight)
-        flight.begun(leads=True, origin_id=asked.wanted.origin_id, begun_at=time.time())
+        flight.begun(leads=True, origin_id=asked.wanted.origin_id, begun_at=time.time(), tags=asked.wanted.tags)
         flight.heard_elsewhere = claimed.heard_elsewhere
         return _led(claimed, asked)
 
@@ -165,7 +168,7 @@ class SharedFlights:
 
 
 async def _alone(asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
-    flight.begun(leads=True, origin_id=asked.wanted.origin_id, begun_at=time.time())
+    flight.begun(leads=True, origin_id=asked.wanted.origin_id, begun_at=time.time(), tags=asked.wanted.tags)
     return asked.start()
 
 

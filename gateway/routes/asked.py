@@ -6,10 +6,12 @@ from typing import Any, Final
 from gateway.canonical import Request
 from gateway.errors import InvalidRequest
 from gateway.wire import body, ollama, openai_chat, openai_completions, openai_embeddings
+from gateway.wire.openai_responses import asked as responses
 
 DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "/v1/chat/completions": openai_chat.decode,
     "/v1/completions": openai_completions.decode,
+    "/v1/responses": responses.decode,
     "/v1/embeddings": lambda data: openai_embeddings.decode(data).items,
     "/api/chat": ollama.decode_chat,
     "/api/generate": ollama.decode_generate,
@@ -21,8 +23,9 @@ DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
 _FIELDS: Final = {"messages": "/v1/chat/completions", "prompt": "/v1/completions", "input": "/v1/embeddings"}
 
 
-def decoder(path: str | None) -> Callable[[bytes], Request]:
-    """What makes a question of a body sent to `path`; without one, to that of OpenAI's which the body fits.
+def decoder(path: str | None) -> Callable[[bytes], Request | responses.Asked]:
+    """What makes a question of a body sent to `path`; without one, to that of OpenAI's which the body fits. What a
+    response follows has still to be looked up.
 
     Raises `InvalidRequest`, and so does what is returned.
     """
@@ -40,11 +43,11 @@ def _guessed(data: bytes) -> str:
     raise InvalidRequest(message, code="missing_field")
 
 
-def _one(asked: Any) -> Request:
+def _one(asked: Any) -> Request | responses.Asked:
     if isinstance(asked, ollama.Load):
         message = "This asks the model nothing: it is Ollama's way to load or unload it."
         raise InvalidRequest(message, code="missing_field")
-    if isinstance(asked, Request):
+    if isinstance(asked, Request | responses.Asked):
         return asked
     if len(asked) == 1:
         return asked[0]

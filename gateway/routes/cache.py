@@ -8,12 +8,14 @@ from litestar.params import FromPath
 
 from gateway import steering
 from gateway.caller import Caller
+from gateway.canonical import Request as Question
 from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable
 from gateway.routes.asked import decoder
 from gateway.routes.described import asking
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded, hexadecimal, query, served_name
+from gateway.wire.openai_responses.asked import Asked
 from storage.closed import Kind
 from storage.errors import StorageError, UnsureError
 from storage.invalidations import Selector
@@ -35,8 +37,7 @@ async def explain(request: Request[Any, Caller, Any], parts: NamedDependency[Par
     which tier would answer, and, when that is none, the nearest kept request and what differs.
     """
     question = await decoded(request, decoder(query(request, ("path",)).get("path")))
-    work = parts.explainer.explain(question, request.auth, steering.read(request.headers))
-    return await unless_left(request.receive, work)
+    return await unless_left(request.receive, _explained(question, request, parts))
 
 
 @delete("/v1/cache/{key:str}", summary="Delete one answer", status_code=200, opt={"scope": "cache"})
@@ -82,6 +83,13 @@ async def delete_many(request: Request[Any, Caller, Any], parts: NamedDependency
         message = f"This key is for some models only: delete by one answer's key, or by ?model=… of: {named}."
         raise Forbidden(message, code="model_not_allowed")
     return await _deleted(parts, request.auth, selector)
+
+
+async def _explained(question: Question | Asked, request: Request[Any, Caller, Any], parts: Parts) -> dict[str, Any]:
+    wishes = steering.read(request.headers)
+    if isinstance(question, Asked):
+        question = await parts.conversations.question(question, request.auth)
+    return await parts.explainer.explain(question, request.auth, wishes)
 
 
 async def _deleted(parts: Parts, caller: Caller, selector: Selector) -> dict[str, Any]:

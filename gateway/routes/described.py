@@ -33,6 +33,11 @@ def _parameter(name: str, description: str) -> Parameter:
         "last": {"type": OpenAPIType.INTEGER, "minimum": 1},
         "sample": {"type": OpenAPIType.INTEGER, "minimum": 1},
         "all": {"type": OpenAPIType.STRING, "enum": ["true"]},
+        "limit": {"type": OpenAPIType.INTEGER, "minimum": 1},
+        "order": {"type": OpenAPIType.STRING, "enum": ["asc", "desc"]},
+        "stream": {"type": OpenAPIType.BOOLEAN},
+        "starting_after": {"type": OpenAPIType.INTEGER, "minimum": 0},
+        "include_obfuscation": {"type": OpenAPIType.BOOLEAN},
     }
     schema = Schema(**kinds.get(name, {"type": OpenAPIType.STRING}))
     return Parameter(name=name, param_in="query", description=description, required=False, schema=schema)

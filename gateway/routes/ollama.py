@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get, head, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
@@ -17,6 +17,8 @@ from gateway.canonical import Identity
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError
 from gateway.pipeline import Answer
+from gateway.routes import steps
+from gateway.routes.described import FOR_ALL
 from gateway.routes.headers import describing, describing_vectors
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
@@ -103,6 +105,11 @@ async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str,
     return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
 
 
+@head("/", summary="There? (Ollama)", exclude_from_auth=True, security=FOR_ALL)
+async def there() -> None:
+    """Ollama's own program asks this before anything else."""
+
+
 @get("/api/version", summary="The version (Ollama)")
 async def version() -> dict[str, str]:
     """The version of Ollama whose API this is."""
@@ -120,9 +127,7 @@ async def _answer(question: Question, request: HttpRequest, parts: Parts, *, cha
     caller, wishes = request.auth, steering.read(request.headers)
     if question.stream:
         answer = await parts.pipeline.answer(question, caller, wishes, head.id)
-        first = await anext(answer.chunks)
-        if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
-            await anext(answer.chunks, None)
+        first = await steps.first(answer.chunks)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
         lines = _lines(head.of(answer.provenance), first, answer, chat=chat)
         return EventStream(NDJSON | describing(answer), lines, answer.chunks)

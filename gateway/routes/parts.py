@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.access import Access
 from gateway.config import Config
+from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
@@ -33,6 +34,7 @@ class Parts(msgspec.Struct, frozen=True):
     proof: Proof
     listing: Listing
     explainer: Explainer
+    conversations: Conversations
     use: Callable[[Config], None]
     """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
     reload: Reload

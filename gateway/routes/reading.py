@@ -35,9 +35,9 @@ def hexadecimal(text: str, param: str) -> str:
     return text.lower()
 
 
-def query(request: Request[Any, Any, Any], known: Collection[str]) -> dict[str, str]:
-    """What stands behind the question mark. Raises `InvalidRequest` for a name that is not `known` or occurs twice, and
-    for a value that is empty or holds NUL, which no name here can.
+def query(request: Request[Any, Any, Any], known: Collection[str], many: Collection[str] = ()) -> dict[str, str]:
+    """What stands behind the question mark. Raises `InvalidRequest` for a name that is not `known` or occurs twice, but
+    is not one of `many`, and for a value that is empty or holds NUL, which no name here can.
     """
     found: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
@@ -45,8 +45,9 @@ def query(request: Request[Any, Any, Any], known: Collection[str]) -> dict[str, 
         if name not in known:
             message = f"'{said}' is not known here; these are: {', '.join(f'?{one}=…' for one in known)}."
             raise InvalidRequest(message, param=said, code="invalid_value")
-        if name in found or not value or "\x00" in value:
-            what = "is there twice" if name in found else "holds NUL" if value else "is empty"
+        twice = name in found and name not in many
+        if twice or not value or "\x00" in value:
+            what = "is there twice" if twice else "holds NUL" if value else "is empty"
             message = f"'{name}' {what}."
             raise InvalidRequest(message, param=name, code="invalid_value")
         found[name] = value

@@ -14,6 +14,7 @@ from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError, envelope
 from gateway.pipeline import Answer
+from gateway.routes import steps
 from gateway.routes.headers import describing
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
@@ -75,17 +76,14 @@ async def _answer(question: Question, head: reply.Head, request: HttpRequest, pa
     caller, wishes = request.auth, steering.read(request.headers)
     if question.stream:
         answer = await parts.pipeline.answer(question, caller, wishes, head.id)
-        # The first step is awaited here, so that a backend that refuses is an HTTP status and not an event.
-        first = await anext(answer.chunks)
-        if first.usage is not None:  # nothing but an end: when that is a fault, it is raised here
-            await anext(answer.chunks, None)
+        first = await steps.first(answer.chunks)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
         events = _events(question, head.of(answer.provenance), wire, first, answer)
         return EventStream(describing(answer), events, answer.chunks)
     answer, chunks = await parts.pipeline.whole(question, caller, wishes, head.id)
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
-    steps = (chunk for chunk in chunks if chunk.usage is None)
-    content = wire.whole(head.of(answer.provenance), steps, usage_of(chunks))
+    said = (chunk for chunk in chunks if chunk.usage is None)
+    content = wire.whole(head.of(answer.provenance), said, usage_of(chunks))
     return Response(content, media_type="application/json", headers=describing(answer, ended=True), status_code=200)
 
 

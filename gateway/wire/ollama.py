@@ -55,7 +55,7 @@ class Message(msgspec.Struct):
     """One turn. Fields not named here travel and count all the same."""
 
     role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
+    content: str | None = None
     images: list[str] | None = None
     tool_calls: list[Call] | None = None
     tool_name: str | None = None
@@ -111,9 +111,10 @@ class LegacyEmbedBody(msgspec.Struct, kw_only=True):
 
 
 class ModelBody(msgspec.Struct):
-    """A body that names a model."""
+    """A body that names a model; older clients call it `name`."""
 
-    model: _Name
+    model: str | None = None
+    name: str | None = None
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -182,7 +183,11 @@ def decode_embeddings(data: bytes) -> Request | Load:
 
 def decode_show(data: bytes) -> str:
     """The model named in `data`. Raises `InvalidRequest`."""
-    return body.typed(body.decode(data), ModelBody).model
+    fields = body.typed(body.decode(data), ModelBody)
+    if found := fields.model or fields.name:
+        return found
+    message = "'model' is missing."
+    raise InvalidRequest(message, param="model", code="missing_field")
 
 
 def loaded(asked: Load, *, chat: bool) -> bytes:
@@ -198,7 +203,8 @@ def line(head: reply.Head, chunk: Chunk, *, chat: bool) -> bytes:
     """One step as a line; nothing for a step that only ends the answer."""
     if not (chunk.content or chunk.reasoning):
         return b""
-    return _line({**_frame(head), **_said(chunk.content, chunk.reasoning, [], chat=chat), "done": False})
+    said = _said(chunk.content, chunk.reasoning, [], chat=chat)
+    return _line({**_frame(head), **said, **_likely([chunk]), "done": False})
 
 
 def last_line(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
@@ -211,9 +217,7 @@ def whole(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool
     content = "".join(chunk.content for chunk in chunks)
     reasoning = "".join(chunk.reasoning for chunk in chunks)
     said = _said(content, reasoning, chunks, chat=chat)
-    logprobs = (reply.logprobs(chunks) or {}).get("content")
-    extra = {"logprobs": logprobs} if logprobs else {}
-    return msgspec.json.encode({**_frame(head), **said, **extra, **_ending(head, chunks, usage)})
+    return msgspec.json.encode({**_frame(head), **said, **_likely(chunks), **_ending(head, chunks, usage)})
 
 
 def embeddings(model: str, vectors: Sequence[bytes], usage: Usage, total_ns: int, provenance: str) -> bytes:
@@ -291,7 +295,7 @@ def _response_format(wanted: str | dict[str, Any] | None) -> dict[str, Any] | No
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     """A message in OpenAI's shape: images as parts, tool arguments as text. Unknown fields stay."""
     unknown = {name: value for name, value in message.items() if name not in _MESSAGE}
-    sent: dict[str, Any] = unknown | {"role": message["role"], "content": message.get("content", "")}
+    sent: dict[str, Any] = unknown | {"role": message["role"], "content": message.get("content") or ""}
     if images := message.get("images"):
         parts = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images]
         sent["content"] = [{"type": "text", "text": sent["content"]}, *parts]
@@ -352,6 +356,12 @@ def _called(call: dict[str, Any]) -> dict[str, Any]:
     except msgspec.DecodeError:
         arguments = {"arguments": function["arguments"]}  # a model's text that is no JSON: shown rather than lost
     return {"function": {"name": function["name"], "arguments": arguments}}
+
+
+def _likely(chunks: Iterable[Chunk]) -> dict[str, Any]:
+    """How likely the tokens were, where somebody wanted to know."""
+    logprobs = (reply.logprobs(chunks) or {}).get("content")
+    return {"logprobs": logprobs} if logprobs else {}
 
 
 def _ending(head: reply.Head, chunks: Sequence[Chunk], usage: Usage) -> dict[str, Any]:

@@ -78,21 +78,13 @@ def decode(data: bytes) -> Request:
     return Request(
         kind="chat",
         model=fields.model,
-        prompt=_prompt(raw),
+        prompt=sampling.prompt(raw, PROMPT),
         params=sampling.params(raw, PARAMS),
         extra=body.unknown(raw, ChatBody),
         stream=bool(fields.stream),
         include_usage=bool(options and options.include_usage),
         size_bytes=len(data),
     )
-
-
-def _prompt(raw: dict[str, Any]) -> dict[str, Any]:
-    """What the model reads. Saying the default choice of tools is the same as leaving it out."""
-    prompt = sampling.asked(raw, PROMPT)
-    if prompt.get("tool_choice") == ("auto" if "tools" in prompt else "none"):
-        del prompt["tool_choice"]
-    return prompt
 
 
 def opening(head: reply.Head, choices: int) -> bytes:

@@ -66,6 +66,16 @@ def asked(raw: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not _asks_nothing(name, value)}
 
 
+def prompt(raw: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """What the model reads, of the fields in `names`. Saying the default choice of tools is the same as leaving it
+    out.
+    """
+    found = asked(raw, names)
+    if found.get("tool_choice") == ("auto" if "tools" in found else "none"):
+        del found["tool_choice"]
+    return found
+
+
 def params(raw: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
     """The parameters of `raw` in `names`: defaults filled in, aliases folded, nulls left out."""
     found = asked(raw, names)

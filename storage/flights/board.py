@@ -45,7 +45,7 @@ class RedisFlights:
 
         Raises `StorageError`, within the deadline, when Redis cannot say.
         """
-        mine = Lease(secrets.token_bytes(16), wanted.epoch, time.time(), wanted.origin_id)
+        mine = Lease(secrets.token_bytes(16), wanted.epoch, time.time(), wanted.origin_id, tags=wanted.tags)
         held = await self._claimed(wanted, mine)
         if (flight := self._flight(wanted, held, mine)) is None and record.lease(held).landed:
             # What is complete stays here for a while, but not in the way of those who want a newer one.

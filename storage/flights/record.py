@@ -44,6 +44,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that was begun at a smaller epoch is not listened to; without a number, than the asker's own."""
     origin_id: str = ""
     """The `id` of the reply, if it is the first."""
+    tags: tuple[str, ...] = ()
+    """The words that the answer is given, if it is the first."""
     max_age_s: float | None = None
     """An answer is not heard when the backend was asked for it longer ago than this."""
 
@@ -93,6 +95,8 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     """The `id` of the reply this answer is first given in."""
     landed: bool = False
     """Whether the answer is complete."""
+    tags: tuple[str, ...] = ()
+    """The words that this answer is given to find or delete it by."""
 
 
 class Names(msgspec.Struct, frozen=True):

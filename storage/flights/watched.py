@@ -48,6 +48,7 @@ class Watched:
         self.origin_id = lease.origin_id
         """The `id` of the reply that the answer is first given in."""
         self.begun_at = lease.begun_at
+        self.tags = lease.tags
         self._believed = self._loop.time() + reading.timing.lease_s / 2
         """When to say again that somebody listens here."""
 

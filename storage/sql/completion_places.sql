@@ -1,2 +1,2 @@
--- Whose answers, of which models, there are.
-select distinct scope, model from askonce.completions
+-- Whose answers and responses, of which models, there are.
+select scope, model from askonce.completions union select scope, model from askonce.responses

@@ -1,10 +1,12 @@
 """The official clients, used as their documentation says."""
 
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import httpx
 import ollama
 import openai
+import pydantic
 import pytest
 
 from tests.acceptance.serving import Served
@@ -87,6 +89,51 @@ def test_openai_sees_where_an_answer_came_from(client: openai.OpenAI) -> None:
     assert len(raw.headers["x-askonce-key"]) == 64
 
 
+def test_openai_responses(client: openai.OpenAI) -> None:
+    """Made, streamed, found again and followed."""
+    made = client.responses.create(model=MODEL, input=FRANCE[0]["content"], temperature=0)
+    assert "Paris" in made.output_text
+    assert made.usage is not None
+    assert made.usage.output_tokens > 0
+    with client.responses.stream(model=MODEL, input=FRANCE[0]["content"], temperature=0) as stream:
+        seen = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        assert stream.get_final_response().output_text == seen == made.output_text
+    assert client.responses.retrieve(made.id).output_text == made.output_text
+    followed = client.responses.create(model=MODEL, input="And of Italy?", previous_response_id=made.id, temperature=0)
+    assert followed.output_text
+
+
+class Capital(pydantic.BaseModel):
+    """What is asked for by a schema."""
+
+    city: Literal["Paris", "Rome"]
+    in_europe: bool
+
+
+def test_openai_parses_what_a_schema_asks_for(client: openai.OpenAI) -> None:
+    """Both APIs ask the same question, so the second is a hit; a stream's helper parses, too."""
+    said: Any = FRANCE
+    chat = client.chat.completions.parse(model=MODEL, messages=said, temperature=0, response_format=Capital)
+    raw = client.responses.with_raw_response.parse(
+        model=MODEL, input=FRANCE[0]["content"], temperature=0, text_format=Capital
+    )
+    assert chat.choices[0].message.parsed == raw.parse().output_parsed == Capital(city="Paris", in_europe=True)
+    assert raw.headers["x-askonce-cache"] == "hit"
+    with client.responses.stream(model=MODEL, input=FRANCE[0]["content"], temperature=0, text_format=Capital) as stream:
+        assert stream.get_final_response().output_parsed == Capital(city="Paris", in_europe=True)
+
+
+async def test_openai_asynchronously(served: Served) -> None:
+    """The other client of the package, with both APIs, whole and streamed."""
+    said: Any = FRANCE
+    async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        chat = await client.chat.completions.create(model=MODEL, messages=said, temperature=0)
+        stream = await client.responses.create(model=MODEL, input=said, temperature=0, stream=True)
+        text = "".join([event.delta async for event in stream if event.type == "response.output_text.delta"])
+        assert text == chat.choices[0].message.content
+        assert [model.id async for model in client.models.list()]
+
+
 @pytest.fixture
 def ollama_client(served: Served) -> Iterator[ollama.Client]:
     """The ollama client, pointed at askonce."""
@@ -131,6 +178,33 @@ def test_ollama_lists_and_errors(ollama_client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError, match="temperature") as hot:
         ollama_client.chat(MODEL, FRANCE, options={"temperature": 9})
     assert hot.value.status_code == 400
+
+
+def test_ollama_streams_a_prompt_and_an_object(ollama_client: ollama.Client) -> None:
+    """`generate` as a stream, and by a schema."""
+    question = "What is the capital of France?"
+    parts = list(ollama_client.generate(MODEL, question, stream=True, options={"temperature": 0}))
+    assert "".join(part.response or "" for part in parts) == "The capital of France is Paris."
+    found = ollama_client.generate(MODEL, question, format=Capital.model_json_schema(), options={"temperature": 0})
+    assert Capital.model_validate_json(found.response) == Capital(city="Paris", in_europe=True)
+
+
+def test_ollama_describes_models(ollama_client: ollama.Client) -> None:
+    """What is there, what it can do, and what answers now."""
+    shown = ollama_client.show(MODEL)
+    assert {"completion", "embedding"} <= set(shown.capabilities or ())
+    assert shown.details is not None
+    assert [model.model for model in ollama_client.ps().models] == [MODEL]
+    assert len(ollama_client.embeddings(MODEL, "one").embedding) > 1
+
+
+async def test_ollama_asynchronously(served: Served) -> None:
+    """The other client of the package."""
+    client = ollama.AsyncClient(host=served.url)
+    whole = await client.chat(MODEL, FRANCE, options={"temperature": 0})
+    stream = await client.chat(MODEL, FRANCE, stream=True, options={"temperature": 0})
+    assert "".join([part.message.content or "" async for part in stream]) == whole.message.content
+    await client._client.aclose()
 
 
 def test_both_dialects_ask_one_question(client: openai.OpenAI, served: Served) -> None:

@@ -1,11 +1,15 @@
-"""Ollama's endpoints over HTTP, where they are not those of its client's tests: loading, and the older embeddings."""
+"""Ollama's endpoints over HTTP, where they are not those of its client's tests: loading, older ways, and streams."""
 
-from collections.abc import Callable
+import json
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.canonical import Request
+from gateway.errors import BackendError
+from storage.entry import Chunk, Usage
 from tests.acceptance.in_thread import MODEL, Gateway
 
 
@@ -40,3 +44,39 @@ def test_the_older_embeddings_and_large_names(gateway: Callable[..., Gateway]) -
     assert httpx.post(parrot.url + "/api/embeddings", json={"model": MODEL, "prompt": ""}).json() == {"embedding": []}
     shown = httpx.post(parrot.url + "/api/show", json={"model": MODEL, "x": "x" * 2**20})
     assert shown.status_code == 200
+
+
+def test_older_and_other_clients_ways(gateway: Callable[..., Gateway]) -> None:
+    """A model by `name`, a message whose content is null, and the look at the root before anything else."""
+    parrot = gateway()
+    assert httpx.head(parrot.url).status_code == 200
+    assert httpx.post(parrot.url + "/api/show", json={"name": MODEL}).status_code == 200
+    assert httpx.post(parrot.url + "/api/show", json={}).status_code == 400
+    said = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "user", "content": "Hi"}]
+    reply = httpx.post(parrot.url + "/api/chat", json={"model": MODEL, "messages": said, "stream": False})
+    assert reply.json()["message"]["content"] == "You said: Hi"
+
+
+def test_a_stream_has_likelihoods_and_an_error_is_a_line(gateway: Callable[..., Gateway]) -> None:
+    """What the whole reply has the stream has too; a stream that breaks off says so in its last line."""
+    parrot = gateway()
+    likely = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+
+    async def complete(request: Request) -> AsyncGenerator[Chunk]:
+        yield Chunk(content="a", logprobs={"content": [likely]})
+        if request.params.get("seed"):
+            message = "It broke."
+            raise BackendError(message)
+        yield Chunk(content="b", finish_reason="stop")
+        yield Chunk(usage=Usage(1, 2))
+
+    parrot.backend.complete = complete
+
+    def lines(**options: int) -> list[Any]:
+        body = {"model": MODEL, "prompt": "Hi", "logprobs": True, "options": options}
+        reply = httpx.post(parrot.url + "/api/generate", json=body)
+        assert reply.headers["content-type"] == "application/x-ndjson"
+        return [json.loads(line) for line in reply.text.splitlines()]
+
+    assert [line.get("logprobs") for line in lines()] == [[likely], None, None]
+    assert lines(seed=1)[-1] == {"error": "It broke."}

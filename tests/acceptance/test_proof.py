@@ -352,7 +352,7 @@ def test_proofs_of_answers_that_are_gone_are_swept(asked: Asked, database_url: s
     async def swept(*statements: str) -> None:
         for statement in statements:
             await database.execute(statement)
-        sweeper = Sweeper(database, parts.invalidations, (), marks_needed_s=1e6)
+        sweeper = Sweeper(database, parts.invalidations, (), marks_needed_s=1e6, responses_ttl_s=1e6)
         await sweeper.sweep()
         await sweeper.aclose()
 

@@ -1,15 +1,12 @@
 """The official Node client drives askonce, and the real llama.cpp too: proof that the driver itself works."""
 
-from typing import Any
-
 import pytest
 
 from tests.acceptance.serving import Served
-from tests.clients.node_client import Outcome, Problem, run_node
+from tests.clients.client_case import Outcomes, problem, value
+from tests.clients.node_client import run_node
 
 pytestmark = pytest.mark.engines
-
-Outcomes = dict[str, Outcome]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +50,21 @@ def test_errors_arrive_as_the_clients_own(outcomes: Outcomes, name: str) -> None
     assert error.name in {"BadRequestError", "InternalServerError"}
 
 
+def test_askonce_answers_by_responses(askonce: Outcomes) -> None:
+    """Made, streamed, put together by the client's helper, found again, followed and forgotten."""
+    made, stream, helper = (value(askonce, name) for name in ("responses", "responsesStream", "responsesHelper"))
+    assert made["text"]
+    assert made["text"] == stream["text"] == helper["text"] == helper["seen"] == made["found"]
+    assert stream["first"] == "response.created"
+    assert stream["last"] == "response.incomplete"  # so few tokens were asked for
+    assert made["items"] == ["What is the capital of France?"]
+    assert made["followed"]
+    assert made["cache"] == "hit"  # the chat completions before it asked the same
+    assert problem(askonce, "responsesForgotten").status == 404
+    refused = problem(askonce, "responsesBuiltIn")
+    assert (refused.status, refused.param) == (400, "tools[0].type")
+
+
 def test_askonce_says_which_model_is_unknown(askonce: Outcomes) -> None:
     """A model that nobody serves is the client's NotFoundError."""
     error = problem(askonce, "unknownModel")
@@ -80,18 +92,3 @@ def test_askonce_says_what_its_cache_did(askonce: Outcomes) -> None:
     assert first["usage"].pop("askonce") == {"provenance": "generated", "cached": False}
     assert again["usage"].pop("askonce") == {"provenance": "exact", "cached": True, "cost_usd": 0}
     assert again["usage"] == first["usage"]
-
-
-def value(outcomes: Outcomes, name: str) -> dict[str, Any]:
-    """Return what a case that must work gave."""
-    outcome = outcomes[name]
-    assert outcome.ok, (name, outcome.error)
-    assert outcome.value is not None
-    return outcome.value
-
-
-def problem(outcomes: Outcomes, name: str) -> Problem:
-    """Return what a case that must fail raised."""
-    error = outcomes[name].error
-    assert error is not None, name
-    return error

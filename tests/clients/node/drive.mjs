@@ -55,6 +55,47 @@ async function models() {
   return { ids };
 }
 
+const asked = { model, input: messages[0].content, temperature: 0, max_output_tokens: 8 };
+
+async function responses() {
+  const { data, response } = await client.responses.create(asked).withResponse();
+  const found = await client.responses.retrieve(data.id);
+  const items = await client.responses.inputItems.list(data.id);
+  const followed = await client.responses.create({ ...asked, input: "And of Italy?", previous_response_id: data.id });
+  return {
+    text: data.output_text,
+    cache: response.headers.get("x-askonce-cache"),
+    found: found.output.map((item) => item.content[0].text).join(""),
+    items: items.data.map((item) => item.content[0].text),
+    followed: followed.output_text,
+  };
+}
+
+async function responsesStream() {
+  const types = [];
+  let text = "";
+  for await (const event of await client.responses.create({ ...asked, stream: true })) {
+    types.push(event.type);
+    if (event.type === "response.output_text.delta") text += event.delta;
+  }
+  return { text, first: types[0], last: types.at(-1) };
+}
+
+async function responsesHelper() {
+  const runner = client.responses.stream(asked);
+  let seen = "";
+  runner.on("response.output_text.delta", (event) => (seen += event.delta));
+  const final = await runner.finalResponse();
+  return { text: final.output_text, seen };
+}
+
+async function responsesForgotten() {
+  const { id } = await client.responses.create(asked);
+  await client.responses.delete(id);
+  return client.responses.retrieve(id);
+}
+
+const responsesBuiltIn = () => client.responses.create({ ...asked, tools: [{ type: "web_search" }] });
 const unknownModel = () => client.chat.completions.create({ ...greedy, model: "no-such-model" });
 const badTemperature = () => client.chat.completions.create({ ...greedy, temperature: "hot" });
 const noMessages = () => client.chat.completions.create({ model });
@@ -70,8 +111,8 @@ async function outcome(run) {
 }
 
 const again = chat; // a cache knows it by then
-const works = { chat, stream, helper, abort, embeddings, models, again };
-const cases = { ...works, unknownModel, badTemperature, noMessages, malformed };
+const works = { chat, stream, helper, abort, embeddings, models, again, responses, responsesStream, responsesHelper };
+const cases = { ...works, responsesForgotten, responsesBuiltIn, unknownModel, badTemperature, noMessages, malformed };
 const results = {};
 for (const [name, run] of Object.entries(cases)) results[name] = await outcome(run);
 process.stdout.write(JSON.stringify(results));

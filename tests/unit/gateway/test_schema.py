@@ -22,6 +22,8 @@ def schema() -> Any:
         ("/v1/cache", "delete", set(cache._SELECTORS)),
         ("/v1/cache/explain", "post", {"path"}),
         ("/v1/cache/{key}", "get", set()),
+        ("/v1/responses/{response_id}", "get", {"stream", "starting_after", "include_obfuscation", "include"}),
+        ("/v1/responses/{response_id}/input_items", "get", {"limit", "order", "after", "include"}),
     ],
 )
 def test_what_may_be_asked_is_described(schema: Any, path: str, method: str, names: set[str]) -> None:
@@ -40,5 +42,5 @@ def test_the_key_is_described(schema: Any) -> None:
     own = {
         path: one["security"] for path, ways in schema["paths"].items() for one in ways.values() if "security" in one
     }
-    assert set(own) == {"/healthz", "/readyz"}
+    assert set(own) == {"/", "/healthz", "/readyz"}
     assert all({} in one for one in own.values())
