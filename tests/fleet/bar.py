@@ -48,7 +48,7 @@ async def measured(site: Site) -> Figures:
         await asyncio.sleep(STEADY_S)
         before = await _per_s(crowd)
         streaming: list[Told] = []
-        while not streaming:  # noqa: ASYNC110 -- clients note what they hear, and tell nobody
+        while not streaming:
             streaming = [told for told in _asking(crowd) if told.stream and told.backend == victim.name]
             await asyncio.sleep(0.01)
         asking = _asking(crowd)
