@@ -34,7 +34,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Where a user without root's rights has what of these libraries the system lacks.
 export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)-debian/usr/lib/$(shell uname -m)-linux-gnu$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
 
-.PHONY: help serve test check engines model-figures proof-figures digest-figures prefix-figures lock clean
+.PHONY: help serve test check engines model-figures proof-figures digest-figures prefix-figures affinity-figures \
+	lock clean
 
 help: ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -68,6 +69,10 @@ digest-figures: $(DEV) ## Measure how long it takes to name the weights of a mod
 
 prefix-figures: $(DEV) ## Measure the first token after a restart, with the states of long prompts and without.
 	@$(PY) -m tests.bench.prefix_state_figures $(ARGS)
+
+affinity-figures: $(DEV) ## Measure how much of their prompts three vLLM replicas find in their KV caches.
+	@$(PY) tests/engines/vllm_install.py
+	@$(PY) -m tests.bench.affinity_figures $(ARGS)
 
 lock: $(UV) ## Write the lock files anew from what pyproject.toml, vllm.in and libraries.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded $(LOCK_FLAGS) -o requirements.lock

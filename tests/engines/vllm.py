@@ -1,6 +1,6 @@
 """The real vLLM: a folder in the Hugging Face layout in, an OpenAI-compatible server's address out."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,15 @@ FLAGS = (
 
 
 @contextmanager
-def serving(model: Path, name: str, scratch: Path, flags: Sequence[str] = (), *, port: int = 0) -> Generator[str]:
+def serving(
+    model: Path,
+    name: str,
+    scratch: Path,
+    flags: Sequence[str] = (),
+    *,
+    port: int = 0,
+    variables: Mapping[str, str] | None = None,
+) -> Generator[str]:
     """Serve the model under a name until the block ends; caches and the log go to the scratch folder."""
     url = f"http://127.0.0.1:{(port := port or free_port())}"
     entry = (PYTHON, "-m", "vllm.entrypoints.cli.main", "serve", model)
@@ -34,7 +42,7 @@ def serving(model: Path, name: str, scratch: Path, flags: Sequence[str] = (), *,
         ready_url=f"{url}/health",
         log=scratch / "vllm.log",
         deadline_s=START_WITHIN_S,
-        environment=environment(scratch),
+        environment={**environment(scratch), **(variables or {})},
     ):
         yield url
 
