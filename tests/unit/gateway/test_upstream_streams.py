@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import app
+from gateway import building
 from gateway.backends import dialect
 from gateway.backends.ollama import Client, Ollama
 from gateway.backends.openai_compatible import OpenAICompatible
@@ -247,7 +247,7 @@ async def test_refusals_are_told_apart(
         await peer.say(body)
 
     async with faulty(refuse) as server:
-        backend = app.BUILD[kind](BackendConfig(kind=kind, model="m", url=server.url))  # type: ignore[arg-type]
+        backend = building.BUILD[kind](BackendConfig(kind=kind, model="m", url=server.url))  # type: ignore[arg-type]
         with pytest.raises(BackendError) as caught:
             await steps(backend)
     assert type(caught.value) is error
