@@ -356,6 +356,15 @@ def test_what_a_client_may_not_set_is_held_back(accent: dialect.Dialect) -> None
     assert body["stream_options"] == {"include_usage": True}
 
 
+def test_the_part_of_the_engines_cache_is_the_gateways_to_name() -> None:
+    """Whatever the client says; and nowhere where it is no word of the engine's."""
+    asked = Request("chat", "m", {"messages": []}, SAID, {"cache_salt": "theirs"}, partition="ours")
+    bodies = [dialect.wire_body(asked, "m", accent) for accent in (dialect.VLLM, dialect.LLAMACPP, dialect.OPENAI)]
+    assert [body.get("cache_salt") for body in bodies] == ["ours", "ours", None]
+    alone = dialect.wire_body(msgspec.structs.replace(asked, cold=True), "m", dialect.VLLM)
+    assert alone["cache_salt"] not in {"ours", "theirs"}, "to be computed anew"
+
+
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**32 - 1, 2**63 - 1, -(2**63)])
 def test_a_seed_fits_its_engine(seed: int) -> None:
     """Never a number that the engine takes for "random"."""
