@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
