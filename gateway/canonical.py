@@ -27,6 +27,8 @@ class Request(msgspec.Struct, frozen=True):
     """How large it was on the wire: what naming it will cost."""
     cold: bool = False
     """The engine shall compute all of the prompt, and use nothing of its prefix cache, where it can be told so."""
+    partition: str = ""
+    """The part of its prefix cache that the engine may use, where it can be told so."""
 
     @property
     def choices(self) -> int:

@@ -295,7 +295,7 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         plan = flown.plan
-        call = flown.route.call(flown.request, flown.query.scope, flown.started, flown.broken)
+        call = flown.route.call(flown.query.scope, flown.started, prompt=flown.query.prompt, broken=flown.broken)
         steps: list[Chunk] = []
         async with aclosing(call.complete(flown.request)) as arriving:
             async for step in arriving:

@@ -42,6 +42,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """How it is told what an answer has to be."""
     said: dict[str, Any] = {}
     """Samplers the engine would otherwise default differently from OpenAI, or from a file beside the weights."""
+    salts: bool = False
+    """Whether it can be told which part of its prefix cache to use."""
     cold: Callable[[], dict[str, Any]] = dict
     """How to say that all of the prompt is to be computed."""
     gives_token_ids: bool = False
@@ -58,6 +60,7 @@ VLLM = Dialect(
     engine="vllm",
     constrains="structural",
     said={"top_k": 0, "min_p": 0, "repetition_penalty": 1},
+    salts=True,
     cold=lambda: {"cache_salt": uuid.uuid4().hex},  # what nobody else has, nobody else has computed
     gives_token_ids=True,
 )
@@ -65,6 +68,7 @@ LLAMACPP = Dialect(
     engine="llamacpp",
     constrains="plain",
     said={"top_k": 0, "min_p": 0, "repeat_penalty": 1},
+    salts=True,  # it takes no notice itself, but the states of prompts on disk are kept apart by it
     cold=lambda: {"cache_prompt": False},
     # The server closes after every event stream without saying so; a reused connection would fail.
     keeps_connections=False,
@@ -85,6 +89,8 @@ def wire_body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
         body["seed"] %= dialect.seed_limit
     if dialect.gives_token_ids:
         body["return_token_ids"] = True
+    if dialect.salts and request.partition:
+        body["cache_salt"] = request.partition
     if request.cold:
         body |= dialect.cold()
     if (alternatives := probabilities.wanted(request)) is not None:

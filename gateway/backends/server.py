@@ -77,9 +77,12 @@ class Server:
                     _refuse(self._name, response, await response.read())
                 yield response.content.iter_any()
 
-    async def read(self, path: str, content: bytes | None = None) -> bytes:
-        """Post JSON, or get; the whole body of the reply. Raises `BackendError`."""
-        with translated(self._name), self._watched():
+    async def read(self, path: str, content: bytes | None = None, *, sign: bool = True) -> bytes:
+        """Post JSON, or get; the whole body of the reply. Raises `BackendError`.
+
+        Without `sign`, a connection that breaks says nothing of who answers: some servers cut what they do not know.
+        """
+        with translated(self._name), self._watched(sign=sign):
             method = "GET" if content is None else "POST"
             async with await self._replied(method, path, content, _JSON) as response:
                 body = await response.read()
@@ -88,8 +91,8 @@ class Server:
                 return body
 
     async def headers(self, path: str) -> Mapping[str, str]:
-        """Get; the head of a successful reply, names in lower case. Raises `BackendError`."""
-        with translated(self._name), self._watched():
+        """Get; the head of a successful reply, names in lower case. Raises `BackendError`, and that is no sign."""
+        with translated(self._name), self._watched(sign=False):
             async with await self._replied("GET", path, None, _JSON) as response:
                 if response.status != HTTPStatus.OK:
                     upstream.refuse(self._name, response.status, await response.read())
@@ -122,14 +125,14 @@ class Server:
             return await session.request(method, url, data=content, headers=headers, allow_redirects=False)
 
     @contextmanager
-    def _watched(self) -> Generator[None]:
+    def _watched(self, *, sign: bool = True) -> Generator[None]:
         """Count the connections that fail. One that is only slow is no sign."""
         try:
             yield
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError):
-            self._signs += 1
+            self._signs += sign
             raise
 
     def _session(self) -> aiohttp.ClientSession:

@@ -24,6 +24,8 @@ MODEL: Final = "m"
 _CALLS: Final = 2000
 _LINES: Final = 12
 _QUESTION: Final = Request(kind="chat", model=MODEL, prompt={"messages": []}, params={}, extra={})
+_PROMPT: Final = '{"messages":[{"content":"' + "All work and no play makes Jack a dull boy. " * 100
+"""What is looked at to choose who has computed it already: 4 KB, a system prompt and some turns."""
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -127,7 +129,7 @@ async def _routed(router: Router) -> None:
         async for route in routes:
             if not route.usable:
                 continue
-            call = route.call(_QUESTION, "s", time.monotonic())
+            call = route.call("s", time.monotonic(), prompt=_PROMPT)
             async with aclosing(call.complete(_QUESTION)) as steps:
                 async for _ in steps:
                     pass

@@ -78,7 +78,7 @@ class Calls:
         """The vectors of `keys`, asked for by this process for this errand only. Raises `BackendError`."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         asked = [errand.questions[key] for key in keys]
-        call = errand.route.call(asked[0][0], errand.scope, errand.started)
+        call = errand.route.call(errand.scope, errand.started)
         given = await call.embed([request for request, _ in asked])
         entries = [
             Entry(

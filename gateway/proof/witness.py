@@ -20,13 +20,13 @@ class Witness:
 
     async def heard(self, request: Request) -> list[Chunk]:
         """The steps of a whole answer. Raises `BackendError`."""
-        call = self._call(request)
+        call = self._call()
         async with aclosing(call.complete(request)) as steps:
             return [step async for step in steps]
 
     async def vector(self, request: Request) -> Vector:
         """An embedding. Raises `BackendError`."""
-        call = self._call(request)
+        call = self._call()
         (vector,) = await call.embed([request])
         asking.sound(vector, call.backend)
         return vector
@@ -36,8 +36,8 @@ class Witness:
         if self._last is None or self._last.replica is None:
             return self._route.identity
         await self._last.unchanged()
-        return self._last.replica.identity or self._route.identity
+        return self._last.replica.backend.known or self._route.identity
 
-    def _call(self, request: Request) -> Call:
-        self._last = self._route.call(request, self._scope, time.monotonic())
+    def _call(self) -> Call:
+        self._last = self._route.call(self._scope, time.monotonic())
         return self._last

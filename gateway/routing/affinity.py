@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -36,13 +36,13 @@ _MAX_BLOCKS: Final = 65_536
 """Blocks remembered of a replica: some 16 MB of prompts, and of memory here 8 MB."""
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(Protocol):
     """A replica that could be asked."""
 
     name: str
-    outstanding: int = 0
+    outstanding: int
     """How many requests it has under way."""
-    weight: float = 1.0
+    weight: float
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -112,6 +112,12 @@ class Affinity:
         self._count(replica)
         replica.hold(blocks, longest)
         return chosen
+
+    def sent(self, name: str, blocks: Blocks, held: int) -> None:
+        """Another process has sent a prompt to the replica `name`, which held the first `held` of its blocks."""
+        replica = self._of(name)
+        self._count(replica)
+        replica.hold(blocks, min(held, len(blocks)))
 
     def told(self, chosen: Chosen, prompt_bytes: int, prompt_tokens: int, cached_tokens: int) -> None:
         """How many of a prompt's tokens the backend found in its cache: so one learns how much that has room for.

@@ -1,10 +1,12 @@
 """One question to replicas that are the same model: whoever can, answers; until its first step, another may."""
 
 import asyncio
+import hashlib
 import random
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
@@ -13,7 +15,7 @@ from gateway.asking import asked
 from gateway.canonical import Identity, Request, Vector
 from gateway.errors import BackendError, Overloaded, may_pass
 from gateway.routing import prices
-from gateway.routing.choosing import Prefix
+from gateway.routing.choosing import Prompt
 from gateway.routing.replica import Replica
 from gateway.routing.timing import Patience
 from storage.entry import Chunk, Usage
@@ -39,23 +41,26 @@ class Group(Protocol):
         """Whether another one may be asked now."""
         ...
 
-    async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
+    async def admitted(self, without: Collection[Replica], prompt: Prompt | None) -> Replica:
         """A place at one of them, not `without`. Raises `Overloaded`, and why when none is left."""
         ...
 
-    def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
-        """`replica` has answered."""
+    def told(self, prompt: Prompt, usage: Usage) -> None:
+        """It was answered."""
         ...
 
 
 class Call:
     """One question. `started`, a reading of the monotonic clock, is when its client began to wait."""
 
-    def __init__(self, group: Group, prefix: Prefix, started: float, failed: Iterable[Replica] = ()) -> None:
+    def __init__(
+        self, group: Group, prompt: Prompt | None, scope: str, started: float, failed: Iterable[Replica] = ()
+    ) -> None:
         self.replica: Replica | None = None
         """Who answers, once the first step is there."""
         self._group = group
-        self._prefix = prefix
+        self._prompt = prompt
+        self._scope = scope
         self._started = started
         self._asked_at = started
         self._life = 0
@@ -71,6 +76,7 @@ class Call:
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """The steps of a whole answer; the first names its backend. Raises `BackendError`, also midway."""
+        request = msgspec.structs.replace(request, partition=partition(self._scope))
         while True:
             replica = await self._next()
             patience = Patience(replica.name, replica.settings, self._started)
@@ -87,7 +93,8 @@ class Call:
                         step = step if usage is step.usage else msgspec.structs.replace(step, usage=usage)
                     yield step
                 replica.succeeded()
-                self._group.told(replica, self._prefix, usage)
+                if self._prompt is not None:
+                    self._group.told(self._prompt, usage)
                 return
             except BackendError as error:
                 if not self._goes_on(replica, error):
@@ -122,7 +129,7 @@ class Call:
         if self._failed:
             await asyncio.sleep(random.uniform(0, _PAUSE_S * 2 ** (len(self._failed) - 1)))  # noqa: S311 -- jitter
         try:
-            replica = await self._group.admitted(self._failed, self._prefix)
+            replica = await self._group.admitted(self._failed, self._prompt)
         except Overloaded:
             raise
         except BackendError as error:
@@ -152,3 +159,12 @@ class Call:
         self._failed[replica] = life
         self._fault = error
         return self._group.others(self._failed)
+
+
+@lru_cache(maxsize=1024)
+def partition(scope: str) -> str:
+    """A name for the part of an engine's prefix cache that is this scope's, which says nothing of the scope itself.
+
+    How long a prompt takes tells what is in the cache: nobody shall learn that of others' prompts.
+    """
+    return hashlib.blake2b(scope.encode(), digest_size=16, person=b"askonce-cache").hexdigest()

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from gateway.canonical import Identity
@@ -45,8 +46,10 @@ class Pool:
         self._places = chain.places(settings.fallback)
         self._others = {name: others[name] for name in settings.fallback if name in others and name != self.name}
         self._introduced = False
+        self.chooser.only([replica.name for replica in replicas])
         for replica in replicas:
             replica.on_room, replica.on_identity = self.admission.changed, self._renamed
+            replica.on_return = partial(self.chooser.forget, replica.name)
         self._renamed()
         self.admission.changed()
 
@@ -61,7 +64,8 @@ class Pool:
         usable = False
         given: set[tuple[str, Identity]] = set()
         while (route := self._next(given, allowed)) is not None:
-            if await _settled(route.replicas) and self._next(given, allowed) is not route:
+            await _settled(route.replicas)
+            if self._next(given, allowed) is not route:
                 continue
             given.add(route.key)
             usable = usable or route.usable
@@ -86,6 +90,7 @@ class Pool:
         """The group that is this one, if it can be asked now, or else the first that can. Raises `BackendError`."""
         if not self._introduced:
             await self._introductions()
+        await _settled(self.replicas)
         mine = (route for route in self._plan() if route.key == (self.name, identity) and route.usable)
         return next(mine, None) or await self.first()
 
@@ -155,6 +160,8 @@ class Pool:
         asking = [replica.renew() for replica in unknown]
         if asking:
             await asyncio.wait(asking, timeout=_INTRODUCTION_S)
+            for replica in unknown:
+                replica.look()
         self._introduced = True
         for other in self._others.values():
             if not other._introduced:
@@ -174,16 +181,15 @@ class Pool:
                 return
 
 
-async def _settled(replicas: Sequence[Replica]) -> bool:
-    """Ask those who may be another by now who they are; whether there were any."""
+async def _settled(replicas: Sequence[Replica]) -> None:
+    """Ask those who may be another by now who they are."""
     unsure = [replica for replica in replicas if replica.look()]
     if not unsure:
-        return False
+        return
     waits_s = max(replica.waits_s() for replica in unsure)
     await asyncio.wait([replica.renew() for replica in unsure], timeout=waits_s)
     for replica in unsure:
         replica.look()
-    return True
 
 
 def _is_allowed(model: str, allowed: Collection[str] | None, asked: str) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final, Literal, TypeVar
 
 from gateway.canonical import Identity
@@ -57,10 +57,10 @@ class Replica:
         """Its server may have been replaced just now: nothing is asked of it, or given in its name, before it says."""
         self.lost = asyncio.Event()
         """Set when it has gone away."""
-        self.on_room: Callable[[], None] = _nothing
-        """Called when it takes more or less than before."""
-        self.on_identity: Callable[[], None] = _nothing
-        """Called when it is another one."""
+        self.on_room = self.on_identity = self.on_return = _nothing
+        """Called when it takes more or less than before; when it is another one; when it is back, most likely as
+        another process.
+        """
         self.breaker = Breaker(first_s=0.5)
         self._failures = self._silences = 0
         self._rests_until = self._heard_at = 0.0
@@ -155,7 +155,8 @@ class Replica:
         if self.backend.known != self.identity:
             self._rename(self.backend.known)
         if self.state != "ready":
-            return False
+            # Where nothing listens that is said at once, so that no answer of the old weights is given for the new.
+            return isinstance(self.fault, BackendUnreachable)
         self.unsure = self.backend.doubted()
         return not self.backend.certain()
 
@@ -257,6 +258,8 @@ class Replica:
             self.life += 1
         self._silences, self._rests_until = 0, self._rests_until if self.state == "ready" else 0.0
         back, self.state = self.state != "ready", "ready"
+        if back:
+            self.on_return()
         if identity != self.identity:
             self._rename(identity)
         elif back:

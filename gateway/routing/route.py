@@ -1,14 +1,14 @@
 """A model's replicas that are one model by their identity: who a question is named after, and who answers it."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from gateway.canonical import Identity, Request
+from gateway.canonical import Identity
 from gateway.errors import BackendError
 from gateway.routing.admission import Admission
 from gateway.routing.calling import Call
-from gateway.routing.choosing import Chooser, Prefix
+from gateway.routing.choosing import Chooser, Prompt
 from gateway.routing.replica import Replica
 from storage.entry import Usage
 
@@ -20,6 +20,7 @@ class Pool(Protocol):
     retries: int
     fallbacks: int
     chooser: Chooser
+    replicas: Sequence[Replica]
     admission: Admission
 
     def refusal(self) -> BackendError:
@@ -72,13 +73,14 @@ class Route:
         """Whether one of them may be asked now, or soon."""
         return self.others(())
 
-    def call(self, request: Request, scope: str, started: float, broken: Collection[str] = ()) -> Call:
-        """A question of a client that has waited since `started`, a reading of the monotonic clock.
+    def call(self, scope: str, started: float, *, prompt: str = "", broken: Collection[str] = ()) -> Call:
+        """A question of a client of `scope` that has waited since `started`, a reading of the monotonic clock.
 
-        Those whose answer to it was `broken` off are not asked again.
+        Those whose answer to it was `broken` off are not asked again. `prompt` is what the model reads.
         """
         failed = [replica for replica in self.replicas if replica.name in broken]
-        return Call(self, self._pool.chooser.prefix(request, scope), started, failed)
+        known = self._pool.chooser.prompt(prompt, scope) if len(self._pool.replicas) > 1 else None
+        return Call(self, known, scope, started, failed)
 
     def has_others(self, than: Collection[str]) -> bool:
         """Whether another one may be asked now, or soon; by their names."""
@@ -97,17 +99,17 @@ class Route:
                 return True
         return False
 
-    async def admitted(self, without: Collection[Replica], prefix: Prefix) -> Replica:
+    async def admitted(self, without: Collection[Replica], prompt: Prompt | None) -> Replica:
         """A place at one of them, not `without`. Raises `Overloaded`, and why when none is left."""
-        if (replica := self._picked(without, prefix)) is not None:
+        if (replica := self._picked(without, prompt)) is not None:
             return replica
-        return await self._pool.admission.admitted(lambda: self._picked(without, prefix), (self.key, *without))
+        return await self._pool.admission.admitted(lambda: self._picked(without, prompt), (self.key, *without))
 
-    def told(self, replica: Replica, prefix: Prefix, usage: Usage) -> None:
-        """`replica` has answered."""
-        self._pool.chooser.told(replica, prefix, usage)
+    def told(self, prompt: Prompt, usage: Usage) -> None:
+        """It was answered."""
+        self._pool.chooser.told(prompt, usage)
 
-    def _picked(self, without: Collection[Replica], prefix: Prefix) -> Replica | None:
+    def _picked(self, without: Collection[Replica], prompt: Prompt | None) -> Replica | None:
         now = time.monotonic()
         able = [replica for replica in self.replicas if self._fits(replica, now) and replica not in without]
         if not able:
@@ -115,7 +117,7 @@ class Route:
         candidates = [replica for replica in able if replica.has_room]
         if not candidates:
             return None
-        chosen = self._pool.chooser.choose(candidates, prefix)
+        chosen = candidates[0] if prompt is None else self._pool.chooser.choose(candidates, prompt)
         chosen.begin()
         return chosen
 

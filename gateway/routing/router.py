@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from gateway.config import BackendConfig, ModelConfig, ReplicaConfig
 from gateway.errors import UnknownModel
 from gateway.routing.backend import Backend
-from gateway.routing.choosing import Chooser, LeastOutstanding
+from gateway.routing.choosing import ByPrefix, Chooser, Say
 from gateway.routing.pool import Pool
 from gateway.routing.replica import Replica
 from gateway.routing.watching import Watch
@@ -23,13 +24,24 @@ _USAGE: Final = frozenset(ReplicaConfig.__struct_fields__) - {"name", "connect_t
 """What can be changed of a replica while it is connected."""
 
 
+Topics = Callable[[str, bytes], None]
+"""Tells other gateways something about a model. Must not wait."""
+
+
+def _silent(model: str, message: bytes) -> None:
+    """There are no others."""
+
+
 class Router:
     """Every model that clients may ask for, and the replicas of each."""
 
-    def __init__(self, build: Build, *, workers: int = 1, chooser: Chooser | None = None) -> None:
+    def __init__(
+        self, build: Build, *, workers: int = 1, choosers: Callable[[Say], Chooser] = ByPrefix, say: Topics = _silent
+    ) -> None:
         self._build = build
         self._workers = workers
-        self._chooser = chooser or LeastOutstanding()
+        self._choosers = choosers
+        self._say = say
         self._pools: dict[str, Pool] = {}
         self._replicas: dict[BackendConfig, Replica] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -39,7 +51,7 @@ class Router:
     def of(cls, backends: Mapping[str, Backend], settings: ReplicaConfig | None = None) -> "Router":
         """A router of one backend for each name, which nobody watches."""
         router = cls(_none)
-        router._pools = {name: Pool(name, router._chooser) for name in backends}
+        router._pools = {name: router._pool(name) for name in backends}
         for name, pool in router._pools.items():
             pool.configure([Replica(backends[name], settings)], ModelConfig(name=name), router._pools)
         return router
@@ -59,7 +71,7 @@ class Router:
             found[_lasting(config)].configure(config, self._workers)
         names = dict.fromkeys(config.served_name for config in backends)
         left = [replica for key, replica in self._replicas.items() if key not in found]
-        self._pools = {name: self._pools.get(name) or Pool(name, self._chooser) for name in names}
+        self._pools = {name: self._pools.get(name) or self._pool(name) for name in names}
         self._replicas = found
         settings = {model.name: model for model in models}
         for name, pool in self._pools.items():
@@ -97,6 +109,14 @@ class Router:
             task.cancel()
         replicas = [replica for pool in self._pools.values() for replica in pool.replicas]
         await asyncio.gather(*self._leaving, *(replica.aclose() for replica in replicas), return_exceptions=True)
+
+    def heard(self, model: str, message: bytes) -> None:
+        """Another gateway or worker has sent something to a replica of `model`."""
+        if (pool := self._pools.get(model)) is not None:
+            pool.chooser.heard(message)
+
+    def _pool(self, name: str) -> Pool:
+        return Pool(name, self._choosers(partial(self._say, name)))
 
     def _let_go(self, replica: Replica) -> None:
         task = asyncio.create_task(_drained(replica), name=f"draining {replica.name}")

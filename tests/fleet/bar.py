@@ -14,8 +14,6 @@ from tests.fleet.site import Replica, Site, running
 IN_FLIGHT = 200
 SLOTS = 12
 STEADY_S = 5.0
-FULL = 0.9
-"""Of the throughput before."""
 
 
 class Figures(msgspec.Struct):
@@ -49,8 +47,11 @@ async def measured(site: Site) -> Figures:
         clients = [asyncio.create_task(crowd.until_stopped(stop, first)) for first in range(IN_FLIGHT)]
         await asyncio.sleep(STEADY_S)
         before = await _per_s(crowd)
-        asking = [told for told in crowd.told if told.outcome == "asking"]
-        streaming = [told for told in asking if told.stream and told.backend == victim.name]
+        streaming: list[Told] = []
+        while not streaming:
+            streaming = [told for told in _asking(crowd) if told.stream and told.backend == victim.name]
+            await asyncio.sleep(0.01)
+        asking = _asking(crowd)
         victim.kill()
         killed_at = time.monotonic()
         without = await _per_s(crowd)
@@ -74,6 +75,10 @@ async def measured(site: Site) -> Figures:
         after_per_s=after,
         full_again_s=full_again_s,
     )
+
+
+def _asking(crowd: Crowd) -> list[Told]:
+    return [told for told in crowd.told if told.outcome == "asking"]
 
 
 async def _per_s(crowd: Crowd) -> float:

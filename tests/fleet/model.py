@@ -58,6 +58,11 @@ class Model:
             writer.write(replied("200 OK", b'{"version": "0.1"}'))
         elif path == "/v1/models":
             writer.write(replied("200 OK", json.dumps({"data": [{"id": "m", "root": self._weights}]}).encode()))
+        elif path == "/metrics":
+            writer.write(replied("404 Not Found", b"{}"))
+        elif path == "/v1/completions":  # what the operator calls the weights is said with these only
+            said = {"choices": [{"text": ""}], "system_fingerprint": self._weights}
+            writer.write(replied("200 OK", json.dumps(said).encode()))
         else:
             self.calls += 1
             number = counting.number_in(body)

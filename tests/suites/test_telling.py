@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway import app
+from gateway import building
 from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import BackendConfig
@@ -51,7 +51,7 @@ class Telling:
 
     def gateway(self) -> Backend:
         """Another backend, as of another gateway."""
-        made = app.BUILD[self.kind](BackendConfig(kind=self.kind, model="m", url=self.url))  # type: ignore[arg-type]
+        made = building.BUILD[self.kind](BackendConfig(kind=self.kind, model="m", url=self.url))  # type: ignore[arg-type]
         self.backends.append(made)
         return made
 
@@ -219,7 +219,7 @@ async def test_an_answer_of_a_successor_is_given_but_not_kept() -> None:
     stream = f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n"
     said = vllm("org/model", 1.0) | {"/v1/chat/completions": stream}
     tiers = Tiers(MemoryTier(2**20), [], nothing_invalidated(), lambda _: None)
-    question = Request("chat", "m", {"messages": [{"role": "user", "content": "Hi"}]}, {}, {})
+    question = Request("chat", "m", {"messages": [{"role": "user", "content": "Hi"}]}, {}, {}, stream=True)
     async with telling("vllm", said) as server:
         backend = server.backends[0]
         pipeline = Pipeline(tiers, Router.of({"m": backend}), SharedFlights())

@@ -32,7 +32,7 @@ class Server(Protocol):
         """Post JSON; the reply's body, as it comes."""
         ...
 
-    async def read(self, path: str, content: bytes | None = None) -> bytes:
+    async def read(self, path: str, content: bytes | None = None, *, sign: bool = True) -> bytes:
         """Post JSON, or get; the whole body of the reply."""
         ...
 
@@ -93,9 +93,9 @@ class RememberingServer:
         if (told := listening.told()) is not None:
             self.states.answered(beginnings, told, claim.restored if claim else None)
 
-    async def read(self, path: str, content: bytes | None = None) -> bytes:
+    async def read(self, path: str, content: bytes | None = None, *, sign: bool = True) -> bytes:
         """Post JSON, or get; the whole body of the reply."""
-        return await self._server.read(path, content)
+        return await self._server.read(path, content, sign=sign)
 
     @property
     def here(self) -> bool:

@@ -5,10 +5,20 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from gateway.routing import prefixes
-from gateway.routing.affinity import Affinity, Candidate, Chosen
+from gateway.routing.affinity import Affinity, Chosen
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A replica."""
+
+    name: str
+    outstanding: int = 0
+    weight: float = 1.0
+
 
 NAMES = ("one", "two", "three")
 IDLE = [Candidate(name) for name in NAMES]
