@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from math import ceil
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import asyncpg
 from litestar import Litestar, Request, Response
@@ -15,18 +15,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from gateway import policy
 from gateway.access import Access, GuardedKeys
-from gateway.backends import dialect, scripted
-from gateway.backends.constraints import Manner
-from gateway.backends.forms import Manners
-from gateway.backends.openai_compatible import OpenAICompatible
-from gateway.backends.openai_compatible import Server as OpenAIServer
-from gateway.backends.parameters import Engine
-from gateway.backends.prefix_states.server import remembering
-from gateway.backends.scripted import Scripted
-from gateway.backends.server import MAX_CONNECTIONS, Server
-from gateway.backends.weights import Files
-from gateway.canonical import Identity
-from gateway.config import LOOPBACK, BackendConfig, Config, ConfigError
+from gateway.building import BUILD
+from gateway.config import LOOPBACK, Config, ConfigError
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
@@ -41,16 +31,16 @@ from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
 from gateway.routes.local_only import LocalOnly
 from gateway.routes.parts import Parts, Reload
-from gateway.routing.backend import Backend
 from gateway.routing.figures import Figures
 from gateway.routing.router import Router
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
-from storage import postgres, redis
+from storage import gossip, postgres, redis
 from storage.changes import EVERYTHING, Changes
 from storage.embedded.marker import KeysRequired
 from storage.errors import AskonceError
 from storage.flights import board as flights_in_redis
+from storage.gossip import Gossip
 from storage.guard import Guard, GuardedTier
 from storage.invalidations import Invalidations
 from storage.keys import KeyStore
@@ -69,14 +59,6 @@ _SLACK_S = 24 * 3600
 
 _HINTS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
 """Headers that go with a status."""
-
-
-class Build(Protocol):
-    """Makes the backend that settings describe; `files` are the models on this machine."""
-
-    def __call__(self, backend: BackendConfig, files: Files | None = None) -> Backend:
-        """The backend."""
-        ...
 
 
 async def _no_parent() -> tuple[str, ...]:
@@ -108,8 +90,8 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             responses_ttl_s=config.responses_ttl_s,
         )
         stack.push_async_callback(sweeper.aclose)
-        files = Digests(config.folder() / "models")
-        router = Router(lambda backend: BUILD[backend.kind](backend, files), workers=config.workers)
+        router, others = _routing(config)
+        stack.push_async_callback(others.aclose)
         stack.push_async_callback(router.aclose)
 
         def use(config: Config) -> None:
@@ -222,6 +204,18 @@ def _tiers(config: Config, database: asyncpg.Pool, invalidations: Invalidations,
     return Tiers(memory, lower, invalidations, telemetry.dropped)
 
 
+def _routing(config: Config) -> tuple[Router, Gossip]:
+    """The router, and what it tells those of other gateways and workers, and hears of them."""
+    files = Digests(config.folder() / "models")
+    router = Router(
+        lambda backend: BUILD[backend.kind](backend, files),
+        workers=config.workers,
+        say=lambda model, message: others.say(model, message),
+    )
+    others = gossip.connect(config.redis_url, router.heard)
+    return router, others
+
+
 def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Verifications:
     reads, writes = (
         Guard("postgres", telemetry.fault, sort=f"{sort} of verifications") for sort in ("reads", "writes")
@@ -238,66 +232,6 @@ def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, tel
     return Responses(database, marks, (reads, writes), config.database_deadline_s, telemetry.dropped)
 
 
-def _server(backend: BackendConfig) -> Server:
-    return Server(
-        backend.replica_name, backend.url, api_key=backend.api_key, connect_timeout_s=backend.connect_timeout_s
-    )
-
-
-def _openai(accent: dialect.Dialect) -> Build:
-    def build(backend: BackendConfig, files: Files | None = None) -> Backend:
-        identity, server = _given(backend, accent.engine), _server(backend)
-        manners = _manners(backend, accent.engine, accent.constrains)
-        return OpenAICompatible(
-            backend.replica_name, server, backend.model, accent, identity, files or Digests(), manners=manners
-        )
-
-    return build
-
-
-def _llamacpp(backend: BackendConfig, files: Files | None = None) -> Backend:
-    accent = dialect.LLAMACPP
-    identity = _given(backend, accent.engine)
-    server: OpenAIServer = _server(backend)
-    if backend.prefix_states is not None and identity is not None:
-        server = remembering(server, backend.url, backend.prefix_states, identity, backend.prefix_states_max_bytes)
-    manners = _manners(backend, accent.engine, "guided" if backend.guidance else accent.constrains)
-    return OpenAICompatible(
-        backend.replica_name, server, backend.model, accent, identity, files or Digests(), manners=manners
-    )
-
-
-def _manners(backend: BackendConfig, engine: Engine, constrains: Manner) -> Manners:
-    return Manners(engine=engine, constrains=constrains, tools=backend.tools, unsupported=backend.unsupported)
-
-
-def _given(backend: BackendConfig, engine: str) -> Identity | None:
-    """Who answers, where the settings say so."""
-    return Identity(engine, backend.engine_version, backend.model_version) if backend.model_version else None
-
-
-def _ollama(backend: BackendConfig, files: Files | None = None) -> Backend:
-    del files  # it tells a digest itself
-    # Its client brings pydantic and httpx: a third of a second and many megabytes that only its users should pay.
-    import httpx  # noqa: PLC0415 -- see above
-
-    from gateway.backends.ollama import Client, Ollama  # noqa: PLC0415 -- see above
-    from gateway.backends.unbroken import UnbrokenLines  # noqa: PLC0415 -- it is httpx's
-
-    timeout = httpx.Timeout(None, connect=backend.connect_timeout_s)
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=256)
-    transport = UnbrokenLines(httpx.AsyncHTTPTransport(limits=limits))
-    client = Client(backend.url, api_key=backend.api_key, timeout=timeout, transport=transport)
-    manners = _manners(backend, "ollama", "format")
-    identity = _given(backend, "ollama")
-    return Ollama(backend.replica_name, client, _server(backend), backend.model, identity, manners=manners)
-
-
-def _scripted(backend: BackendConfig, files: Files | None = None) -> Backend:
-    del files
-    return Scripted(backend.replica_name, scripted.read(backend.script))
-
-
 OLLAMA = (
     ollama_routes.chat,
     ollama_routes.generate,
@@ -311,14 +245,6 @@ OLLAMA = (
 )
 
 RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)
-
-BUILD: dict[str, Build] = {
-    "vllm": _openai(dialect.VLLM),
-    "openai": _openai(dialect.OPENAI),
-    "llamacpp": _llamacpp,
-    "ollama": _ollama,
-    "scripted": _scripted,
-}
 
 
 def _error(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,8 @@ _SILENCE_S: Final = 15.0
 """After so long without a word the server is asked whether it is still there, and given as long again."""
 _WRITE_S: Final = 1.0
 _MAX_WAITING: Final = 1024
+_ALONE_S: Final = 0.25
+"""Where nobody else listened, nothing is said for so long."""
 _LOG = logging.getLogger("askonce")
 
 OnMessage = Callable[[str, bytes], None]
@@ -46,6 +49,7 @@ class Gossip:
         self._on_message = on_message
         self._me = secrets.token_hex(8)
         self._waiting: list[tuple[str, bytes]] = []
+        self._alone_until = 0.0
         self._talking: asyncio.Task[None] | None = None
         self.hears = asyncio.Event()
         """Whether it listens now."""
@@ -53,7 +57,9 @@ class Gossip:
 
     def say(self, topic: str, message: bytes) -> None:
         """Tell the others, soon. What cannot be said in time is forgotten."""
-        if len(self._waiting) < _MAX_WAITING and self.hears.is_set():
+        if not self.hears.is_set() or time.monotonic() < self._alone_until:
+            return
+        if len(self._waiting) < _MAX_WAITING:
             self._waiting.append((topic, message))
             if self._talking is None or self._talking.done():
                 self._talking = asyncio.create_task(self._talk(), name="gossip-talk")
@@ -72,7 +78,9 @@ class Gossip:
             said, self._waiting = _Said(self._me, self._waiting), []
             try:
                 async with asyncio.timeout(_WRITE_S):
-                    await self._client.publish(CHANNEL, _ENCODER.encode(said))
+                    listeners = await self._client.publish(CHANNEL, _ENCODER.encode(said))
+                if listeners <= 1:  # that is this one
+                    self._alone_until = time.monotonic() + _ALONE_S
             except (redis.RedisError, OSError):
                 return  # the listener says so, and comes back
 

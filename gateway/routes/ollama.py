@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,6 +15,7 @@ from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Identity
 from gateway.canonical import Request as Question
+from gateway.config import BackendConfig, ReplicaConfig
 from gateway.errors import BackendError
 from gateway.pipeline import Answer
 from gateway.routes import steps
@@ -24,6 +25,7 @@ from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.probing import probed
 from gateway.routes.reading import decoded
+from gateway.routing.replica import Replica
 from gateway.routing.router import Router
 from gateway.wire import ollama, reply
 from storage.entry import Chunk, usage_of
@@ -100,9 +102,9 @@ async def ps(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, A
 async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """One model. 404 when there is none of this name."""
     name = await decoded(request, ollama.decode_show)
-    parts.router.model(name, request.auth.models)
+    pool = parts.router.model(name, request.auth.models)
     tag = await _tag(parts.router, name)
-    return {"details": tag["details"], "model_info": {}, "capabilities": ["completion", "embedding"]}
+    return {"details": tag["details"], "model_info": {}, "capabilities": _capabilities(pool.replicas)}
 
 
 @head("/", summary="There? (Ollama)", exclude_from_auth=True, security=FOR_ALL)
@@ -150,7 +152,17 @@ async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) 
             # Too late for a status: Ollama's client raises on this line.
             yield msgspec.json.encode({"error": str(error)}) + b"\n"
             return
-    yield ollama.last_line(head, _steps(chunks), usage_of(chunks), chat=chat)
+    yield ollama.last_lines(head, _steps(chunks), usage_of(chunks), chat=chat)
+
+
+def _capabilities(replicas: Iterable[Replica]) -> list[str]:
+    """What may be asked of a model. Tools nearly always: where the engine cannot show them, the gateway tells them."""
+    tools = any(replica.kind != "scripted" and _takes_tools(replica.settings) for replica in replicas)
+    return ["completion", *(["tools"] if tools else []), "embedding"]
+
+
+def _takes_tools(settings: ReplicaConfig) -> bool:
+    return not (isinstance(settings, BackendConfig) and settings.tools == "refused")
 
 
 def _steps(chunks: list[Chunk]) -> list[Chunk]:

@@ -7,10 +7,8 @@ each other choose alike. Neither may load one replica with more than its share: 
 loads (Mirrokni, Thorup and Zadimoghaddam, 2016), of requests under way and of those of late.
 """
 
-import bisect
 import hashlib
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -66,11 +64,22 @@ class _Replica:
         """What its cache is thought to have room for."""
         self._clock = 0
         self._max_blocks = max_blocks
-        self._seen: OrderedDict[int, int] = OrderedDict()
+        self._seen: dict[int, int] = {}
 
     def length(self, blocks: Blocks, younger_than: float) -> int:
         """How many of `blocks` it was sent of late, from the first on: whoever was sent one was sent those before."""
-        return bisect.bisect_right(blocks, younger_than, key=self.age_bytes)
+        seen, oldest = self._seen, self._clock - younger_than
+        low, high = 0, len(blocks)
+        if not high or (came := seen.get(blocks[0])) is None or came < oldest:
+            return 0  # most prompts, at most replicas
+        while low < high:
+            middle = (low + high) // 2
+            came = seen.get(blocks[middle])
+            if came is not None and came >= oldest:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def held(self, blocks: Blocks) -> int:
         """How many of `blocks` it is believed to hold."""
@@ -87,10 +96,10 @@ class _Replica:
         seen, clock = self._seen, self._clock
         # The last one first: the beginnings, which more prompts share, are forgotten last.
         for block in reversed(blocks):
+            seen.pop(block, None)
             seen[block] = clock
-            seen.move_to_end(block)
         while len(seen) > self._max_blocks:
-            seen.popitem(last=False)
+            del seen[next(iter(seen))]
 
 
 class Affinity:
@@ -102,12 +111,13 @@ class Affinity:
 
     def choose(self, blocks: Blocks, candidates: Sequence[Candidate]) -> Chosen:
         """The best of `candidates`, of which there is at least one; it counts as sent there."""
-        lengths = {one.name: self._of(one.name).held(blocks) for one in candidates}
         allowed = self._allowed(candidates)
-        longest = max(lengths[one.name] for one in allowed)
-        best = self._first([one for one in allowed if lengths[one.name] == longest], blocks[longest : longest + 1])
+        lengths = [self._of(one.name).held(blocks) for one in allowed]
+        longest = max(lengths)
+        equal = [one for one, length in zip(allowed, lengths, strict=True) if length == longest]
+        best = self._first(equal, blocks[longest : longest + 1])
         replica = self._of(best.name)
-        seen = replica.length(blocks, _UNLIMITED)
+        seen = replica.length(blocks, _UNLIMITED) if replica.capacity_bytes < _UNLIMITED else longest
         chosen = Chosen(best.name, longest, seen, replica.age_bytes(blocks[seen - 1]) if seen else 0.0)
         self._count(replica)
         replica.hold(blocks, longest)
@@ -153,14 +163,17 @@ class Affinity:
 
         What was asked of late is nothing to one that has nothing to do now: a single conversation stays where it is.
         """
-        weights = sum(one.weight for one in candidates)
-        under_way = sum(one.outstanding for one in candidates) + 1
-        recent = sum(self._of(one.name).recent for one in candidates)
+        weights, under_way, recent = 0.0, 1, 0.0
+        for one in candidates:
+            weights += one.weight
+            under_way += one.outstanding
+            recent += self._of(one.name).recent
+        most, recent_most = _BOUND * under_way / weights, _RECENT_BOUND * recent / weights
         allowed = [
             one
             for one in candidates
-            if one.outstanding < math.ceil(_BOUND * under_way * one.weight / weights) + _MORE_UNDER_WAY
-            and (not one.outstanding or self._of(one.name).recent <= _recent_max(recent * one.weight / weights))
+            if one.outstanding < math.ceil(most * one.weight) + _MORE_UNDER_WAY
+            and (not one.outstanding or self._of(one.name).recent <= recent_most * one.weight + _MORE_RECENT)
         ]
         return allowed or [min(candidates, key=lambda one: one.outstanding / one.weight)]
 
@@ -169,10 +182,6 @@ class Affinity:
         if block and len(equal) > 1:
             return min(equal, key=lambda one: _rank(one, block[0]))
         return min(equal, key=lambda one: (one.outstanding / one.weight, self._of(one.name).recent / one.weight))
-
-
-def _recent_max(share: float) -> float:
-    return _RECENT_BOUND * share + _MORE_RECENT
 
 
 def _rank(candidate: Candidate, block: int) -> float:

@@ -6,11 +6,13 @@ and nothing else, and it is quick enough to be made of every prompt.
 """
 
 import zlib
-from collections.abc import Iterator
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Final
 
-_SIZES: Final = ((8_192, 256), (65_536, 1024), (1_048_576, 4096))
-"""Up to which byte blocks are how long: fine where conversations part, coarse where documents go on."""
+_SIZES: Final = (512,) * 16 + (2_048,) * 28 + (8_192,) * 120
+"""How long blocks are: fine where conversations part, coarse where documents go on; a mebibyte in all."""
+_ENDS: Final = tuple(accumulate(_SIZES))
 
 Blocks = tuple[int, ...]
 
@@ -22,40 +24,19 @@ def blocks(prompt: bytes, seed: bytes) -> Blocks:
     A last block that is not full is left out: what follows it may be another text.
     """
     found: list[int] = []
-    number, view = zlib.crc32(seed), memoryview(prompt)
-    for start, end in _spans(len(prompt)):
-        number = zlib.crc32(view[start:end], number)
+    number, start = zlib.crc32(seed), 0
+    for end in _ENDS[: within(len(prompt))]:
+        number = zlib.crc32(prompt[start:end], number)
         found.append(number)
+        start = end
     return tuple(found)
 
 
 def end_of(count: int) -> int:
     """How many bytes the first `count` blocks are."""
-    total = 0
-    for limit, size in _SIZES:
-        here = min(count, (limit - total) // size)
-        total, count = total + here * size, count - here
-        if not count:
-            break
-    return total
+    return _ENDS[min(count, len(_ENDS)) - 1] if count else 0
 
 
 def within(length: int) -> int:
     """How many whole blocks the first `length` bytes are."""
-    count = start = 0
-    for limit, size in _SIZES:
-        here = max(0, min(length, limit) - start) // size
-        count, start = count + here, start + here * size
-        if start < limit:
-            break
-    return count
-
-
-def _spans(length: int) -> Iterator[tuple[int, int]]:
-    start = 0
-    for limit, size in _SIZES:
-        while start + size <= min(length, limit):
-            yield start, start + size
-            start += size
-        if start < limit:
-            return
+    return bisect_right(_ENDS, length)

@@ -70,6 +70,7 @@ class Common(msgspec.Struct, kw_only=True):
     options: Options | None = None
     format: Literal["json", ""] | dict[str, Any] | None = None
     keep_alive: str | float | None = None
+    think: bool | Literal["low", "medium", "high"] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
@@ -207,9 +208,11 @@ def line(head: reply.Head, chunk: Chunk, *, chat: bool) -> bytes:
     return _line({**_frame(head), **said, **_likely([chunk]), "done": False})
 
 
-def last_line(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
-    """The line that ends a stream: tool calls, why it ended, counts and times."""
-    return _line({**_frame(head), **_said("", "", chunks, chat=chat), **_ending(head, chunks, usage)})
+def last_lines(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
+    """The lines that end a stream: tool calls, each whole, then why it ended, counts and times."""
+    called = any(chunk.tool_calls for chunk in chunks)
+    calls = _line({**_frame(head), **_said("", "", chunks, chat=chat), "done": False}) if chat and called else b""
+    return calls + _line({**_frame(head), **_said("", "", [], chat=chat), **_ending(head, chunks, usage)})
 
 
 def whole(head: reply.Head, chunks: Sequence[Chunk], usage: Usage, *, chat: bool) -> bytes:
@@ -274,6 +277,10 @@ def _request(
     unknown = {name: value for name, value in options.items() if name not in _KNOWN}
     if wanted := _response_format(fields.format):
         prompt["response_format"] = wanted
+    if fields.think is True or (kind == "completion" and fields.think):
+        unknown["think"] = fields.think
+    elif kind == "chat" and fields.think is not None:
+        prompt["reasoning_effort"] = fields.think or "none"  # the same question, as OpenAI's clients ask it
     return Request(
         kind=kind,
         model=fields.model,

@@ -12,7 +12,7 @@ import msgspec
 import openai
 import uvicorn
 
-from gateway import app
+from gateway import building
 from gateway.app import Parts, create_app
 from gateway.backends.scripted import Scripted
 from gateway.canonical import Request
@@ -139,18 +139,18 @@ def _serve(server: uvicorn.Server, listening: socket.socket, found: dict[str, An
 @contextmanager
 def _watched_backends() -> Iterator[None]:
     """Have the composition root build watched backends instead of plain scripted ones."""
-    plain = app.BUILD["scripted"]
+    plain = building.BUILD["scripted"]
 
     def build(config: BackendConfig, files: object = None) -> Watched:
         del files
         made: Any = plain(config)
         return Watched(made.name, made._script)
 
-    app.BUILD["scripted"] = build
+    building.BUILD["scripted"] = build
     try:
         yield
     finally:
-        app.BUILD["scripted"] = plain
+        building.BUILD["scripted"] = plain
 
 
 def completed(reply: Any) -> Any:

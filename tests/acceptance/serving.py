@@ -52,6 +52,7 @@ class Served:
             if self._answers():
                 return self
             time.sleep(0.02)
+        self.kill()
         raise AssertionError("askonce serve did not get ready:\n" + self.text)
 
     def stop(self) -> int:

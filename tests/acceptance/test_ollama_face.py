@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
 
 from gateway.canonical import Request
+from gateway.config import BackendConfig
 from gateway.errors import BackendError
 from storage.entry import Chunk, Usage
 from tests.acceptance.in_thread import MODEL, Gateway
@@ -80,3 +81,21 @@ def test_a_stream_has_likelihoods_and_an_error_is_a_line(gateway: Callable[..., 
 
     assert [line.get("logprobs") for line in lines()] == [[likely], None, None]
     assert lines(seed=1)[-1] == {"error": "It broke."}
+
+
+@pytest.mark.engines
+def test_thinking_is_done_or_refused(gateway: Callable[..., Gateway], llamacpp_url: str, model_name: str) -> None:
+    """This model does not think: to ask it to is a mistake that says so, unless the operator lets it pass."""
+
+    def asked(unsupported: Literal["refuse", "pass"]) -> list[httpx.Response]:
+        there = BackendConfig(kind="llamacpp", model=model_name, url=llamacpp_url, unsupported=unsupported)
+        url = gateway(backends=(there,)).url
+        body = {"model": model_name, "prompt": "Hi", "stream": False, "options": {"num_predict": 2}}
+        thoughts = (True, "high", False, None)
+        return [httpx.post(f"{url}/api/generate", json=body | {"think": one}, timeout=60) for one in thoughts]
+
+    refused = asked("refuse")
+    assert [reply.status_code for reply in refused] == [400, 400, 200, 200]
+    assert "'think'" in refused[0].json()["error"]
+    assert "'reasoning_effort'" in refused[1].json()["error"]
+    assert [reply.status_code for reply in asked("pass")] == [200] * 4

@@ -1,15 +1,25 @@
 """Responses that are kept: found again, listed, forgotten, deleted with their answers, and nobody else's."""
 
+import asyncio
 import json
+import threading
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.canonical import Request
 from gateway.config import PolicyConfig
 from gateway.sweeping import Sweeper
+from storage import postgres
+from storage.entry import Chunk
+from storage.guard import Guard
+from storage.invalidations import Invalidations
 from storage.keys import Wanted
+from storage.responses import Response, Responses
 from tests.acceptance.responding import HI, Asked, Make, events
 from tests.conftest import Servers
 from tests.suites.frozen import frozen
@@ -130,6 +140,98 @@ def test_a_response_to_what_is_deleted_meanwhile_is_gone(gateway: Make) -> None:
         assert any("response.completed" in line for line in lines)
     ask.gateway.run(ask.gateway.parts.conversations._kept.flush(10))
     assert ask.found(name).status_code == 404
+
+
+@pytest.mark.parametrize("selector", ["?tag=draft", "?tag=other"])
+def test_who_hears_along_is_deleted_along(gateway: Make, selector: str) -> None:
+    """Words that somebody else gave the answer that is being made hold for all who hear it; other words do not."""
+    ask = Asked(gateway("[[line]]\nreply = 'one two three'\n"))
+    ask.gateway.backend.hold_after = 2
+    with (
+        httpx.stream("POST", ask.url, json=HI | {"stream": True}, headers={"x-askonce-tags": "draft"}) as first,
+        httpx.stream("POST", ask.url, json=HI | {"stream": True}) as second,
+    ):
+        assert [reply.headers["x-askonce-cache"] for reply in (first, second)] == ["miss", "coalesced"]
+        ask.gateway.backend.hold_after = None
+        names = [events(reply.read().decode())[-1]["response"]["id"] for reply in (first, second)]
+    ask.gateway.run(ask.gateway.parts.conversations._kept.flush(10))
+    assert {ask.found(name).status_code for name in names} == {200}
+    assert httpx.delete(ask.gateway.url + "/v1/cache" + selector).status_code == 200
+    assert {ask.found(name).status_code for name in names} == {404 if selector == "?tag=draft" else 200}
+
+
+def test_a_newer_answer_takes_nothing_back_that_is_being_given(gateway: Make) -> None:
+    """Two ask anew at the same time: what the slower one is given stays given, and can be followed."""
+    ask = Asked(gateway("[[line]]\nreply = 'one two three'\n"))
+    ask()
+    anew = {"cache-control": "no-cache"}
+    go_on, complete = threading.Event(), ask.gateway.backend.complete
+
+    async def held(request: Request) -> AsyncGenerator[Chunk]:
+        ask.gateway.backend.complete = complete  # whoever comes next is not held
+        async with aclosing(complete(request)) as steps:
+            yield await anext(steps)
+            await asyncio.to_thread(go_on.wait)
+            async for step in steps:
+                yield step
+
+    ask.gateway.backend.complete = held
+    with httpx.stream("POST", ask.url, json=HI | {"stream": True}, headers=anew, timeout=30) as reply:
+        quicker = ask.made(anew)
+        go_on.set()
+        slower = events(reply.read().decode())[-1]
+    assert slower["type"] == "response.completed"
+    ask.gateway.run(ask.gateway.parts.conversations._kept.flush(10))
+    for response in (quicker, slower["response"]):
+        assert ask.found(response["id"]).json() == response
+        assert ask(previous_response_id=response["id"], input="More").status_code == 200
+
+
+async def test_what_was_asked_since_stays(database_url: str) -> None:
+    """Rows go after the deletion has its number: a response that was asked for since is not among them."""
+    pool = await postgres.connect(database_url, 4)
+    marks = Invalidations(pool)
+    guards = (Guard("postgres", lambda *_: None), Guard("postgres", lambda *_: None))
+    kept = Responses(pool, marks, guards, 1.0, lambda _: None)
+    try:
+        kept.put(given("1", await number(pool, "all", "") - 1))
+        assert await kept.flush(10)
+        assert await kept.get("resp_1", "t") is None  # it was deleted while it was given
+        tagged = await number(pool, "tag", "draft")
+        kept.put(given("2", tagged))
+        assert await kept.flush(10)
+        await pool.execute("select askonce.forget('s', 'tag', 'draft', $1)", tagged)
+        assert await kept.get("resp_2", "t") is not None
+        await pool.execute("select askonce.forget('s', 'tag', 'draft', $1)", tagged + 1)
+        assert await kept.get("resp_2", "t") is None
+    finally:
+        await kept.aclose()
+        pool.terminate()
+
+
+async def number(pool: Any, kind: str, value: str) -> int:
+    """That of a new invalidation."""
+    return await pool.fetchval("select askonce.invalidate('s', $1, $2)", kind, value)
+
+
+def given(name: str, epoch: int) -> Response:
+    """A response that was asked for when `epoch` was known."""
+    return Response(
+        id=f"resp_{name}",
+        tenant="t",
+        scope="s",
+        model="m",
+        key=bytes(32),
+        prompt_hash=bytes(32),
+        tags=("draft",),
+        previous_id=None,
+        request="{}",
+        steps=b"",
+        provenance="generated",
+        created_at=1.0,
+        completed_at=2.0,
+        epoch=epoch,
+    )
 
 
 def test_a_client_that_leaves_leaves_no_response(gateway: Make) -> None:

@@ -1,7 +1,7 @@
 """Tools and response formats through a whole gateway, with the official clients and real engines."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import httpx
@@ -10,8 +10,10 @@ import ollama
 import openai
 import pytest
 
+from gateway.canonical import Request
 from gateway.config import BackendConfig
-from tests.acceptance.in_thread import Gateway
+from storage.entry import Chunk, Usage
+from tests.acceptance.in_thread import MODEL, Gateway
 from tests.acceptance.serving import Served
 
 EMBEDDED = "gemma-3-askonce"
@@ -195,3 +197,81 @@ def test_ollamas_client_calls_tools_too(embedded: Asked) -> None:
             reply = client.chat(EMBEDDED, turns, tools=TOOLS, options={"temperature": 0, "num_predict": 40})
             assert reply.message.content or reply.message.tool_calls
             assert reply.done_reason in {"stop", "length"}
+
+
+FUNCTIONS: list[Any] = [{"type": "function"} | tool["function"] for tool in TOOLS]
+"""As responses name them."""
+
+
+def test_responses_call_functions(asked: Asked) -> None:
+    """Whole, by the client's stream helper, and as the chat completion did that asks the same; the result goes back."""
+    chat = asked.post(tools=TOOLS, tool_choice=NAMED).json()["choices"][0]["message"]["tool_calls"][0]
+    fields: Any = {"model": asked.model, "temperature": 0, "max_output_tokens": 300, "tools": FUNCTIONS}
+    named: Any = {"type": "function", "name": "weather"}
+    with asked.client() as client:
+        raw = client.responses.with_raw_response.create(**fields, input=QUESTION, tool_choice=named)
+        with client.responses.stream(**fields, input=QUESTION, tool_choice=named) as stream:
+            pieces = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+            streamed: Any = stream.get_final_response().output
+        made = raw.parse()
+        call: Any = made.output[0]
+        result: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "12 degrees"}]
+        second = client.responses.create(**fields, input=result, previous_response_id=made.id, tool_choice="none")
+    assert raw.headers["x-askonce-cache"] == "hit"
+    assert (call.type, call.name, call.call_id) == ("function_call", "weather", chat["id"])
+    assert call.arguments == chat["function"]["arguments"] == "".join(pieces)
+    jsonschema.validate(json.loads(call.arguments), PARAMETERS)
+    assert [(item.call_id, item.arguments) for item in streamed] == [(call.call_id, call.arguments)]
+    assert len(pieces) > 1
+    told = [{"role": "assistant", "content": None, "tool_calls": [chat]}]
+    told.append({"role": "tool", "tool_call_id": chat["id"], "content": "12 degrees"})
+    after = asked.post(messages=[*QUESTION, *told], tools=TOOLS, tool_choice="none")
+    assert after.headers["x-askonce-cache"] == "hit"
+    assert after.json()["choices"][0]["message"]["content"] == second.output_text
+
+
+def test_ollamas_client_hears_the_same_in_a_stream(embedded: Asked) -> None:
+    """Text and calls, whatever they are; the end says that it is one."""
+    with ollama.Client(host=embedded.url) as client:
+        options = {"temperature": 0, "num_predict": 40}
+        whole = client.chat(EMBEDDED, QUESTION, tools=TOOLS, options=options)
+        parts = list(client.chat(EMBEDDED, QUESTION, tools=TOOLS, options=options, stream=True))
+    assert "".join(part.message.content or "" for part in parts) == (whole.message.content or "")
+    assert [call for part in parts for call in part.message.tool_calls or ()] == list(whole.message.tool_calls or ())
+    assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[-1].done_reason == whole.done_reason
+
+
+def test_ollamas_client_hears_calls(gateway: Callable[..., Gateway]) -> None:
+    """With their arguments as objects, before the line that ends the stream, where Ollama itself has them."""
+    parrot = gateway()
+
+    async def complete(request: Request) -> AsyncGenerator[Chunk]:
+        assert [tool["function"]["name"] for tool in request.prompt["tools"]] == ["weather", "now"]
+        yield Chunk(content="Let me see.")
+        for place, (name, given) in enumerate((("weather", '{"city": "Paris", "unit": "celsius"}'), ("now", "{}"))):
+            yield Chunk(tool_calls=({"index": place, "id": f"c{place}", "function": {"name": name}},))
+            for piece in (given[:4], given[4:]):
+                if piece:
+                    yield Chunk(tool_calls=({"index": place, "function": {"arguments": piece}},))
+        yield Chunk(finish_reason="tool_calls")
+        yield Chunk(usage=Usage(1, 2))
+
+    parrot.backend.complete = complete
+    called = [("weather", {"city": "Paris", "unit": "celsius"}), ("now", {})]
+    with ollama.Client(host=parrot.url) as client:
+        whole = client.chat(MODEL, QUESTION, tools=TOOLS)
+        parts = list(client.chat(MODEL, QUESTION, tools=TOOLS, stream=True))
+    assert [(call.function.name, call.function.arguments) for call in whole.message.tool_calls or ()] == called
+    heard = [call for part in parts[:-1] for call in part.message.tool_calls or ()]
+    assert [(call.function.name, call.function.arguments) for call in heard] == called
+    assert "".join(part.message.content or "" for part in parts) == whole.message.content == "Let me see."
+    assert (parts[-1].done, parts[-1].done_reason, parts[-1].message.tool_calls) == (True, "stop", None)
+
+
+@pytest.mark.engines
+def test_tools_are_no_ability_where_they_are_refused(gateway: Callable[..., Gateway], llamacpp_url: str) -> None:
+    """Ollama's clients look there before they send any."""
+    there = BackendConfig(kind="llamacpp", model=EMBEDDED, url=llamacpp_url, tools="refused")
+    with ollama.Client(host=gateway(backends=(there,)).url) as client:
+        assert client.show(EMBEDDED).capabilities == ["completion", "embedding"]

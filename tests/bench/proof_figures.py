@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import app
+from gateway import building
 from gateway.bench import figures
 from gateway.bench.figures import Figure, Maker
 from gateway.caller import Caller
@@ -124,7 +124,7 @@ def paged(page: str, made: Sequence[Figure]) -> str:
 
 async def measured(kind: str, url: str, count: int, maker: Maker) -> list[Figure]:
     """The figures of one engine, printed as they come."""
-    backend: Any = app.BUILD[kind](BackendConfig(kind=kind, model=MODEL, url=url, first_token_timeout_s=120))  # type: ignore[arg-type]
+    backend: Any = building.BUILD[kind](BackendConfig(kind=kind, model=MODEL, url=url, first_token_timeout_s=120))  # type: ignore[arg-type]
     made: list[Figure] = []
     for way, params in WAYS.items():
         for at_once in (1, AT_ONCE):

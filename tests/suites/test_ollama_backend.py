@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway import app
+from gateway import building
 from gateway.canonical import Identity, Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendRefused, InvalidRequest
@@ -59,7 +59,7 @@ async def recording(**settings: Any) -> AsyncIterator[Recorder]:
         await peer.say(json.dumps(REPLIES[path]) + "\n")
 
     async with faulty(record) as server:
-        found.backend = app.BUILD["ollama"](BackendConfig(kind="ollama", model="m", url=server.url, **settings))
+        found.backend = building.BUILD["ollama"](BackendConfig(kind="ollama", model="m", url=server.url, **settings))
         yield found
         await found.backend.aclose()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway import app
+from gateway import building
 from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import BackendConfig
@@ -51,7 +51,7 @@ class Telling:
 
     def gateway(self) -> Backend:
         """Another backend, as of another gateway."""
-        made = app.BUILD[self.kind](BackendConfig(kind=self.kind, model="m", url=self.url))  # type: ignore[arg-type]
+        made = building.BUILD[self.kind](BackendConfig(kind=self.kind, model="m", url=self.url))  # type: ignore[arg-type]
         self.backends.append(made)
         return made
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import app, asking
+from gateway import asking, building
 from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused, BackendUnavailable, InvalidRequest, UnfitAnswer
 from gateway.routing.backend import Backend
@@ -87,7 +87,7 @@ TOLD_IN_THE_PROMPT = {
 
 def build(kind: str, url: str, **settings: Any) -> Backend:
     """A backend as the composition root makes it."""
-    return app.BUILD[kind](BackendConfig(kind=kind, model="m", url=url, model_version="w", **settings))  # type: ignore[arg-type]
+    return building.BUILD[kind](BackendConfig(kind=kind, model="m", url=url, model_version="w", **settings))  # type: ignore[arg-type]
 
 
 async def ask(model: Model, *, times: int = 1, settings: Any = None, text: bool = False, **fields: Any) -> list[Chunk]:

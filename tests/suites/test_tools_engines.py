@@ -9,7 +9,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from gateway import app, asking
+from gateway import asking, building
 from gateway.config import BackendConfig
 from gateway.errors import BackendRefused, InvalidRequest, UnfitAnswer
 from gateway.routing.backend import Backend
@@ -53,7 +53,7 @@ async def backend(request: pytest.FixtureRequest, model_name: str) -> AsyncItera
     kind, url, guidance = KINDS[request.param]
     address = request.getfixturevalue(url)
     config = BackendConfig(kind=kind, model=model_name, url=address, guidance=guidance)  # type: ignore[arg-type]
-    built = app.BUILD[kind](config)
+    built = building.BUILD[kind](config)
     yield built
     await built.aclose()
 

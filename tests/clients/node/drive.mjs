@@ -95,6 +95,65 @@ async function responsesForgotten() {
   return client.responses.retrieve(id);
 }
 
+const parameters = {
+  type: "object",
+  properties: { city: { type: "string", maxLength: 12 }, unit: { enum: ["celsius", "fahrenheit"] } },
+  required: ["city", "unit"],
+  additionalProperties: false,
+};
+const weather = { name: "weather", description: "How it is", parameters, strict: true };
+const withTools = {
+  ...greedy,
+  max_tokens: 100,
+  tools: [{ type: "function", function: weather }],
+  tool_choice: { type: "function", function: { name: "weather" } },
+};
+
+async function tools() {
+  const { choices } = await client.chat.completions.create(withTools);
+  const runner = client.chat.completions.stream(withTools);
+  const pieces = [];
+  runner.on("tool_calls.function.arguments.delta", ({ arguments_delta }) => pieces.push(arguments_delta));
+  const streamed = await runner.finalChatCompletion();
+  const [call] = choices[0].message.tool_calls;
+  const [again] = streamed.choices[0].message.tool_calls;
+  const result = { role: "tool", tool_call_id: call.id, content: "12 degrees" };
+  const after = { ...withTools, messages: [...messages, choices[0].message, result], tool_choice: "none" };
+  const { choices: answers } = await client.chat.completions.create(after);
+  return {
+    finish: choices[0].finish_reason,
+    call: { id: call.id, name: call.function.name, arguments: call.function.arguments },
+    streamed: { id: again.id, name: again.function.name, arguments: again.function.arguments },
+    pieces,
+    after: answers[0].message.content,
+  };
+}
+
+async function responsesTools() {
+  const options = {
+    ...asked,
+    max_output_tokens: 100,
+    tools: [{ type: "function", ...weather }],
+    tool_choice: { type: "function", name: "weather" },
+  };
+  const { data: made, response } = await client.responses.create(options).withResponse();
+  const runner = client.responses.stream(options);
+  const pieces = [];
+  runner.on("response.function_call_arguments.delta", ({ delta }) => pieces.push(delta));
+  const streamed = await runner.finalResponse();
+  const told = ({ call_id, name, arguments: given }) => ({ id: call_id, name, arguments: given });
+  const result = { type: "function_call_output", call_id: made.output[0].call_id, output: "12 degrees" };
+  const next = { ...options, input: [result], previous_response_id: made.id, tool_choice: "none" };
+  const followed = await client.responses.create(next);
+  return {
+    cache: response.headers.get("x-askonce-cache"),
+    call: told(made.output[0]),
+    streamed: told(streamed.output[0]),
+    pieces,
+    after: followed.output_text,
+  };
+}
+
 const responsesBuiltIn = () => client.responses.create({ ...asked, tools: [{ type: "web_search" }] });
 const unknownModel = () => client.chat.completions.create({ ...greedy, model: "no-such-model" });
 const badTemperature = () => client.chat.completions.create({ ...greedy, temperature: "hot" });
@@ -112,7 +171,8 @@ async function outcome(run) {
 
 const again = chat; // a cache knows it by then
 const works = { chat, stream, helper, abort, embeddings, models, again, responses, responsesStream, responsesHelper };
-const cases = { ...works, responsesForgotten, responsesBuiltIn, unknownModel, badTemperature, noMessages, malformed };
+const calling = { tools, responsesTools };
+const cases = { ...works, ...calling, responsesForgotten, responsesBuiltIn, unknownModel, badTemperature, noMessages, malformed };
 const results = {};
 for (const [name, run] of Object.entries(cases)) results[name] = await outcome(run);
 process.stdout.write(JSON.stringify(results));

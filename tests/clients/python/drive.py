@@ -71,12 +71,56 @@ def langchain_structured() -> Any:
     return model.with_structured_output(_capital(), method="json_schema").invoke(QUESTION).model_dump()
 
 
+def langchain_tools() -> Any:
+    """Functions, by either API: one call of the one that is named, whole and streamed, and its result told."""
+    return {name: _langchain_tools(use_responses_api=api) for name, api in (("chat", False), ("responses", True))}
+
+
+def _langchain_tools(*, use_responses_api: bool) -> Any:
+    from langchain_core.messages import ToolMessage
+    from langchain_openai import ChatOpenAI
+
+    settings = {"base_url": V1, "api_key": "none", "model": MODEL, "temperature": 0, "max_retries": 0}
+    model = ChatOpenAI(**settings, use_responses_api=use_responses_api)
+    bound = model.bind_tools([_capital()], tool_choice="Capital")
+    whole = bound.invoke(QUESTION)
+    pieces = list(bound.stream(QUESTION))
+    streamed = pieces[0]
+    for piece in pieces[1:]:
+        streamed += piece
+    (call,) = whole.tool_calls
+    told = [("human", QUESTION), whole, ToolMessage("Yes.", tool_call_id=call["id"])]
+    after = model.bind_tools([_capital()], tool_choice="none", max_tokens=16).invoke(told)
+    structured = model.with_structured_output(_capital(), method="function_calling").invoke(QUESTION)
+    return {
+        "calls": whole.tool_calls,
+        "streamed": streamed.tool_calls,
+        "pieces": len(pieces),
+        "after": after.text,
+        "structured": structured.model_dump(),
+    }
+
+
+def langchain_ollama_tools() -> Any:
+    """Ollama's API has no way to say that something must be called: text, calls, or both."""
+    from langchain_ollama import ChatOllama
+
+    model = ChatOllama(base_url=URL, model=MODEL, temperature=0, num_predict=40).bind_tools([_capital()])
+    whole, pieces = model.invoke(QUESTION), list(model.stream(QUESTION))
+    return {
+        "text": whole.content,
+        "calls": [call["name"] for call in whole.tool_calls],
+        "streamed": "".join(piece.content for piece in pieces),
+        "streamed calls": [call["name"] for piece in pieces for call in piece.tool_calls],
+    }
+
+
 def langchain_embeddings() -> Any:
     """Texts as they are."""
     from langchain_openai import OpenAIEmbeddings
 
     model = OpenAIEmbeddings(base_url=V1, api_key="none", model=MODEL, check_embedding_ctx_length=False, max_retries=0)
-    return {"documents": model.embed_documents(["one", "two", "one"]), "query": model.embed_query("one")}
+    return {"documents": model.embed_documents(["one", "three", "one"]), "query": model.embed_query("one")}
 
 
 def langchain_embeddings_of_tokens() -> Any:
@@ -98,7 +142,7 @@ def langchain_ollama() -> Any:
         "streamed": "".join(piece.content for piece in model.stream(QUESTION)),
         "usage": dict(whole.usage_metadata or {}),
         "structured": model.with_structured_output(_capital(), method="json_schema").invoke(QUESTION).model_dump(),
-        "documents": OllamaEmbeddings(base_url=URL, model=MODEL).embed_documents(["one", "two", "one"]),
+        "documents": OllamaEmbeddings(base_url=URL, model=MODEL).embed_documents(["one", "three", "one"]),
     }
 
 
@@ -126,7 +170,7 @@ def llama_index_embeddings() -> Any:
 
     model = OpenAILikeEmbedding(api_base=V1, api_key="none", model_name=MODEL, max_retries=0)
     return {
-        "documents": model.get_text_embedding_batch(["one", "two", "one"]),
+        "documents": model.get_text_embedding_batch(["one", "three", "one"]),
         "query": model.get_query_embedding("one"),
     }
 
@@ -147,6 +191,28 @@ def instructor_schema() -> Any:
         "grown": growing[-1].model_dump(),
         "steps": len(growing),
         "usage": reply.usage.total_tokens,
+    }
+
+
+def instructor_tools() -> Any:
+    """An object as the arguments of a function, whole and growing, and by responses."""
+    import instructor
+    from openai import OpenAI
+
+    server = OpenAI(base_url=V1, api_key="none", max_retries=0)
+    client = instructor.from_openai(server, mode=instructor.Mode.TOOLS)
+    said: Any = [{"role": "user", "content": QUESTION}]
+    asked: Any = {"model": MODEL, "messages": said, "temperature": 0, "max_tokens": 64, "max_retries": 0}
+    whole, reply = client.chat.completions.create_with_completion(response_model=_capital(), **asked)
+    growing = list(client.chat.completions.create_partial(response_model=_capital(), **asked))
+    by_responses = instructor.from_openai(server, mode=instructor.Mode.RESPONSES_TOOLS)
+    asked = {"model": MODEL, "input": QUESTION, "temperature": 0, "max_output_tokens": 64, "max_retries": 0}
+    return {
+        "whole": whole.model_dump(),
+        "finish": reply.choices[0].finish_reason,
+        "grown": growing[-1].model_dump(),
+        "steps": len(growing),
+        "responses": by_responses.responses.create(response_model=_capital(), **asked).model_dump(),
     }
 
 
@@ -182,12 +248,15 @@ CASES: dict[str, Callable[[], Any]] = {
         langchain_chat,
         langchain_responses,
         langchain_structured,
+        langchain_tools,
+        langchain_ollama_tools,
         langchain_embeddings,
         langchain_embeddings_of_tokens,
         langchain_ollama,
         llama_index_chat,
         llama_index_embeddings,
         instructor_schema,
+        instructor_tools,
         langchain_unknown_model,
         llama_index_unknown_model,
     )

@@ -44,7 +44,7 @@ def test_a_conversation_stays_where_it_began() -> None:
         text += words(chance, 300)
         chosen = affinity.choose(blocks(text), IDLE)
         assert chosen.name == first.name
-        assert prefixes.end_of(chosen.held) > len(text) - 1400
+        assert prefixes.end_of(chosen.held) > len(text) - 2_400
 
 
 def test_processes_that_do_not_know_of_each_other_choose_alike() -> None:

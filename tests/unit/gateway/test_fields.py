@@ -50,6 +50,7 @@ SAID: dict[str, Any] = {
     "options": {"temperature": 0.1},
     "format": "json",
     "keep_alive": "9m",
+    "think": "low",
     "logprobs": True,
     "top_logprobs": 3,
     "messages": [{"role": "user", "content": "other"}],

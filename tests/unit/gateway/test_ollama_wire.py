@@ -153,3 +153,26 @@ def test_large_requests_say_so() -> None:
     assert chat().size_bytes == len(json.dumps({"model": "m", "messages": HI}))
     assert generate(prompt="x" * 1000).size_bytes > 1000
     assert generate(prompt="x" * 1000, raw=True).size_bytes > 1000
+
+
+@pytest.mark.parametrize("ask", [chat, generate])
+def test_how_much_is_thought(ask: Any) -> None:
+    """A level, or none, is what OpenAI's clients call effort; `true` names none, and stays; nothing is nothing."""
+    assert ask(think="low").prompt["reasoning_effort"] == "low"
+    assert ask(think=False).prompt["reasoning_effort"] == "none"
+    assert (ask(think=True).extra["think"], "reasoning_effort" in ask(think=True).prompt) == (True, False)
+    assert name(ask(think=None)) == name(ask())
+    assert len({name(ask(think=think)) for think in (None, True, False, "low", "medium", "high")}) == 6
+    effort = {"model": "m", "messages": HI, "reasoning_effort": "high", "top_k": 40, "top_p": 0.9, "temperature": 0.8}
+    other = openai_chat.decode(json.dumps(effort).encode())
+    assert ask(think="high").prompt == other.prompt
+    for wrong in ("much", 1, {"level": "low"}):
+        with pytest.raises(InvalidRequest) as caught:
+            ask(think=wrong)
+        assert caught.value.param == "think"
+
+
+def test_a_bare_text_is_continued_without_thought() -> None:
+    """There is no such parameter of completions; what was asked for is not dropped."""
+    assert generate(raw=True, think="low").extra["think"] == "low"
+    assert name(generate(raw=True, think=False)) == name(generate(raw=True))

@@ -38,6 +38,7 @@ class Server(Scripted):
         self.hold.set()
         self.running = 0
         self.most = 0
+        self.partitions: list[str] = []
         self.closed = False
         self.signs = 0
         self.told = KnownIdentity(self._tell, signs=lambda: self.signs)
@@ -90,6 +91,7 @@ class Server(Scripted):
         if self.faults:
             self.calls += 1
             raise self.faults.pop(0)
+        self.partitions.append(request.partition)
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -132,7 +134,7 @@ class Fleet:
     async def ask(self, text: str = "Hi", *, stream: bool = False, model: str = "m", **who: Any) -> Answer:
         """Ask, and hear everything."""
         request = msgspec.structs.replace(asking(text), stream=stream, model=model)
-        answer = await self.pipeline.answer(request, Caller(tenant="s", **who), Steering(), "id")
+        answer = await self.pipeline.answer(request, Caller(**{"tenant": "s"} | who), Steering(), "id")
         async with aclosing(answer.chunks) as steps:
             assert "".join([step.content async for step in steps]) == "one two three"
         return answer
@@ -424,3 +426,13 @@ async def test_vectors_of_one_reply_come_from_one_model(fleet: Fleet) -> None:
     assert (both.backend, both.fallback, both.hits) == ("c", "vllm", 0)
     kept = await embedder.embed(inputs("x"), CALLER, Steering(), "id")
     assert (kept.backend, kept.fallback, kept.hits) == ("a", "", 1)
+
+
+async def test_each_tenant_has_its_own_part_of_an_engines_cache(fleet: Fleet) -> None:
+    """The same one each time, and a name that says nothing of the tenant."""
+    fleet.configure(replica("a"))
+    for tenant in ("acme", "rival", "acme"):
+        await fleet.ask(f"{tenant} {len(fleet.servers['a'].partitions)}", tenant=tenant)
+    first, other, again = fleet.servers["a"].partitions
+    assert first == again != other
+    assert "acme" not in first

@@ -8,11 +8,12 @@ from typing import Any
 
 import aiohttp
 import httpx
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import app
+from gateway import building
 from gateway.backends import dialect
 from gateway.backends.ollama import Client, Ollama
 from gateway.backends.openai_compatible import OpenAICompatible
@@ -247,7 +248,7 @@ async def test_refusals_are_told_apart(
         await peer.say(body)
 
     async with faulty(refuse) as server:
-        backend = app.BUILD[kind](BackendConfig(kind=kind, model="m", url=server.url))  # type: ignore[arg-type]
+        backend = building.BUILD[kind](BackendConfig(kind=kind, model="m", url=server.url))  # type: ignore[arg-type]
         with pytest.raises(BackendError) as caught:
             await steps(backend)
     assert type(caught.value) is error
@@ -354,6 +355,15 @@ def test_what_a_client_may_not_set_is_held_back(accent: dialect.Dialect) -> None
     assert not dialect.HELD_BACK & (body.keys() - {"return_token_ids"})
     assert (body["model"], body["stream"], body["new_sampler"]) == ("theirs", True, 2)
     assert body["stream_options"] == {"include_usage": True}
+
+
+def test_the_part_of_the_engines_cache_is_the_gateways_to_name() -> None:
+    """Whatever the client says; and nowhere where it is no word of the engine's."""
+    asked = Request("chat", "m", {"messages": []}, SAID, {"cache_salt": "theirs"}, partition="ours")
+    bodies = [dialect.wire_body(asked, "m", accent) for accent in (dialect.VLLM, dialect.LLAMACPP, dialect.OPENAI)]
+    assert [body.get("cache_salt") for body in bodies] == ["ours", "ours", None]
+    alone = dialect.wire_body(msgspec.structs.replace(asked, cold=True), "m", dialect.VLLM)
+    assert alone["cache_salt"] not in {"ours", "theirs"}, "to be computed anew"
 
 
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**32 - 1, 2**63 - 1, -(2**63)])
