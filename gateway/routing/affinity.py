@@ -27,9 +27,13 @@ _WINDOW: Final = 512.0
 """How many requests "of late" are, about."""
 _MORE_RECENT: Final = 4.0
 """Requests of late that nobody minds."""
+_MORE_NEW: Final = 2.0
+"""Requests of late that one may have more than the others, to be given what is new."""
 _UNLIMITED: Final = 1e15
 _LESS: Final = 0.9
 _MORE: Final = 1.1
+_TELLING_BYTES: Final = 1024
+"""How much a replica must have been sent before for it to matter that it has not kept it."""
 _MAX_BLOCKS: Final = 65_536
 """Blocks remembered of a replica: some 16 MB of prompts, and of memory here 8 MB."""
 
@@ -53,29 +57,36 @@ class Chosen(msgspec.Struct, frozen=True):
     """How many of them it was sent before, held or not."""
     age_bytes: float = 0.0
     """How much has come to that replica since it was last sent those that it has seen."""
+    under_way: int = 0
+    """How many others it had then."""
 
 
 class _Replica:
-    """What is known of one: which blocks came when, by a clock of the bytes that it has computed."""
+    """What is known of one: which blocks came when, by a clock of the bytes that it has computed.
+
+    They are in two dicts, as keeping one in the order of use takes long: when the younger one is full, the older one is
+    forgotten, none of whose blocks has come since.
+    """
 
     def __init__(self, max_blocks: int) -> None:
         self.recent = 0.0
         self.capacity_bytes = _UNLIMITED
         """What its cache is thought to have room for."""
-        self._clock = 0
-        self._max_blocks = max_blocks
-        self._seen: dict[int, int] = {}
+        self._clock = 1
+        self._most = max_blocks // 2
+        self._young: dict[int, int] = {}
+        self._old: dict[int, int] = {}
 
     def length(self, blocks: Blocks, younger_than: float) -> int:
         """How many of `blocks` it was sent of late, from the first on: whoever was sent one was sent those before."""
-        seen, oldest = self._seen, self._clock - younger_than
+        young, old, oldest = self._young.get, self._old.get, self._clock - younger_than
         low, high = 0, len(blocks)
-        if not high or (came := seen.get(blocks[0])) is None or came < oldest:
+        if not high or not (came := young(blocks[0]) or old(blocks[0])) or came <= oldest:
             return 0  # most prompts, at most replicas
         while low < high:
             middle = (low + high) // 2
-            came = seen.get(blocks[middle])
-            if came is not None and came >= oldest:
+            block = blocks[middle]
+            if (came := young(block) or old(block)) and came > oldest:
                 low = middle + 1
             else:
                 high = middle
@@ -87,19 +98,19 @@ class _Replica:
 
     def age_bytes(self, block: int) -> float:
         """How many bytes it has computed since it was sent `block`; infinity when it never was."""
-        seen = self._seen.get(block)
-        return math.inf if seen is None else self._clock - seen
+        came = self._young.get(block) or self._old.get(block)
+        return self._clock - came if came else math.inf
 
     def hold(self, blocks: Blocks, held: int) -> None:
         """It is sent `blocks`, of which it held the first `held`."""
-        self._clock += prefixes.end_of(len(blocks)) - prefixes.end_of(held)
-        seen, clock = self._seen, self._clock
-        # The last one first: the beginnings, which more prompts share, are forgotten last.
-        for block in reversed(blocks):
-            seen.pop(block, None)
-            seen[block] = clock
-        while len(seen) > self._max_blocks:
-            del seen[next(iter(seen))]
+        self.computed(prefixes.end_of(len(blocks)) - prefixes.end_of(held))
+        self._young |= dict.fromkeys(blocks, self._clock)
+        if len(self._young) > self._most:
+            self._young, self._old = {}, self._young
+
+    def computed(self, size_bytes: float) -> None:
+        """So many bytes had to be computed there."""
+        self._clock += max(0, int(size_bytes))
 
 
 class Affinity:
@@ -115,10 +126,12 @@ class Affinity:
         lengths = [self._of(one.name).held(blocks) for one in allowed]
         longest = max(lengths)
         equal = [one for one, length in zip(allowed, lengths, strict=True) if length == longest]
-        best = self._first(equal, blocks[longest : longest + 1])
+        best = equal[0] if len(equal) == 1 else self._first(equal, blocks[longest : longest + 1])
         replica = self._of(best.name)
         seen = replica.length(blocks, _UNLIMITED) if replica.capacity_bytes < _UNLIMITED else longest
-        chosen = Chosen(best.name, longest, seen, replica.age_bytes(blocks[seen - 1]) if seen else 0.0)
+        chosen = Chosen(
+            best.name, longest, seen, replica.age_bytes(blocks[seen - 1]) if seen else 0.0, best.outstanding
+        )
         self._count(replica)
         replica.hold(blocks, longest)
         return chosen
@@ -127,21 +140,26 @@ class Affinity:
         """Another process has sent a prompt to the replica `name`, which held the first `held` of its blocks."""
         replica = self._of(name)
         self._count(replica)
-        replica.hold(blocks, min(held, len(blocks)))
+        replica.hold(blocks, max(0, min(held, len(blocks))))
 
     def told(self, chosen: Chosen, prompt_bytes: int, prompt_tokens: int, cached_tokens: int) -> None:
         """How many of a prompt's tokens the backend found in its cache: so one learns how much that has room for.
 
-        As engines count in blocks of their own, and tokens are not bytes, half of what was sent there before is enough.
+        As engines count in blocks of their own, and tokens are not bytes, half of what was sent there before is enough,
+        and what is short says nothing. Nor does it that a prompt was not found which came so shortly before that it may
+        have been under way itself.
         """
         replica = self._replicas.get(chosen.name)
-        if replica is None or not chosen.seen or prompt_tokens <= 0:
+        seen_bytes = prefixes.end_of(chosen.seen)
+        if replica is None or seen_bytes < _TELLING_BYTES or prompt_tokens <= 0:
             return
         found_bytes = prompt_bytes * cached_tokens / prompt_tokens
-        if found_bytes >= prefixes.end_of(chosen.seen) / 2:
-            replica.capacity_bytes = max(replica.capacity_bytes, chosen.age_bytes * _MORE)
+        if found_bytes >= seen_bytes / 2:
+            replica.capacity_bytes = max(replica.capacity_bytes, chosen.age_bytes * _MORE, seen_bytes)
         else:
-            replica.capacity_bytes = min(replica.capacity_bytes, chosen.age_bytes * _LESS)
+            if chosen.age_bytes >= chosen.under_way * prompt_bytes:
+                replica.capacity_bytes = min(replica.capacity_bytes, chosen.age_bytes * _LESS)
+            replica.computed(prefixes.end_of(chosen.held) - found_bytes)
 
     def forget(self, name: str) -> None:
         """Its cache is gone: it was started anew."""
@@ -178,10 +196,19 @@ class Affinity:
         return allowed or [min(candidates, key=lambda one: one.outstanding / one.weight)]
 
     def _first(self, equal: Sequence[Candidate], block: Blocks) -> Candidate:
-        """Of those that hold as much of a prompt: by its first block that none of them holds, or else the idlest."""
-        if block and len(equal) > 1:
-            return min(equal, key=lambda one: _rank(one, block[0]))
-        return min(equal, key=lambda one: (one.outstanding / one.weight, self._of(one.name).recent / one.weight))
+        """Of those that hold as much of a prompt: by its first block that none of them holds, or else the idlest.
+
+        What is new is given to nobody who has had more than a share of late: whatever follows it will go there too, and
+        would have to be sent away.
+        """
+        if not block:
+            return min(equal, key=lambda one: (one.outstanding / one.weight, self._of(one.name).recent / one.weight))
+        loads = [self._of(one.name).recent / one.weight for one in equal]
+        most = sum(loads) / len(loads) + _MORE_NEW
+        return min(
+            (one for one, load in zip(equal, loads, strict=True) if load <= most),
+            key=lambda one: _rank(one, block[0]),
+        )
 
 
 def _rank(candidate: Candidate, block: int) -> float:

@@ -34,6 +34,7 @@ class _Sent(msgspec.Struct, frozen=True, array_like=True):
     blocks: Blocks
 
 
+_ENCODER = msgspec.msgpack.Encoder()
 _SENT = msgspec.msgpack.Decoder(_Sent)
 
 
@@ -81,7 +82,7 @@ class ByPrefix:
     def choose(self, candidates: Sequence[Replica], prompt: Prompt) -> Replica:
         """One of them; it counts as sent there, here and in other gateways."""
         chosen = prompt.chosen = self._affinity.choose(prompt.blocks, candidates)
-        self._say(msgspec.msgpack.encode(_Sent(chosen.name, chosen.held, prompt.blocks)))
+        self._say(_ENCODER.encode(_Sent(chosen.name, chosen.held, prompt.blocks)))
         return next(replica for replica in candidates if replica.name == chosen.name)
 
     def told(self, prompt: Prompt, usage: Usage) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import app
+from gateway import building
 from gateway.caller import Caller
 from gateway.config import BackendConfig
 from gateway.flights.shared import SharedFlights
@@ -113,7 +113,7 @@ class Gateway:
     """A pipeline over the real servers that keeps no answers."""
 
     def __init__(self, urls: Sequence[str], way: Way, say: Topics) -> None:
-        self.router = Router(lambda config: app.BUILD[config.kind](config), choosers=way.choosers, say=say)
+        self.router = Router(lambda config: building.BUILD[config.kind](config), choosers=way.choosers, say=say)
         self.router.configure([_backend(number, url) for number, url in enumerate(urls[: way.replicas])], ())
         tiers = Tiers(MemoryTier(2**20), [], nothing_invalidated(), lambda _: None)
         self._pipeline = Pipeline(tiers, self.router, SharedFlights())

@@ -168,6 +168,58 @@ def test_three_replicas_compute_hardly_more_than_one_that_holds_all(
     assert max(many[name] for name in NAMES) <= 1.25 * len(prompts) / 3
 
 
+def test_new_prompts_go_to_those_who_had_least_of_late() -> None:
+    """However they are hashed: a document that begins on a busy replica would have to leave it soon."""
+    chance, affinity, asked = random.Random(10), Affinity(), Counter[str]()
+    for _ in range(60):
+        asked[affinity.choose(blocks(words(chance, 2000)), IDLE).name] += 1
+    assert max(asked.values()) - min(asked.values()) <= 6
+
+
+def test_what_is_short_teaches_nothing() -> None:
+    """Engines count in blocks of up to some hundred tokens: that they found none of a few words says nothing."""
+    affinity, chance = Affinity(), random.Random(11)
+    document, alone = words(chance, 5000), [Candidate("one")]
+    affinity.choose(blocks(document), alone)
+    beginning = words(chance, 600)
+    for _ in range(2):
+        prompt = beginning + words(chance, 3000)
+        affinity.told(affinity.choose(blocks(prompt), alone), len(prompt), len(prompt), 0)
+    assert affinity.choose(blocks(document), alone).held == len(blocks(document))
+
+
+def test_a_prompt_that_is_still_under_way_is_not_missed() -> None:
+    """Two that ask the same at once: that neither finds what the other is having computed says nothing."""
+    affinity, chance = Affinity(), random.Random(14)
+    document, text = words(chance, 5000), words(chance, 5000)
+    affinity.choose(blocks(document), [Candidate("one")])
+    chosen = [affinity.choose(blocks(text), [Candidate("one", under_way)]) for under_way in range(2)]
+    for one in chosen:
+        affinity.told(one, len(text), len(text), 0)
+    assert affinity.choose(blocks(document), [Candidate("one")]).held == len(blocks(document))
+
+
+def test_an_engine_that_keeps_nothing_is_believed_to_hold_nothing() -> None:
+    """Also what it was asked a moment ago."""
+    affinity, text, alone = Affinity(), words(random.Random(12), 5000), [Candidate("one")]
+    for _ in range(3):
+        chosen = affinity.choose(blocks(text), alone)
+        affinity.told(chosen, len(text), len(text), 0)
+    assert affinity.choose(blocks(text), alone).held == 0
+
+
+def test_what_is_remembered_is_bounded_and_what_is_used_stays() -> None:
+    """Old documents are forgotten, the one that is asked about again and again is not."""
+    affinity, chance, alone = Affinity(max_blocks=400), random.Random(13), [Candidate("one")]
+    used, once = words(chance, 3000), words(chance, 3000)
+    affinity.choose(blocks(once), alone)
+    for _ in range(200):
+        affinity.choose(blocks(words(chance, 3000)), alone)
+        assert affinity.choose(blocks(used), alone).name == "one"
+    assert affinity.choose(blocks(used), alone).held == len(blocks(used))
+    assert affinity.choose(blocks(once), alone).held == 0
+
+
 def test_how_much_an_engine_has_room_for_is_learnt() -> None:
     """What it has forgotten is not believed to be there."""
     affinity, engine, chance = Affinity(), Engine(20_000), random.Random(9)
