@@ -19,7 +19,7 @@ from gateway.routing.prefixes import Blocks
 
 _BOUND: Final = 1.25
 """How many times its share of requests under way a replica may have."""
-_MORE_UNDER_WAY: Final = 2
+_MORE_UNDER_WAY: Final = 4
 """Requests under way that nobody minds: with few of them, shares are no more than chance."""
 _RECENT_BOUND: Final = 1.1
 """How many times its share of the requests of late."""
@@ -113,6 +113,9 @@ class _Replica:
         self._clock += max(0, int(size_bytes))
 
 
+_Known = tuple[Candidate, _Replica]
+
+
 class Affinity:
     """Chooses among the replicas of one model. Nothing here waits; a choice takes microseconds."""
 
@@ -122,16 +125,14 @@ class Affinity:
 
     def choose(self, blocks: Blocks, candidates: Sequence[Candidate]) -> Chosen:
         """The best of `candidates`, of which there is at least one; it counts as sent there."""
-        allowed = self._allowed(candidates)
-        lengths = [self._of(one.name).held(blocks) for one in allowed]
+        allowed = _allowed([(one, self._of(one.name)) for one in candidates])
+        lengths = [replica.held(blocks) for _, replica in allowed]
         longest = max(lengths)
         equal = [one for one, length in zip(allowed, lengths, strict=True) if length == longest]
-        best = equal[0] if len(equal) == 1 else self._first(equal, blocks[longest : longest + 1])
-        replica = self._of(best.name)
+        best, replica = equal[0] if len(equal) == 1 else _first(equal, blocks[longest : longest + 1])
         seen = replica.length(blocks, _UNLIMITED) if replica.capacity_bytes < _UNLIMITED else longest
-        chosen = Chosen(
-            best.name, longest, seen, replica.age_bytes(blocks[seen - 1]) if seen else 0.0, best.outstanding
-        )
+        age_bytes = replica.age_bytes(blocks[seen - 1]) if seen else 0.0
+        chosen = Chosen(best.name, longest, seen, age_bytes, best.outstanding)
         self._count(replica)
         replica.hold(blocks, longest)
         return chosen
@@ -176,39 +177,45 @@ class Affinity:
             replica.recent *= 1 - 1 / _WINDOW
         chosen.recent += 1
 
-    def _allowed(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """Those that have not more than their share; the least loaded one when all have.
 
-        What was asked of late is nothing to one that has nothing to do now: a single conversation stays where it is.
-        """
-        weights, under_way, recent = 0.0, 1, 0.0
-        for one in candidates:
-            weights += one.weight
-            under_way += one.outstanding
-            recent += self._of(one.name).recent
-        most, recent_most = _BOUND * under_way / weights, _RECENT_BOUND * recent / weights
-        allowed = [
-            one
-            for one in candidates
-            if one.outstanding < math.ceil(most * one.weight) + _MORE_UNDER_WAY
-            and (not one.outstanding or self._of(one.name).recent <= recent_most * one.weight + _MORE_RECENT)
-        ]
-        return allowed or [min(candidates, key=lambda one: one.outstanding / one.weight)]
+def _allowed(candidates: Sequence[_Known]) -> Sequence[_Known]:
+    """Those that have not more than their share; the least loaded one when all have.
 
-    def _first(self, equal: Sequence[Candidate], block: Blocks) -> Candidate:
-        """Of those that hold as much of a prompt: by its first block that none of them holds, or else the idlest.
-
-        What is new is given to nobody who has had more than a share of late: whatever follows it will go there too, and
-        would have to be sent away.
-        """
-        if not block:
-            return min(equal, key=lambda one: (one.outstanding / one.weight, self._of(one.name).recent / one.weight))
-        loads = [self._of(one.name).recent / one.weight for one in equal]
-        most = sum(loads) / len(loads) + _MORE_NEW
-        return min(
-            (one for one, load in zip(equal, loads, strict=True) if load <= most),
-            key=lambda one: _rank(one, block[0]),
+    What was asked of late is nothing to one that has nothing to do now: a single conversation stays where it is.
+    """
+    weights, under_way, recent = 0.0, 1, 0.0
+    for one, replica in candidates:
+        weights += one.weight
+        under_way += one.outstanding
+        recent += replica.recent
+    most, recent_most = _BOUND * under_way / weights, _RECENT_BOUND * recent / weights
+    allowed = [
+        (one, replica)
+        for one, replica in candidates
+        if not one.outstanding
+        or (
+            one.outstanding < math.ceil(most * one.weight) + _MORE_UNDER_WAY
+            and replica.recent <= recent_most * one.weight + _MORE_RECENT
         )
+    ]
+    return allowed or [min(candidates, key=lambda known: known[0].outstanding / known[0].weight)]
+
+
+def _first(equal: Sequence[_Known], block: Blocks) -> _Known:
+    """Of those that hold as much of a prompt: by its first block that none of them holds, or else the idlest.
+
+    What is new is given to nobody who has had more than a share of late: whatever follows it will go there too, and
+    would have to be sent away.
+    """
+    if not block:
+        return min(equal, key=lambda known: (known[0].outstanding / known[0].weight, _load(known)))
+    most = sum(map(_load, equal)) / len(equal) + _MORE_NEW
+    return min((known for known in equal if _load(known) <= most), key=lambda known: _rank(known[0], block[0]))
+
+
+def _load(known: _Known) -> float:
+    one, replica = known
+    return replica.recent / one.weight
 
 
 def _rank(candidate: Candidate, block: int) -> float:

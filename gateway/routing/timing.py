@@ -41,7 +41,7 @@ class Patience:
 
     async def done(self, doing: Awaitable[T]) -> T:
         """What `doing` gives. Raises `BackendTimeout`."""
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task(self._loop)
         now = time.monotonic()
         due = self._due = min(now + self._limit_s, self._ends_at)
         if self._timer is None or self._rings_at > due:

@@ -81,7 +81,7 @@ def test_nobody_is_given_more_than_a_share_of_what_is_under_way() -> None:
     for _ in range(200):
         chosen = affinity.choose(blocks(text), [Candidate(name, under_way[name]) for name in NAMES])
         under_way[chosen.name] += 1
-    assert max(under_way.values()) <= 1.25 * 200 / 3 + 3
+    assert max(under_way.values()) <= 1.25 * 200 / 3 + 5
 
 
 def test_a_replica_that_started_anew_holds_nothing() -> None:
