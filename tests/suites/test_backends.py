@@ -411,9 +411,8 @@ async def test_a_vector_is_the_same_beside_others(served: Served) -> None:
     alone = [unpacked((await served.backend.embed([one]))[0].values) for one in asked]
     beside = await asyncio.gather(*(served.backend.embed([one]) for one in asked))
     for first, second, (third,) in zip(alone, await served.backend.embed(asked), beside, strict=True):
-        assert (
-            first == pytest.approx(unpacked(second.values), abs=1e-5) == pytest.approx(unpacked(third.values), abs=1e-5)
-        )
+        assert first == pytest.approx(unpacked(second.values), abs=1e-5)
+        assert first == pytest.approx(unpacked(third.values), abs=1e-5)
 
 
 @only("refuses_long_prompts")
