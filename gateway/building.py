@@ -51,7 +51,14 @@ def _llamacpp(backend: BackendConfig, files: Files | None = None) -> Backend:
         server = remembering(server, backend.url, backend.prefix_states, identity, backend.prefix_states_max_bytes)
     manners = _manners(backend, accent.engine, "guided" if backend.guidance else accent.constrains)
     return OpenAICompatible(
-        backend.replica_name, server, backend.model, accent, identity, files or Digests(), manners=manners
+        backend.replica_name,
+        server,
+        backend.model,
+        accent,
+        identity,
+        files or Digests(),
+        manners=manners,
+        embeds_together=backend.kv_unified,
     )
 
 

@@ -83,6 +83,10 @@ class BackendConfig(ReplicaConfig, frozen=True, forbid_unknown_fields=True, kw_o
     """What becomes of a parameter that the engine cannot honour."""
     guidance: bool = False
     """Whether a llama.cpp has LLGuidance. One that has not ends when it is asked for it."""
+    kv_unified: bool = False
+    """Whether a llama.cpp has one KV cache for all slots. One that has not embeds texts wrongly that it is given at the
+    same time: each is sent alone.
+    """
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where `kind` lacks what it needs, and for a key that no header can carry."""
@@ -93,12 +97,7 @@ class BackendConfig(ReplicaConfig, frozen=True, forbid_unknown_fields=True, kw_o
         if self.api_key and "@" in self.url.partition("://")[2].partition("/")[0]:
             message = "`url` has a user and there is an `api_key` too: give one of them"
             raise ValueError(message)
-        if self.prefix_states and not (self.kind == "llamacpp" and self.model_version):
-            message = "`prefix_states` is for the kind 'llamacpp', and needs `model_version`: states belong to weights"
-            raise ValueError(message)
-        if self.guidance and self.kind != "llamacpp":
-            message = f"`guidance` is for the kind 'llamacpp', not '{self.kind}'"
-            raise ValueError(message)
+        self._check_llamacpp()
         if self.kind == "scripted":
             if self.script is None:
                 message = "a backend of kind 'scripted' needs `script`, a TOML file with its lines"
@@ -109,6 +108,16 @@ class BackendConfig(ReplicaConfig, frozen=True, forbid_unknown_fields=True, kw_o
             message = "`name` has characters that no header can carry"
             raise ValueError(message)
         self.check_prices()
+
+    def _check_llamacpp(self) -> None:
+        """Raise `ValueError` for what is said of another kind, and of states whose weights are not."""
+        if self.prefix_states and not self.model_version:
+            message = "`prefix_states` needs `model_version`: states belong to weights"
+            raise ValueError(message)
+        for name in ("prefix_states", "guidance", "kv_unified"):
+            if getattr(self, name) and self.kind != "llamacpp":
+                message = f"`{name}` is for the kind 'llamacpp', not '{self.kind}'"
+                raise ValueError(message)
 
     @property
     def served_name(self) -> str:

@@ -109,13 +109,17 @@ class OpenAICompatible:
         files: Files | None = None,
         *,
         manners: Manners | None = None,
+        embeds_together: bool = True,
     ) -> None:
+        """`embeds_together`: what a text is embedded as does not depend on those that are embedded beside it."""
         self.name = name
         self._server = server
         self._model = model
         self._dialect = accent
         manners = manners or Manners(engine=accent.engine, constrains=accent.constrains)
         asked = abilities.ASKED[accent.engine]
+        self._embeds_together = embeds_together
+        self._embedding = asyncio.Lock()
         self._interpreter = Interpreter(name, manners, lambda: asked(name, server, model))
         self._telling = telling.TELLING[accent.engine](name, server, model)
         self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs, ages=self._telling.ages)
@@ -177,6 +181,13 @@ class OpenAICompatible:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
         first = requests[0]
         self._interpreter.expect(first)
+        if self._embeds_together:
+            return await self._embedded(requests)
+        async with self._embedding:
+            return [vector for request in requests for vector in await self._embedded([request])]
+
+    async def _embedded(self, requests: Sequence[Request]) -> list[Vector]:
+        first = requests[0]
         inputs = [request.prompt["input"] for request in requests]
         body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
         content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))

@@ -63,6 +63,7 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
             engine_version=marked(metadata.version("xllamacpp"), config.engine_args),
             model_version=model.digest,
             guidance=True,
+            kv_unified=True,
             prefix_states=options.states,
             prefix_states_max_bytes=config.prefix_states_max_bytes or 1,
         )

@@ -120,7 +120,7 @@ def langchain_embeddings() -> Any:
     from langchain_openai import OpenAIEmbeddings
 
     model = OpenAIEmbeddings(base_url=V1, api_key="none", model=MODEL, check_embedding_ctx_length=False, max_retries=0)
-    return {"documents": model.embed_documents(["one", "three", "one"]), "query": model.embed_query("one")}
+    return {"documents": model.embed_documents(["one", "two", "one"]), "query": model.embed_query("one")}
 
 
 def langchain_embeddings_of_tokens() -> Any:
@@ -142,7 +142,7 @@ def langchain_ollama() -> Any:
         "streamed": "".join(piece.content for piece in model.stream(QUESTION)),
         "usage": dict(whole.usage_metadata or {}),
         "structured": model.with_structured_output(_capital(), method="json_schema").invoke(QUESTION).model_dump(),
-        "documents": OllamaEmbeddings(base_url=URL, model=MODEL).embed_documents(["one", "three", "one"]),
+        "documents": OllamaEmbeddings(base_url=URL, model=MODEL).embed_documents(["one", "two", "one"]),
     }
 
 
@@ -170,7 +170,7 @@ def llama_index_embeddings() -> Any:
 
     model = OpenAILikeEmbedding(api_base=V1, api_key="none", model_name=MODEL, max_retries=0)
     return {
-        "documents": model.get_text_embedding_batch(["one", "three", "one"]),
+        "documents": model.get_text_embedding_batch(["one", "two", "one"]),
         "query": model.get_query_embedding("one"),
     }
 
