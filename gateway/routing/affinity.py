@@ -169,7 +169,10 @@ class Affinity:
     def _of(self, name: str) -> _Replica:
         replica = self._replicas.get(name)
         if replica is None:
-            replica = self._replicas[name] = _Replica(self._max_blocks)
+            replica = _Replica(self._max_blocks)
+            # As if it had been there: else all would be sent to it until it had had as much as the others.
+            replica.recent = sum(one.recent for one in self._replicas.values()) / max(1, len(self._replicas))
+            self._replicas[name] = replica
         return replica
 
     def _count(self, chosen: _Replica) -> None:

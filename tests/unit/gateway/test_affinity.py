@@ -92,6 +92,18 @@ def test_a_replica_that_started_anew_holds_nothing() -> None:
     assert affinity.choose(blocks(text), IDLE).held == 0
 
 
+def test_one_that_started_anew_is_not_sent_what_others_hold() -> None:
+    """It has had nothing of late, and is no more due for that."""
+    affinity, chance = Affinity(), random.Random(15)
+    texts = [words(chance, 2000) for _ in range(300)]
+    homes = [affinity.choose(blocks(text), IDLE).name for text in texts]
+    affinity.forget("two")
+    busy = [Candidate(name, 3) for name in NAMES]
+    for text, home in list(zip(texts, homes, strict=True))[-30:]:
+        if home != "two":
+            assert affinity.choose(blocks(text), busy).name == home
+
+
 def test_short_prompts_go_to_the_idlest() -> None:
     """There is nothing to share."""
     busy = [Candidate("one", 2), Candidate("two", 1), Candidate("three", 2)]
