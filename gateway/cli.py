@@ -74,8 +74,11 @@ def serve(file: Path | None, engine_args: tuple[str, ...], **options: Any) -> No
     """Serve until stopped: embedded Postgres, Redis and an engine with a model, unless others are configured."""
     from gateway import starting, supervisor  # noqa: PLC0415 -- the other commands need none of it
 
+    # What is read now is read again when asked to: in another folder, or without it, that would be something else.
+    read_from = (file or Path(settings.FILE)).absolute() if file or Path(settings.FILE).is_file() else None
+
     def read() -> Config:
-        return settings.load(file, options | {"engine_args": engine_args or None})
+        return settings.load(read_from, options | {"engine_args": engine_args or None})
 
     config = read()
     plan = supervisor.ServePlan(config=config, worker_argv=(sys.executable, "-m", "gateway.worker"), reload=read)

@@ -240,9 +240,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def _check_replicas(self) -> None:
         """Raise `ValueError` for two replicas of one model that nobody could tell apart."""
         names = [(backend.served_name, backend.replica_name) for backend in self.backends]
-        if twice := sorted({pair for pair in names if names.count(pair) > 1}):
-            message = f"two of `backends` serve '{twice[0][0]}' as '{twice[0][1]}': give one of them another `name`"
-            raise ValueError(message)
+        for number, (model, name) in enumerate(names):
+            if (model, name) in names[:number]:
+                message = (
+                    f"two of `backends` serve '{model}' as '{name}': give one of them another `name`"
+                    f" - at `$.backends[{number}]`"
+                )
+                raise ValueError(message)
 
     def _check_models(self) -> None:
         """Raise `ValueError` for `models` that occur twice or that nothing serves. The embedded one's name is not
@@ -328,7 +332,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         return {}
     text = ""
     try:
-        text = path.read_text("utf-8")
+        text = _text(path)
         values = msgspec.toml.decode(text)
         msgspec.convert(values, Config, strict=False, dec_hook=_path)
     except OSError as error:
@@ -339,6 +343,17 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         message = f"{path}, line {line}: {error}" if line else f"{path}: {error}"
         raise ConfigError(message) from error
     return values
+
+
+def _text(path: Path) -> str:
+    """Raises `ValueError` with the line that is no text, and `OSError`."""
+    content = path.read_bytes()
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        message = f"line {number} is not UTF-8"
+        raise ValueError(message) from error
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -125,6 +125,8 @@ class BackendRefused(BackendError):
         self.status = status
         self.code = code or type(self).code
         self.param = param
+        if status == 429:
+            self.type, self.code = "overloaded_error", code or "rate_limit_exceeded"
 
 
 class BackendUnavailable(BackendError):

@@ -71,15 +71,22 @@ class Explainer:
         Raises `UnknownModel`, `InvalidRequest` and `BackendError`.
         """
         pool = self._router.model(request.model, caller.models)
-        async with aclosing(pool.routes(caller.models)) as routes:
-            async for route in routes:
-                asked = under(route.model, request)
-                query = await named(asked, caller.scope, route.identity)
-                terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
-                looked = await self._tiers.find(query.key, terms.max_age_s) if terms.look else Looked()
-                if looked.found or route.usable:
-                    return await self._said(_Asked(asked, query, route, terms, looked), caller, steering)
+        async with aclosing(pool.ranks(caller.models)) as ranks:
+            async for rank in ranks:
+                asked = {route: await self._looked(route, request, caller, steering) for route in rank.looked()}
+                found = next((one for one in asked.values() if one.looked.found), None)
+                prompt = next(iter(asked.values())).query.prompt
+                chosen = found or next((asked[one] for one in rank.asked(prompt, caller.scope) if one in asked), None)
+                if chosen is not None:
+                    return await self._said(chosen, caller, steering)
         raise pool.refusal()
+
+    async def _looked(self, route: Route, request: Request, caller: Caller, steering: Steering) -> _Asked:
+        asked = under(route.model, request)
+        query = await named(asked, caller.scope, route.identity)
+        terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
+        looked = await self._tiers.find(query.key, terms.max_age_s) if terms.look else Looked()
+        return _Asked(asked, query, route, terms, looked)
 
     async def _said(self, asked: _Asked, caller: Caller, steering: Steering) -> dict[str, Any]:
         query, looked, terms, route = asked.query, asked.looked, asked.terms, asked.route

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Literal, Protocol
@@ -20,6 +20,8 @@ from gateway.errors import AnswerChanged, BackendError, NotKept, RequestError, m
 from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
 from gateway.policy import Terms
+from gateway.routing.calling import Asking
+from gateway.routing.rank import Rank
 from gateway.routing.route import Route
 from gateway.routing.router import Router
 from gateway.steering import Steering
@@ -134,6 +136,15 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
         return "regenerated" if self.refresh or self.stale else "generated"
 
 
+class _Named(msgspec.Struct, frozen=True):
+    """A request as one group of backends would be asked, and what is kept of it."""
+
+    request: Request
+    query: Query
+    terms: Terms
+    looked: Looked
+
+
 class _Flown(msgspec.Struct, frozen=True):
     """A question on its way to one group of backends."""
 
@@ -142,8 +153,7 @@ class _Flown(msgspec.Struct, frozen=True):
     query: Query
     plan: _Plan
     tenant: str
-    started: float
-    """When its client began to wait, a reading of the monotonic clock."""
+    asking: Asking
     broken: tuple[str, ...] = ()
     """Replicas whose answer broke off before any of it was sent."""
 
@@ -177,29 +187,36 @@ class Pipeline:
 
         Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`.
         """
-        started, fault = time.monotonic(), None
+        asking, fault = Asking(caller.scope, time.monotonic()), None
         pool = self._router.model(request.model, caller.models)
-        async with aclosing(pool.routes(caller.models)) as routes:
-            async for route in routes:
-                asked = under(route.model, request)
-                query = await named(asked, caller.scope, route.identity)
-                terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
-                looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
-                if looked.found is not None:
-                    self._note(caller.tenant, query, "hit", looked.found.entry.usage)
-                    return _found(looked.found, route, paced_out=steering.paced)
-                if not route.usable:
-                    continue
-                if steering.only_if_cached:
-                    raise NotKept
-                plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
-                try:
-                    return await self._flown(_Flown(route, asked, query, plan, caller.tenant, started))
-                except (BackendError, RequestError) as error:
-                    fault = passed(error, fault)
+        async with aclosing(pool.ranks(caller.models)) as ranks:
+            async for rank in ranks:
+                named_as: dict[Route, _Named] = {}
+                for route in rank.looked():
+                    known = named_as[route] = await self._looked(route, request, caller, steering)
+                    if (found := known.looked.found) is not None:
+                        self._note(caller.tenant, known.query, "hit", found.entry.usage)
+                        return _found(found, route, paced_out=steering.paced)
+                for route in _order(rank, named_as, caller):
+                    if steering.only_if_cached:
+                        raise NotKept
+                    known = named_as[route]
+                    plan = _plan(known.terms, caller, steering, reply_id, stale=known.looked.stale)
+                    try:
+                        return await self._flown(_Flown(route, known.request, known.query, plan, caller.tenant, asking))
+                    except (BackendError, RequestError) as error:
+                        fault = passed(error, fault)
         if steering.only_if_cached:
             raise NotKept
         raise fault or pool.refusal()
+
+    async def _looked(self, route: Route, request: Request, caller: Caller, steering: Steering) -> _Named:
+        """What a group would be asked, and what is kept of its answers."""
+        asked = under(route.model, request)
+        query = await named(asked, caller.scope, route.identity)
+        terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
+        looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
+        return _Named(asked, query, terms, looked)
 
     async def _flown(self, flown: _Flown) -> Answer:
         """The answer that a group gives, or is giving already. Nothing of it has been sent, so that one that breaks off
@@ -295,7 +312,7 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         plan = flown.plan
-        call = flown.route.call(flown.query.scope, flown.started, prompt=flown.query.prompt, broken=flown.broken)
+        call = flown.route.call(flown.asking, prompt=flown.query.prompt, broken=flown.broken)
         steps: list[Chunk] = []
         async with aclosing(call.complete(flown.request)) as arriving:
             async for step in arriving:
@@ -347,6 +364,12 @@ class Pipeline:
             async with aclosing((await self._flights.join(wanted, lambda: replay(entry))).steps) as steps:
                 async for _ in steps:
                     pass
+
+
+def _order(rank: Rank, named_as: Mapping[Route, _Named], caller: Caller) -> Iterator[Route]:
+    """Those of a rank that can be asked, and were looked up."""
+    prompt = next(iter(named_as.values())).query.prompt
+    return (route for route in rank.asked(prompt, caller.scope) if route in named_as)
 
 
 def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:

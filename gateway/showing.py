@@ -61,7 +61,7 @@ def _row(replica: dict[str, Any]) -> tuple[str, ...]:
     return (
         replica["model"],
         replica["name"],
-        replica["state"],
+        f"rests {replica['rests_s']:.0f} s" if replica["rests_s"] >= 1 else replica["state"],
         replica["breaker"],
         busy,
         f"{replica['weight']:g}",

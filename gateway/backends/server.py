@@ -8,16 +8,19 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 
 from gateway.backends import upstream
 from gateway.backends.tether import Tether
-from gateway.errors import BackendGone, BackendTimeout, BackendUnavailable, BackendUnreachable
+from gateway.errors import BackendError, BackendGone, BackendTimeout, BackendUnavailable, BackendUnreachable
 
 MAX_CONNECTIONS: Final = 1024
 IDLE_S: Final = 4.0
 """Shorter than the 5 seconds after which uvicorn, and so vLLM, closes an idle connection."""
 _TIE_S: Final = 1.0
 _HERE: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_NO_STREAMS: Final = frozenset({"application/json", "text/html"})
+_SHOWN: Final = 4096
 _JSON: Final = {"content-type": "application/json"}
 _JSON_AND_CLOSE: Final = {**_JSON, "connection": "close"}
 
@@ -75,6 +78,8 @@ class Server:
             async with await self._replied("POST", path, content, headers) as response:
                 if response.status != HTTPStatus.OK:
                     _refuse(self._name, response, await response.read())
+                if response.content_type in _NO_STREAMS:
+                    raise await _not_a_stream(self._name, response)
                 yield response.content.iter_any()
 
     async def read(self, path: str, content: bytes | None = None, *, sign: bool = True) -> bytes:
@@ -160,6 +165,16 @@ def _tether(uds: str | None, base: str) -> Tether | None:
 
 def _refuse(name: str, response: aiohttp.ClientResponse, content: bytes) -> None:
     upstream.refuse(name, response.status, content, response.headers.get("retry-after"))
+
+
+async def _not_a_stream(name: str, response: aiohttp.ClientResponse) -> BackendError:
+    """What was said instead, so that whoever looks for the reason finds it."""
+    content = await response.content.read(_SHOWN)
+    try:
+        said = upstream.reason(msgspec.json.decode(content))
+    except msgspec.DecodeError:
+        said = " ".join(content.decode(errors="replace").split())
+    return BackendError(f"Backend '{name}' answered {response.content_type} instead of a stream: {said[:200]}")
 
 
 @contextmanager

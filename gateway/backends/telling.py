@@ -24,6 +24,8 @@ _HERE: Final = Ages(1.0, 5.0)
 _ELSEWHERE: Final = Ages(2.0, 5.0)
 _HOSTED: Final = Ages(60.0, math.inf)
 _ASK_S: Final = 10.0
+_START_EVERY_S: Final = 4.0
+"""It is among hundreds of figures, and so is not asked for each time."""
 _PROBE_S: Final = 60.0
 """It waits in the same queue as everybody's requests."""
 _CLOCK_S: Final = 2.0
@@ -200,6 +202,10 @@ class OpenAITelling(Telling):
 class VllmTelling(Telling):
     """vLLM."""
 
+    _started_s: float | None = None
+    _start_asked_at = -math.inf
+    _start_signs = -1
+
     async def fingerprint(self) -> str:
         """That of `--fingerprint-mode custom`, which is said with completions only: the model makes one token."""
         said = {"model": self._model, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
@@ -214,19 +220,24 @@ class VllmTelling(Telling):
         found = upstream.decoded(self._name, content, _CHOICES).system_fingerprint or ""
         return "" if _DEFAULT_FINGERPRINT.fullmatch(found) else found
 
-    async def _short(self) -> tuple[Card, ...]:
-        return await self._cards()
+    async def _short(self) -> tuple[tuple[Card, ...], float | None]:
+        """With the start: behind a proxy, which stays while its servers come and go, nothing else tells of another."""
+        now, signs = time.monotonic(), self._server.signs()
+        if now - self._start_asked_at > _START_EVERY_S or self._start_signs != signs or not self._server.tied():
+            self._started_s = await self._process_started_s()
+            self._start_asked_at, self._start_signs = now, signs
+        return await self._cards(), self._started_s
 
-    async def _all(self, short: tuple[Card, ...]) -> Served:
+    async def _all(self, short: tuple[tuple[Card, ...], float | None]) -> Served:
         version = (await self._read("/version", _VERSION)).version
-        started_s = await self._process_started_s()
+        cards, started_s = short
         return Served(
             engine_version=version,
-            roots=tuple(card.place or card.id for card in short) or (self._model,),
+            roots=tuple(card.place or card.id for card in cards) or (self._model,),
             here=self._server.here,
             read_since_s=_after(started_s),
             process=self._process_unknown() if started_s is None else str(started_s),
-            manner=_short_digest([card.max_model_len for card in short]),
+            manner=_short_digest([card.max_model_len for card in cards]),
         )
 
 

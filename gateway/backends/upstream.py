@@ -24,7 +24,7 @@ _SIGNS = {
 
 _UNAUTHORIZED = (401, 403)
 
-_LONGEST_REST_S = 600.0
+_LONGEST_REST_S = 60.0
 """No backend is left alone for longer than this because it said so once."""
 
 PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})

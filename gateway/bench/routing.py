@@ -16,6 +16,7 @@ import uvloop
 from gateway import asking
 from gateway.canonical import Identity, Request, Vector
 from gateway.config import BackendConfig
+from gateway.routing.calling import Asking
 from gateway.routing.router import Router
 from storage.entry import Chunk, Usage
 
@@ -118,18 +119,18 @@ async def _direct(backend: _Ready) -> None:
 
 
 async def _found(router: Router) -> None:
-    async with aclosing(router.model(MODEL).routes()) as routes:
-        async for route in routes:
-            if route.usable:
+    async with aclosing(router.model(MODEL).ranks()) as ranks:
+        async for rank in ranks:
+            if rank.asked(_PROMPT, "s"):
                 return
 
 
 async def _routed(router: Router) -> None:
-    async with aclosing(router.model(MODEL).routes()) as routes:
-        async for route in routes:
-            if not route.usable:
-                continue
-            call = route.call("s", time.monotonic(), prompt=_PROMPT)
+    question = Asking("s", time.monotonic())
+    async with aclosing(router.model(MODEL).ranks()) as ranks:
+        async for rank in ranks:
+            route = rank.asked(_PROMPT, "s")[0]
+            call = route.call(question, prompt=_PROMPT)
             async with aclosing(call.complete(_QUESTION)) as steps:
                 async for _ in steps:
                     pass

@@ -15,6 +15,7 @@ from gateway.embedding import told
 from gateway.embedding.told import Told
 from gateway.flights.shared import SharedFlights
 from gateway.policy import Terms
+from gateway.routing.calling import Asking
 from gateway.routing.route import Route
 from storage.entry import Chunk, Entry, Query, Usage
 from storage.flights.record import Wanted
@@ -52,9 +53,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
 
     route: Route
     """Who is asked."""
-    scope: str
-    started: float
-    """When its client began to wait, a reading of the monotonic clock."""
+    asking: Asking
     questions: Mapping[bytes, tuple[Request, Query]]
     """By key."""
     stale: frozenset[bytes]
@@ -78,7 +77,7 @@ class Calls:
         """The vectors of `keys`, asked for by this process for this errand only. Raises `BackendError`."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         asked = [errand.questions[key] for key in keys]
-        call = errand.route.call(errand.scope, errand.started)
+        call = errand.route.call(errand.asking)
         given = await call.embed([request for request, _ in asked])
         entries = [
             Entry(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Protocol
@@ -21,6 +21,8 @@ from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
 from gateway.pipeline import Ledger, Provenance, Status
 from gateway.policy import Terms
+from gateway.routing.calling import Asking
+from gateway.routing.rank import Rank
 from gateway.routing.route import Route
 from gateway.routing.router import Router
 from gateway.steering import Steering
@@ -105,22 +107,22 @@ class Embedder:
         All of them come from one group of backends, for vectors of different models have nothing in common.
         Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`.
         """
-        started, fault = time.monotonic(), None
+        asking, fault = Asking(caller.scope, time.monotonic()), None
         pool = self._router.model(requests[0].model, caller.models)
-        async with aclosing(pool.routes(caller.models)) as routes:
-            async for route in routes:
-                wanted = await self._wanted(route, requests, caller, steering)
-                if not wanted.missing:
-                    return self._noted(caller, wanted, {}, steering)
-                if not route.usable:
-                    continue
-                if steering.only_if_cached:
-                    raise NotKept
-                errand = _errand(wanted, caller, steering, reply_id, started)
-                try:
-                    return self._noted(caller, wanted, await self._given(errand, wanted.missing), steering)
-                except (BackendError, RequestError) as error:
-                    fault = passed(error, fault)
+        async with aclosing(pool.ranks(caller.models)) as ranks:
+            async for rank in ranks:
+                async for wanted in self._tried(rank, requests, caller, steering):
+                    if not wanted.missing:
+                        return self._noted(caller, wanted, {}, steering)
+                    if not wanted.route.usable:
+                        continue
+                    if steering.only_if_cached:
+                        raise NotKept
+                    errand = _errand(wanted, caller, steering, reply_id, asking)
+                    try:
+                        return self._noted(caller, wanted, await self._given(errand, wanted.missing), steering)
+                    except (BackendError, RequestError) as error:
+                        fault = passed(error, fault)
         if steering.only_if_cached:
             raise NotKept
         raise fault or pool.refusal()
@@ -138,6 +140,17 @@ class Embedder:
                 model = wanted.route.model
                 self._ledger.note(caller.tenant, model, "embedding", cache, sum(said, Usage()), len(said))
         return _vectors(wanted, given, steering)
+
+    async def _tried(
+        self, rank: Rank, requests: Sequence[Request], caller: Caller, steering: Steering
+    ) -> AsyncGenerator[_Wanted]:
+        """What is wanted of each group, those first that should be asked; before them, those that have all of it."""
+        if len(rank.routes) > 1:
+            for route in rank.looked():
+                if not (wanted := await self._wanted(route, requests, caller, steering)).missing:
+                    yield wanted
+        for route in rank.asked("", caller.scope) or rank.looked():
+            yield await self._wanted(route, requests, caller, steering)
 
     async def _wanted(self, route: Route, requests: Sequence[Request], caller: Caller, steering: Steering) -> _Wanted:
         """What `requests` ask of a group, and what of that is kept."""
@@ -184,11 +197,10 @@ class Embedder:
         return parts(told, missing, own=True)
 
 
-def _errand(wanted: _Wanted, caller: Caller, steering: Steering, reply_id: str, started: float) -> Errand:
+def _errand(wanted: _Wanted, caller: Caller, steering: Steering, reply_id: str, asking: Asking) -> Errand:
     return Errand(
         route=wanted.route,
-        scope=caller.scope,
-        started=started,
+        asking=asking,
         questions=wanted.questions,
         stale=frozenset(wanted.stale),
         terms=wanted.terms,

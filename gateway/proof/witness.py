@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from gateway import asking
 from gateway.canonical import Identity, Request, Vector
-from gateway.routing.calling import Call
+from gateway.routing.calling import Asking, Call
 from gateway.routing.route import Route
 from storage.entry import Chunk
 
@@ -39,5 +39,5 @@ class Witness:
         return self._last.replica.backend.known or self._route.identity
 
     def _call(self) -> Call:
-        self._last = self._route.call(self._scope, time.monotonic())
+        self._last = self._route.call(Asking(self._scope, time.monotonic()))
         return self._last

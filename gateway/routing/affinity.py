@@ -125,17 +125,25 @@ class Affinity:
 
     def choose(self, blocks: Blocks, candidates: Sequence[Candidate]) -> Chosen:
         """The best of `candidates`, of which there is at least one; it counts as sent there."""
-        allowed = _allowed([(one, self._of(one.name)) for one in candidates])
-        lengths = [replica.held(blocks) for _, replica in allowed]
-        longest = max(lengths)
-        equal = [one for one, length in zip(allowed, lengths, strict=True) if length == longest]
-        best, replica = equal[0] if len(equal) == 1 else _first(equal, blocks[longest : longest + 1])
+        best, replica, longest = self._best(blocks, candidates)
         seen = replica.length(blocks, _UNLIMITED) if replica.capacity_bytes < _UNLIMITED else longest
         age_bytes = replica.age_bytes(blocks[seen - 1]) if seen else 0.0
         chosen = Chosen(best.name, longest, seen, age_bytes, best.outstanding)
         self._count(replica)
         replica.hold(blocks, longest)
         return chosen
+
+    def preferred(self, blocks: Blocks, candidates: Sequence[Candidate]) -> str:
+        """Who would be chosen now. Nothing is sent there yet."""
+        return self._best(blocks, candidates)[0].name
+
+    def _best(self, blocks: Blocks, candidates: Sequence[Candidate]) -> tuple[Candidate, _Replica, int]:
+        """And how many blocks it holds."""
+        allowed = _allowed([(one, self._of(one.name)) for one in candidates])
+        lengths = [replica.held(blocks) for _, replica in allowed]
+        longest = max(lengths)
+        equal = [one for one, length in zip(allowed, lengths, strict=True) if length == longest]
+        return *(equal[0] if len(equal) == 1 else _first(equal, blocks[longest : longest + 1])), longest
 
     def sent(self, name: str, blocks: Blocks, held: int) -> None:
         """Another process has sent a prompt to the replica `name`, which held the first `held` of its blocks."""

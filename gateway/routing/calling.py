@@ -50,23 +50,30 @@ class Group(Protocol):
         ...
 
 
-class Call:
-    """One question. `started`, a reading of the monotonic clock, is when its client began to wait."""
+class Asking(msgspec.Struct):
+    """A client's question, whichever groups it is sent to."""
 
-    def __init__(
-        self, group: Group, prompt: Prompt | None, scope: str, started: float, failed: Iterable[Replica] = ()
-    ) -> None:
+    scope: str
+    started: float
+    """When the client began to wait, a reading of the monotonic clock."""
+    failed: dict[Replica, int] = msgspec.field(default_factory=dict[Replica, int])
+    """Who failed to answer it, and in which of its lives."""
+
+
+class Call:
+    """One question to one group."""
+
+    def __init__(self, group: Group, prompt: Prompt | None, asking: Asking, failed: Iterable[Replica] = ()) -> None:
         self.replica: Replica | None = None
         """Who answers, once the first step is there."""
         self._group = group
         self._prompt = prompt
-        self._scope = scope
-        self._started = started
-        self._asked_at = started
+        self._asking = asking
+        self._asked_at = asking.started
         self._life = 0
         """Of the replica that is asked: by the time it has failed, another process may be there."""
-        self._failed = {replica: replica.life for replica in failed}
-        """Who failed, and in which of its lives."""
+        self._failed = set(failed)
+        """Who of this group failed, and is not asked again."""
         self._fault: BackendError | None = None
 
     @property
@@ -76,10 +83,10 @@ class Call:
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """The steps of a whole answer; the first names its backend. Raises `BackendError`, also midway."""
-        request = msgspec.structs.replace(request, partition=partition(self._scope))
+        request = msgspec.structs.replace(request, partition=partition(self._asking.scope))
         while True:
             replica = await self._next()
-            patience = Patience(replica.name, replica.settings, self._started)
+            patience = Patience(replica.name, replica.settings, self._asking.started)
             arriving, usage = asked(replica.backend, request), Usage()
             try:
                 # Every step of every answer comes by here: one generator, and one timer for all waits.
@@ -109,7 +116,7 @@ class Call:
         while True:
             replica = await self._next()
             try:
-                with closing(Patience(replica.name, replica.settings, self._started)) as patience:
+                with closing(Patience(replica.name, replica.settings, self._asking.started)) as patience:
                     vectors = await patience.done(replica.backend.embed(requests))
                 self._answers(replica)
                 replica.succeeded()
@@ -147,16 +154,19 @@ class Call:
     def _answers(self, replica: Replica) -> None:
         """`replica` does what others did not: then that was their fault, not the question's."""
         self.replica = replica
-        for other, life in self._failed.items():
+        for other, life in self._asking.failed.items():
             other.outdone(life)
+        self._asking.failed.clear()
 
     def _goes_on(self, replica: Replica, error: BackendError) -> bool:
         """Note that it failed; whether another one is to be tried."""
         life = self._life
         replica.failed(error)
+        if may_pass(error):
+            self._asking.failed[replica] = life
         if self.replica is not None or not may_pass(error) or len(self._failed) >= self._group.retries:
             return False
-        self._failed[replica] = life
+        self._failed.add(replica)
         self._fault = error
         return self._group.others(self._failed)
 

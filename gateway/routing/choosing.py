@@ -49,6 +49,10 @@ class Chooser(Protocol):
         """One of `candidates`, of which there is at least one; all have room."""
         ...
 
+    def preferred(self, candidates: Sequence[Replica], prompt: Prompt) -> Replica:
+        """The one that would be chosen now."""
+        ...
+
     def told(self, prompt: Prompt, usage: Usage) -> None:
         """It was answered by whoever was chosen last, who says how much of it was in its cache."""
         ...
@@ -84,6 +88,11 @@ class ByPrefix:
         chosen = prompt.chosen = self._affinity.choose(prompt.blocks, candidates)
         self._say(_ENCODER.encode(_Sent(chosen.name, chosen.held, prompt.blocks)))
         return next(replica for replica in candidates if replica.name == chosen.name)
+
+    def preferred(self, candidates: Sequence[Replica], prompt: Prompt) -> Replica:
+        """One of them; nothing is sent there yet."""
+        name = self._affinity.preferred(prompt.blocks, candidates)
+        return next(replica for replica in candidates if replica.name == name)
 
     def told(self, prompt: Prompt, usage: Usage) -> None:
         """So one learns how much a replica's cache has room for."""

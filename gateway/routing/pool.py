@@ -13,6 +13,7 @@ from gateway.errors import BackendError, BackendUnavailable
 from gateway.routing import chain
 from gateway.routing.admission import Admission
 from gateway.routing.choosing import Chooser
+from gateway.routing.rank import Rank
 from gateway.routing.replica import Replica
 from gateway.routing.route import Route
 
@@ -36,7 +37,7 @@ class Pool:
         self._places = chain.places(())
         self._others: Mapping[str, Pool] = {}
         self._introduced = False
-        self._planned: tuple[list[int], list[Route]] = ([-1], [])
+        self._planned: tuple[list[int], list[Rank]] = ([-1], [])
 
     def configure(self, replicas: Sequence[Replica], settings: ModelConfig, others: "Mapping[str, Pool]") -> None:
         """Use these replicas from now on. `others` are all pools by their names."""
@@ -53,37 +54,37 @@ class Pool:
         self._renamed()
         self.admission.changed()
 
-    async def routes(self, allowed: Collection[str] | None = None) -> AsyncGenerator[Route]:
-        """Each group that may answer, those first that should; of other models only those `allowed`.
+    async def ranks(self, allowed: Collection[str] | None = None) -> AsyncGenerator[Rank]:
+        """The groups that may answer, those first that should; of other models only those `allowed`.
 
-        A question is looked up under each, and asked of those that are usable, until it has an answer. When nobody is
-        usable, replicas that were away are asked whether they are back.
+        A question is looked up under those of a rank, and asked of them, until it has an answer. When nobody is usable,
+        replicas that were away are asked whether they are back.
         """
         if not self._introduced:
             await self._introductions()
         usable = False
         given: set[tuple[str, Identity]] = set()
-        while (route := self._next(given, allowed)) is not None:
-            await _settled(route.replicas)
-            if self._next(given, allowed) is not route:
+        while (rank := self._next(given, allowed)) is not None:
+            await _settled([replica for route in rank.routes for replica in route.replicas])
+            if (still := self._next(given, allowed)) is None or still.routes != rank.routes:
                 continue
-            given.add(route.key)
-            usable = usable or route.usable
-            yield route
+            given.update(route.key for route in rank.routes)
+            usable = usable or any(route.usable for route in rank.routes)
+            yield rank
         if usable:
             return
         await self._knock()
-        for route in self._plan():
-            route = route if route.usable else route.in_need()
-            if route.usable and _is_allowed(route.model, allowed, self.name):
-                yield route
+        for rank in self._plan():
+            routes = [route if route.usable else route.in_need() for route in rank.routes]
+            if any(route.usable for route in routes) and _is_allowed(routes[0].model, allowed, self.name):
+                yield Rank(routes)
 
     async def first(self) -> Route:
         """The group that would answer now. Raises `BackendError` when none would."""
-        async with aclosing(self.routes()) as routes:
-            async for route in routes:
-                if route.usable:
-                    return route
+        async with aclosing(self.ranks()) as ranks:
+            async for rank in ranks:
+                if usable := rank.asked("", ""):
+                    return usable[0]
         raise self.refusal()
 
     async def first_of(self, identity: Identity) -> Route:
@@ -91,13 +92,13 @@ class Pool:
         if not self._introduced:
             await self._introductions()
         await _settled(self.replicas)
-        mine = (route for route in self._plan() if route.key == (self.name, identity) and route.usable)
+        mine = (route for route in self._routes() if route.key == (self.name, identity) and route.usable)
         return next(mine, None) or await self.first()
 
     def refusal(self) -> BackendError:
         """Why nobody can be asked: what was wrong with whoever should have answered."""
         now = time.monotonic()
-        known = [replica for route in self._plan() for replica in route.replicas]
+        known = [replica for route in self._routes() for replica in route.replicas]
         for replica in (*known, *self.replicas):
             if replica.fault is not None:
                 error = _again(replica.fault)
@@ -105,45 +106,47 @@ class Pool:
                 return error
         return BackendUnavailable(f"No backend of '{self.name}' can be asked now.")
 
-    def _next(self, given: Collection[tuple[str, Identity]], allowed: Collection[str] | None) -> Route | None:
-        """The first group that was not given yet: what there is may change while one is tried."""
-        for route in self._plan():
-            if route.key not in given and _is_allowed(route.model, allowed, self.name):
-                return route
+    def _next(self, given: Collection[tuple[str, Identity]], allowed: Collection[str] | None) -> Rank | None:
+        """The first groups that were not given yet: what there is may change while some are tried."""
+        for rank in self._plan():
+            rest = [route for route in rank.routes if route.key not in given] if given else rank.routes
+            if rest and _is_allowed(rest[0].model, allowed, self.name):
+                return rank if len(rest) == len(rank.routes) else Rank(rest)
         return None
 
-    def _plan(self) -> list[Route]:
+    def _routes(self) -> Iterator[Route]:
+        return (route for rank in self._plan() for route in rank.routes)
+
+    def _plan(self) -> list[Rank]:
         """All groups in their order, worked out again when a replica has become another one."""
         versions = [self.version]
         if self._others:
             versions += [other.version for other in self._others.values()]
         if versions != self._planned[0]:
-            self._planned = versions, list(self._groups())
+            self._planned = versions, list(self._ranks())
         return self._planned[1]
 
-    def _groups(self) -> Iterator[Route]:
+    def _ranks(self) -> Iterator[Rank]:
         should = ""
         for place in self._places:
             if (other := self._others.get(place[0])) is not None:
-                for route in other.own():
-                    route.fallback, route.asked = self.name, self
-                    yield route
+                for rank in other.own():
+                    for route in rank.routes:
+                        route.fallback, route.asked = self.name, self
+                    yield rank
                 continue
-            for route in self._at(place):
-                route.fallback = should
-                should = should or route.kind
-                yield route
+            if routes := self._at(place):
+                for route in routes:
+                    route.fallback = should
+                yield Rank(routes)
             should = should or next((replica.kind for replica in self.replicas if replica.kind in place), "")
 
-    def own(self) -> Iterator[Route]:
+    def own(self) -> Iterator[Rank]:
         """The groups of this pool alone."""
-        for place in self._places:
-            yield from self._at(place)
+        return (Rank(routes) for place in self._places if (routes := self._at(place)))
 
     def _at(self, place: chain.Place) -> list[Route]:
-        """The groups at one place. Where there are several, while weights are being replaced, the largest comes first:
-        most of what is asked finds the most who can answer.
-        """
+        """The groups at one place; the largest comes first."""
         groups: dict[Identity, list[Replica]] = {}
         for replica in self.replicas:
             if replica.kind in place and replica.identity is not None:
@@ -174,7 +177,7 @@ class Pool:
         away += [replica for pool in pools for replica in pool.replicas if replica.identity is None]
         asking = {replica.renew() for replica in away}
         until = time.monotonic() + self.admission.deadline_s
-        while asking and not any(route.usable for route in self._plan()):
+        while asking and not any(route.usable for route in self._routes()):
             left_s = until - time.monotonic()
             done, asking = await asyncio.wait(asking, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
             if not done:

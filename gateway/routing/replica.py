@@ -76,6 +76,7 @@ class Replica:
         most = settings.max_concurrency
         self.limit = max(1, most // workers) if most else None
         """The most that this worker gives it."""
+        self._rests_until = 0.0
 
     def usable(self, now: float, *, in_need: bool = False) -> bool:
         """Whether it may be asked at all; `in_need`, also when it does not say how it is."""

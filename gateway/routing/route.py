@@ -7,7 +7,7 @@ from typing import Protocol
 from gateway.canonical import Identity
 from gateway.errors import BackendError
 from gateway.routing.admission import Admission
-from gateway.routing.calling import Call
+from gateway.routing.calling import Asking, Call
 from gateway.routing.choosing import Chooser, Prompt
 from gateway.routing.replica import Replica
 from storage.entry import Usage
@@ -73,14 +73,23 @@ class Route:
         """Whether one of them may be asked now, or soon."""
         return self.others(())
 
-    def call(self, scope: str, started: float, *, prompt: str = "", broken: Collection[str] = ()) -> Call:
-        """A question of a client of `scope` that has waited since `started`, a reading of the monotonic clock.
+    def call(self, asking: Asking, *, prompt: str = "", broken: Collection[str] = ()) -> Call:
+        """A client's question, to be asked here.
 
         Those whose answer to it was `broken` off are not asked again. `prompt` is what the model reads.
         """
         failed = [replica for replica in self.replicas if replica.name in broken]
-        known = self._pool.chooser.prompt(prompt, scope) if len(self._pool.replicas) > 1 else None
-        return Call(self, known, scope, started, failed)
+        known = self._pool.chooser.prompt(prompt, asking.scope) if len(self._pool.replicas) > 1 else None
+        return Call(self, known, asking, failed)
+
+    def able(self) -> list[Replica]:
+        """Those that may be asked now, or soon."""
+        now = time.monotonic()
+        return [replica for replica in self.replicas if self._fits(replica, now)]
+
+    def preferred(self, candidates: Sequence[Replica], prompt: str, scope: str) -> Replica:
+        """Who of several of its pool would be chosen for a prompt."""
+        return self._pool.chooser.preferred(candidates, self._pool.chooser.prompt(prompt, scope))
 
     def has_others(self, than: Collection[str]) -> bool:
         """Whether another one may be asked now, or soon; by their names."""

@@ -213,6 +213,15 @@ async def test_weights_beside_the_file_are_not_in_its_digest(tmp_path: Path, bes
         assert (await server.version()).startswith(f"{file}@media_abc@")
 
 
+async def test_another_process_behind_a_proxy_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection that is held ends at the proxy, and goes on: that the server says another start has to do."""
+    async with telling("vllm", vllm("org/model", 1.0)) as server:
+        first = await server.version()
+        server.said |= vllm("org/model", 2.0)
+        monkeypatch.setattr("gateway.backends.telling._START_EVERY_S", -1.0)
+        assert await server.version() != first
+
+
 async def test_an_answer_of_a_successor_is_given_but_not_kept() -> None:
     """The server is another one when the question arrives that was named before: its answer is kept under no name."""
     event = {"choices": [{"index": 0, "delta": {"content": "new"}, "finish_reason": "stop"}]}

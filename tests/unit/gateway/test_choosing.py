@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway.config import BackendConfig
+from gateway.routing.calling import Asking
 from gateway.routing.choosing import ByPrefix
 from gateway.routing.replica import Replica
 from gateway.routing.router import Router
@@ -40,7 +41,7 @@ class Gateway:
     async def asks(self, prompt: str, scope: str = "acme") -> str:
         """Who answers it."""
         route = await self.router.model(MODEL).first()
-        call = route.call(scope, asyncio.get_running_loop().time(), prompt=prompt)
+        call = route.call(Asking(scope, asyncio.get_running_loop().time()), prompt=prompt)
         async for _ in call.complete(asking("Hi")):
             pass
         return call.backend

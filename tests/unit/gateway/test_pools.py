@@ -1,6 +1,7 @@
 """Several backends of one name: who is asked, who comes next, whose name the answer has, and what is never mixed up."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -14,7 +15,7 @@ from gateway.caller import Caller
 from gateway.canonical import Identity, Request, Vector
 from gateway.config import BackendConfig, ModelConfig
 from gateway.embedding.embedder import Embedder
-from gateway.errors import BackendError, BackendGone, BackendRefused, BackendUnreachable, Overloaded
+from gateway.errors import BackendError, BackendGone, BackendRefused, BackendTimeout, BackendUnreachable, Overloaded
 from gateway.flights.shared import SharedFlights
 from gateway.pipeline import Answer, Pipeline
 from gateway.routing.router import Router
@@ -280,22 +281,46 @@ async def test_an_answer_of_one_who_has_become_another_is_not_kept(fleet: Fleet)
     assert [entry.query.text for entry in fleet.shelf.kept.values()] == ["known"]
 
 
-async def test_replicas_of_two_weights_are_two_groups(fleet: Fleet) -> None:
-    """While weights are being replaced, the larger group answers, and each answer has the name of who gave it."""
+async def test_replicas_of_two_weights_share_the_work_and_no_names(fleet: Fleet) -> None:
+    """While weights are being replaced, or where nobody knows whether they are the same: each answer has the name of
+    who gave it, and what one has answered the other is not asked.
+    """
     fleet.configure(replica("a"), replica("b"), replica("c"))
-    await fleet.ask("1")
-    fleet.servers["a"].weights = "w2"
-    fleet.router.model("m").replicas[0].renew()
-    await until(lambda: fleet.router.model("m").replicas[0].identity == Identity("vllm", "1", "w2"))
-    for number in range(6):
-        assert (await fleet.ask(f"question {number}")).backend in {"b", "c"}
+    for server, weights in zip(fleet.servers.values(), ("w2", "w1", "w1"), strict=True):
+        server.weights = weights
+    asked = [await fleet.ask(f"question {number}") for number in range(12)]
+    assert Counter(answer.backend for answer in asked) == {"a": 4, "b": 4, "c": 4}
+    assert not any(answer.fallback for answer in asked)
+    named = {(entry.backend, entry.query.model_version) for entry in fleet.shelf.kept.values()}
+    assert named == {("a", "w2"), ("b", "w1"), ("c", "w1")}
+    again = [await fleet.ask(f"question {number}") for number in range(12)]
+    assert [answer.status for answer in again] == ["hit"] * 12
     fleet.servers["b"].stop()
     fleet.servers["c"].stop()
-    answer = await fleet.ask("last")
-    assert (answer.backend, answer.fallback) == ("a", "vllm")
-    assert {(e.backend, e.query.model_version) for e in fleet.shelf.kept.values() if e.query.text == "last"} == {
-        ("a", "w2")
-    }
+    assert {(await fleet.ask(f"last {number}")).backend for number in range(3)} == {"a"}
+
+
+async def test_kept_answers_of_weights_that_are_gone_are_not_given_while_others_can_be_asked(fleet: Fleet) -> None:
+    """But while nobody can be."""
+    fleet.configure(replica("a"), replica("b"))
+    fleet.servers["a"].weights = "w2"
+    first = [await fleet.ask(f"question {number}") for number in range(4)]
+    old = next(number for number, answer in enumerate(first) if answer.backend == "b")
+    fleet.servers["b"].stop()
+    assert (await fleet.ask(f"question {old}")).status == "miss"
+    fleet.servers["a"].stop()
+    assert [(await fleet.ask(f"question {number}")).status for number in range(4)] == ["hit"] * 4
+
+
+async def test_a_kind_that_hangs_is_left_alone_once_the_next_has_answered_for_it(fleet: Fleet) -> None:
+    """Three requests find out; the others are answered by the fallback at once."""
+    fleet.configure(replica("a"), replica("b"), replica("c", kind="ollama"))
+    bad = [fleet.servers["a"], fleet.servers["b"]]
+    for server in bad:
+        server.faults = [BackendTimeout("Nothing came.", code="first_token_timeout")] * 1000
+    asked = [await fleet.ask(f"question {number}") for number in range(10)]
+    assert [(answer.backend, answer.fallback) for answer in asked] == [("c", "vllm")] * 10
+    assert [server.calls for server in bad] == [3, 3]
 
 
 async def test_one_that_others_outdo_is_left_alone_for_a_while(fleet: Fleet) -> None:
@@ -333,10 +358,14 @@ async def test_one_that_asks_for_a_rest_gets_it(fleet: Fleet) -> None:
     assert [(await fleet.ask(str(number))).backend for number in range(3)] == ["b", "b", "b"]
     assert fleet.servers["a"].calls == 1
     fleet.configure(replica("a", weight=1000))
-    with pytest.raises(BackendRefused) as refused:
-        await fleet.ask("new")
-    assert refused.value.status == 429
-    assert 25 < (refused.value.retry_after_s or 0) <= 30
+    assert (await fleet.ask("with other settings the rest is over")).backend == "a"
+    fleet.servers["a"].faults = [busy]
+    for text in ("new", "newer"):
+        with pytest.raises(BackendRefused) as refused:
+            await fleet.ask(text)
+    assert fleet.servers["a"].calls == 3
+    assert (refused.value.status, refused.value.type) == (429, "overloaded_error")
+    assert 0 < (refused.value.retry_after_s or 0) <= 30
 
 
 async def test_what_no_replica_has_room_for_waits_in_line(fleet: Fleet) -> None:
