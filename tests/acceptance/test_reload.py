@@ -68,6 +68,9 @@ def test_a_bad_file_is_refused_whole_with_its_line(site: Site) -> None:
     assert reloaded(site).json()["changed"] == []
     site.write(f"slots = 9\n{good}")
     assert "`slots` cannot be changed" in reloaded(site).json()["error"]["message"]
+    site.file.rename(away := site.file.with_suffix(".away"))
+    assert "No such file" in reloaded(site).json()["error"]["message"]
+    away.rename(site.file)
     site.write(good)
 
 

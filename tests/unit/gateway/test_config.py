@@ -98,6 +98,18 @@ def test_an_empty_variable_is_one_that_is_not_set(tmp_path: Path) -> None:
             config.load(file, environ={})
 
 
+def test_the_line_that_is_wrong_is_named(tmp_path: Path) -> None:
+    """Where it is no text, and where it is the second of two that cannot be told apart."""
+    file = tmp_path / "askonce.toml"
+    file.write_bytes(b'host = "127.0.0.1"\nport = 1\nmodel = "\xff"\n')
+    with pytest.raises(ConfigError, match="line 3 is not UTF-8"):
+        config.load(file, environ={})
+    one = '[[backends]]\nkind = "vllm"\nmodel = "m"\nurl = "http://one:1"\n'
+    file.write_text(f"{one}{one}{one.replace('one', 'two')}")
+    with pytest.raises(ConfigError, match="line 5: two of `backends` serve 'm' as 'vllm@one:1'"):
+        config.load(file, environ={})
+
+
 def test_bytes_that_are_no_text_are_refused() -> None:
     """They could not be sent to another process."""
     with pytest.raises(ConfigError, match="not UTF-8"):
