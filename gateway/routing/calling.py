@@ -75,6 +75,7 @@ class Call:
         self._failed = set(failed)
         """Who of this group failed, and is not asked again."""
         self._fault: BackendError | None = None
+        self._usage = Usage()
 
     @property
     def backend(self) -> str:
@@ -87,29 +88,47 @@ class Call:
         while True:
             replica = await self._next()
             patience = Patience(replica.name, replica.settings, self._asking.started)
-            arriving, usage = asked(replica.backend, request), Usage()
+            arriving = asked(replica.backend, request)
             try:
                 # Every step of every answer comes by here: one generator, and one timer for all waits.
-                while (step := await patience.step(arriving)) is not None:
-                    replica.heard()
-                    if self.replica is None:
-                        self._answers(replica)
-                        step = msgspec.structs.replace(step, backend=replica.name)
-                    if step.usage is not None:
-                        usage = self._priced(step.usage, replica)
-                        step = step if usage is step.usage else msgspec.structs.replace(step, usage=usage)
-                    yield step
-                replica.succeeded()
-                if self._prompt is not None:
-                    self._group.told(self._prompt, usage)
+                patience.waits()
+                async for step in arriving:
+                    patience.heard()
+                    yield self._heard(step, replica)
+                    patience.waits()
+                patience.close()
+                self._succeeded(replica)
                 return
-            except BackendError as error:
-                if not self._goes_on(replica, error):
-                    raise
+            except (BackendError, asyncio.CancelledError) as error:
+                self._judged(error, replica, patience)
             finally:
                 patience.close()
                 await arriving.aclose()
                 replica.end()
+
+    def _heard(self, step: Chunk, replica: Replica) -> Chunk:
+        """A step, with what is known here: who says it, and what it costs."""
+        replica.heard()
+        if self.replica is None:
+            self._answers(replica)
+            step = msgspec.structs.replace(step, backend=replica.name)
+        if step.usage is not None:
+            self._usage = self._priced(step.usage, replica)
+            step = msgspec.structs.replace(step, usage=self._usage)
+        return step
+
+    def _succeeded(self, replica: Replica) -> None:
+        replica.succeeded()
+        if self._prompt is not None:
+            self._group.told(self._prompt, self._usage)
+
+    def _judged(self, error: BaseException, replica: Replica, patience: Patience) -> None:
+        """Raise `error`, or what it means, unless another replica is to be tried."""
+        fault = error if isinstance(error, BackendError) else patience.judged()
+        if fault is None:
+            raise error
+        if not self._goes_on(replica, fault):
+            raise fault from (error.__cause__ if fault is error else error)
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order. Raises `BackendError`."""

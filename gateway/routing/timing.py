@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import Awaitable
 from typing import TypeVar
 
 from gateway.config import ReplicaConfig
 from gateway.errors import BackendTimeout
-from storage.entry import Chunk
 
 T = TypeVar("T")
 
@@ -35,31 +34,40 @@ class Patience:
         self._cancelling = 0
         """How often the task was to be cancelled already when its time was over."""
 
-    def step(self, arriving: AsyncGenerator[Chunk]) -> Awaitable[Chunk | None]:
-        """The next step, or None at the end. Raises `BackendTimeout`. What comes after the first has another limit."""
-        return self.done(anext(arriving, None))
-
-    async def done(self, doing: Awaitable[T]) -> T:
-        """What `doing` gives. Raises `BackendTimeout`."""
-        task = self._task = asyncio.current_task(self._loop)
+    def waits(self) -> None:
+        """From now on the task that calls this waits for what comes next."""
+        self._task = asyncio.current_task()
         now = time.monotonic()
         due = self._due = min(now + self._limit_s, self._ends_at)
         if self._timer is None or self._rings_at > due:
             self._ring_at(due, now)
+
+    def heard(self) -> None:
+        """It has come. What comes after the first has another limit."""
+        self._task = None
+        if self._code == "first_token_timeout":
+            self._code, self._limit_s = "between_tokens_timeout", self._settings.between_tokens_timeout_s
+
+    def judged(self) -> BackendTimeout | None:
+        """The error, if the wait was cancelled because it took too long, and not by anybody else."""
+        task, self._task = self._task, None
+        return self._error() if self._expired and task and task.uncancel() <= self._cancelling else None
+
+    async def done(self, doing: Awaitable[T]) -> T:
+        """What `doing` gives. Raises `BackendTimeout`."""
+        self.waits()
         try:
             given = await doing
         except asyncio.CancelledError as error:
-            if self._expired and task and task.uncancel() <= self._cancelling:
-                raise self._error() from error
+            if (fault := self.judged()) is not None:
+                raise fault from error
             raise
-        finally:
-            self._task = None
-        if self._code == "first_token_timeout":
-            self._code, self._limit_s = "between_tokens_timeout", self._settings.between_tokens_timeout_s
+        self.heard()
         return given
 
     def close(self) -> None:
         """There is nothing more to wait for."""
+        self._task = None
         if self._timer is not None:
             self._timer.cancel()
 
