@@ -34,6 +34,8 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     longest_pause_s: float = 10.0
     cause: Callable[[str], str] | None = None
     """What a log says of why its process ended; the last line, where this says nothing."""
+    log_check_s: float = 10.0
+    """How often its log is kept from growing too large."""
     last_lines: int = 0
     """How many lines of the log are shown when a start fails."""
 
@@ -119,6 +121,7 @@ class _Keeper:
         """Wait until it has ended, or has not answered for too long; what happened."""
         ended = asyncio.create_task(self.child.wait())
         silent = asyncio.create_task(self._silent())
+        bounding = asyncio.create_task(self._bounding())
         try:
             await asyncio.wait({ended, silent}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -127,6 +130,14 @@ class _Keeper:
         finally:
             ended.cancel()
             silent.cancel()
+            bounding.cancel()
+
+    async def _bounding(self) -> None:
+        """Keep its log small; only returns by cancellation."""
+        while True:
+            await asyncio.sleep(self._care.log_check_s)
+            with suppress(OSError):  # Somebody took it away, or the disk is full.
+                self.child.bound_log()
 
     async def _silent(self) -> None:
         """Return once it has not answered for `patience_s`; never, where nobody can ask it."""

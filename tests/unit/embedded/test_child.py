@@ -230,3 +230,20 @@ async def test_an_old_log_is_put_aside(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "example.old.log").stat().st_size == 9 * 2**20
     assert (tmp_path / "example.log").stat().st_size == 0
+
+
+async def test_a_log_does_not_grow_for_ever(tmp_path: Path) -> None:
+    """What a process writes while it runs is moved to the older log, and it writes on in an empty one."""
+    go = tmp_path / "go"
+    script = f"yes first | head -c 9500000; while [ ! -e {go} ]; do sleep 0.02; done; echo second; exec sleep 60"
+    log, older = tmp_path / "example.log", tmp_path / "example.old.log"
+    care = Care(log_check_s=0.02)
+    async with running(shell(tmp_path, script), ready=at_once, care=care) as child, asyncio.timeout(20):
+        while not older.exists() or log.stat().st_size > 2 * 2**20:  # noqa: ASYNC110 -- there is nothing to wait on from outside
+            await asyncio.sleep(0.02)
+        go.touch()
+        while not child.logged().endswith(b"second\n"):  # noqa: ASYNC110 -- see above
+            await asyncio.sleep(0.02)
+        assert child.tail(lines=1) == "second"
+    assert b"first" in older.read_bytes()
+    assert older.stat().st_size <= 9 * 2**20
