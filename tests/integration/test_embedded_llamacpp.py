@@ -2,11 +2,14 @@
 
 import array
 import asyncio
+import contextlib
 import math
+import os
 import shutil
+import signal
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import httpx
@@ -19,7 +22,9 @@ from gateway.engines.llamacpp import LlamaOptions, llamacpp
 from gateway.engines.llamacpp_server import embedded_tokens, read_header
 from gateway.errors import BackendRefused
 from gateway.models.source import BUNDLED_PATH
+from storage.embedded.child import Child
 from storage.embedded.folder import DataFolder, claimed
+from storage.embedded.running import Care
 from storage.errors import EmbeddedError
 
 
@@ -184,3 +189,17 @@ async def test_more_is_logged_for_who_asks_for_it(folder: DataFolder) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://llamacpp", timeout=60) as client:
             await client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "Hello"}]})
     assert "prompt eval time" in (folder.logs / "llamacpp.log").read_text()
+
+
+async def test_one_that_is_stuck_while_it_loads_is_given_up(folder: DataFolder) -> None:
+    """Long before the ten minutes that a load may take."""
+
+    @contextlib.asynccontextmanager
+    async def stopped(child: Child) -> AsyncGenerator[None]:
+        os.kill(child.pid, signal.SIGSTOP)
+        yield
+
+    care = Care(starting=stopped, stuck_s=1.0, check_s=0.2)
+    with pytest.raises(EmbeddedError, match=r"llama\.cpp did nothing for 1 s while starting"):
+        async with llamacpp(folder, BUNDLED_PATH, "m", care=care):
+            pass
