@@ -107,10 +107,9 @@ class Silent(socketserver.ThreadingTCPServer):
 class SilentHandler(socketserver.StreamRequestHandler):
     """Notes that it was asked for a completion."""
 
-    server: Silent
-
     def handle(self) -> None:
         """Read until the other side ends."""
+        assert isinstance(self.server, Silent)
         with contextlib.suppress(ConnectionError):
             for line in self.rfile:
                 if b"POST" in line:
