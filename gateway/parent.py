@@ -19,6 +19,8 @@ from storage.errors import AskonceError
 
 _PIECE: Final = 2**16
 _RELOAD_S: Final = 30.0
+_ORPHAN_S: Final = 2.0
+"""How long a worker has for its requests and last answers when its parent was killed; a next start gives no more."""
 
 
 class Told(msgspec.Struct, omit_defaults=True):
@@ -81,8 +83,10 @@ class Parent:
 
     def _read(self) -> None:
         said = os.read(self._fd, _PIECE)
-        if not said:  # it has gone, or has nothing more to say: the kernel tells this process when to end
-            asyncio.get_running_loop().remove_reader(self._fd)
+        if not said:  # it has gone, and the kernel has told this process, and the servers that it started, to end
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._fd)
+            loop.call_later(_ORPHAN_S, os._exit, 1)
         self._rest += said
         self._heard()
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from gateway.config import BackendConfig, Config
 from gateway.engines import loading
 from gateway.engines.asking import answers
-from gateway.engines.engine import Setting, Weights, expect_free_name, marked
+from gateway.engines.engine import LAST_LINES, Setting, Weights, expect_free_name, marked
 from gateway.models.source import ModelFile, resolve
 from storage.embedded.child import Command
 from storage.embedded.folder import DataFolder
 from storage.embedded.running import Care, Notify, running
 
 _LOAD_TIMEOUT_S = 600.0  # A large model on a slow disk; a server that fails ends at once.
+_ERROR: Final = re.compile(r"^[\d.]+ E +(?:[\w ]+\(?\)?: +)?(?:error loading model: )?(?P<said>.+)", re.MULTILINE)
 
 
 class LlamaOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,9 +97,15 @@ async def llamacpp(
         advice="--model names another model.",
     )
     async with answers(f"unix:{socket}", "/health") as healthy:
-        care = msgspec.structs.replace(care or Care(), healthy=healthy)
+        care = msgspec.structs.replace(care or Care(), healthy=healthy, cause=cause, last_lines=LAST_LINES)
         async with running(command, ready=healthy, start_timeout_s=_LOAD_TIMEOUT_S, notify=notify, care=care):
             yield socket
+
+
+def cause(log: str) -> str:
+    """The first error in llama.cpp's log: the others are its consequences."""
+    found = _ERROR.search(log)
+    return found["said"].strip()[:500] if found else ""
 
 
 def _options(config: Config, folder: DataFolder) -> LlamaOptions:

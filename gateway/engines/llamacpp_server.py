@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import os
 import signal
@@ -18,6 +19,9 @@ _PROMPT_CACHE_MIB = 512  # of evicted prompts; the library would take 8 GiB
 _BATCH_TOKENS = 512
 _LOGIT_BYTES = 2 * 4
 _LOGITS_SHARE = 8  # of the machine's memory
+# What its log has: while it loads everything, and then no more than errors: warnings quote what was asked.
+_LOADING, _SERVING = 3, 1
+_SET_VERBOSITY = "_Z30common_log_set_verbosity_tholdi"
 _STRING, _ARRAY = 8, 9
 # GGUF value types by number -> struct format; strings and arrays are read apart.
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -39,7 +43,7 @@ def main() -> None:
         server = _serve(options, slot_tokens, embedded_tokens(slot_tokens, header.vocabulary, _memory_bytes()))
     except ValueError as wrong:
         sys.exit(str(wrong))
-    except RuntimeError:  # It says no more than that it failed.
+    except RuntimeError:  # It says no more than that it failed; why is in the log.
         sys.exit(
             f"llama.cpp cannot load {options.model}: the file is damaged or of an unknown kind, or memory is short"
         )
@@ -64,12 +68,29 @@ def _options() -> argparse.Namespace:
 
 
 def _serve(options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> object:
+    """The server, which listens. Raises `ValueError`, or `RuntimeError` when it cannot load."""
     # Loading takes a moment: arguments are checked before. Any: it is compiled, without stubs.
     xllamacpp: Any = importlib.import_module("xllamacpp")
+    quiet = _quieting(xllamacpp)
+    params = _params(xllamacpp, options, slot_tokens, batch_tokens)
+    # Nobody asks it anything before its log is quiet.
+    unheard = options.socket.with_name("new.sock")
+    unheard.unlink(missing_ok=True)
+    params.hostnames = [str(unheard)]
+    params.verbosity = _LOADING if quiet else _SERVING
+    for word in options.more:
+        _set(params, word)
+    server = xllamacpp.Server(params)
+    if quiet and not any(word.startswith("--verbosity=") for word in options.more):
+        quiet(_SERVING)
+    unheard.rename(options.socket)
+    return server
+
+
+def _params(xllamacpp: Any, options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(options.model)
     params.model_alias = {options.alias}
-    params.hostnames = [str(options.socket)]
     params.n_parallel = options.slots
     params.n_ctx = options.slots * slot_tokens
     # Without one cache for all slots, texts of different lengths that are embedded at the same time spoil each other.
@@ -82,16 +103,18 @@ def _serve(options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> 
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.endpoint_metrics = True
     params.ui = False
-    params.verbosity = 0
     if options.embeddings:
         params.embedding = True
         params.n_batch = params.n_ubatch = batch_tokens
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     if options.states:
         params.slot_save_path = f"{options.states}/"
-    for word in options.more:
-        _set(params, word)
-    return xllamacpp.Server(params)
+    return params
+
+
+def _quieting(xllamacpp: Any) -> Any:
+    """What sets how much is logged from now on; None where the library does not have it."""
+    return getattr(ctypes.CDLL(xllamacpp.xllamacpp.__file__), _SET_VERBOSITY, None)
 
 
 def _set(params: Any, word: str) -> None:

@@ -44,6 +44,12 @@ _PARTS: Final = (
 _CAUSE: Final = re.compile(r"(?:[\w.]*(?:Error|Exception)|error): (?P<said>.+)")
 _CONSEQUENCES: Final = ("Engine core initialization failed", "See root cause above", "Engine process failed to start")
 
+_NO_DEVICE: Final = "Failed to infer device type"
+_WITHOUT_GPU: Final = (
+    "vLLM finds no GPU. On a machine without one, install a build of vLLM for processors and start askonce with the"
+    " variable VLLM_TARGET_DEVICE=cpu"
+)
+
 
 @asynccontextmanager
 async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig]:
@@ -96,7 +102,9 @@ def understood(line: str) -> Said | None:
 
 
 def cause(log: str) -> str:
-    """The last error in vLLM's log that is not the consequence of another."""
+    """The last error in vLLM's log that is not the consequence of another; what to do, where it does not say so."""
+    if _NO_DEVICE in log:
+        return _WITHOUT_GPU
     for line in reversed(log.splitlines()):
         found = _CAUSE.search(line)
         if found and not any(words in line for words in _CONSEQUENCES):

@@ -138,6 +138,18 @@ class Child:
             log.seek(self._log_start_bytes + after_bytes)
             return log.read()
 
+    def bound_log(self) -> None:
+        """Move what a running process has logged to the older log when it is too much; it writes on in an empty one."""
+        path = self.command.log_path
+        if path.stat().st_size <= _LOG_MAX_BYTES:
+            return
+        with path.open("r+b") as log:  # the process has it open: it cannot be renamed
+            log.seek(-_LOG_MAX_BYTES, os.SEEK_END)
+            older = path.with_suffix(".old.log")
+            older.write_bytes(log.read())
+            log.truncate(0)
+        self._log_start_bytes = 0
+
 
 def _rotate(log_path: Path) -> None:
     """Keep one older log, so that a data folder does not fill up with them."""

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 
 import msgspec
 
-from storage.embedded import leftover
+from storage.embedded import leftover, signs
 from storage.embedded.child import Child, Command
 from storage.errors import EmbeddedError
 
@@ -31,9 +31,13 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     """The command for each start after the first, made of the last. Raises `EmbeddedError` while it may not start."""
     starting: Callable[[Child], AbstractAsyncContextManager[object]] | None = None
     """Entered for as long as a start takes, to show how far it is."""
+    stuck_s: float = 120.0
+    """A process that does no work for so long while it starts is given up; one that works may take its time."""
     longest_pause_s: float = 10.0
     cause: Callable[[str], str] | None = None
     """What a log says of why its process ended; the last line, where this says nothing."""
+    log_check_s: float = 10.0
+    """How often its log is kept from growing too large."""
     last_lines: int = 0
     """How many lines of the log are shown when a start fails."""
 
@@ -52,7 +56,8 @@ async def running(
     `notify` is told, in one sentence, whenever that happens. A process that an earlier parent left is stopped first.
 
     Raises:
-        EmbeddedError: it ended, or was not ready within `start_timeout_s`; the message says why, as its log does.
+        EmbeddedError: it ended, did no work for long, or was not ready within `start_timeout_s`; the message says why,
+            as its log does.
     """
     await leftover.ended(command.record_path, command.stop_signal, grace_s=command.grace_s)
     keeper = _Keeper(Child(command), ready, start_timeout_s, notify or (lambda _: None), care or Care())
@@ -108,7 +113,8 @@ class _Keeper:
 
     async def _start_again(self) -> None:
         started_s = asyncio.get_running_loop().time()
-        command = self.child.command
+        # It has been ready: what the advice says of was right.
+        command = msgspec.structs.replace(self.child.command, advice="")
         if self._care.renewed is not None:
             command = await self._care.renewed(command)
         await self.start(command)
@@ -119,6 +125,7 @@ class _Keeper:
         """Wait until it has ended, or has not answered for too long; what happened."""
         ended = asyncio.create_task(self.child.wait())
         silent = asyncio.create_task(self._silent())
+        bounding = asyncio.create_task(self._bounding())
         try:
             await asyncio.wait({ended, silent}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
@@ -127,6 +134,14 @@ class _Keeper:
         finally:
             ended.cancel()
             silent.cancel()
+            bounding.cancel()
+
+    async def _bounding(self) -> None:
+        """Keep its log small; only returns by cancellation."""
+        while True:
+            await asyncio.sleep(self._care.log_check_s)
+            with suppress(OSError):  # Somebody took it away, or the disk is full.
+                self.child.bound_log()
 
     async def _silent(self) -> None:
         """Return once it has not answered for `patience_s`; never, where nobody can ask it."""
@@ -141,15 +156,34 @@ class _Keeper:
                 heard_s = loop.time()
 
     async def _until_ready(self) -> None:
-        child = self.child
-        with suppress(TimeoutError):
+        stuck = asyncio.create_task(self._stuck())
+        try:
             async with asyncio.timeout(self._start_timeout_s):
                 while not await self._ready():
-                    if child.exit_status is not None:
-                        raise EmbeddedError(self._failure(f"ended with status {child.exit_status} while starting"))
+                    if self.child.exit_status is not None:
+                        what = f"ended with status {self.child.exit_status} while starting"
+                        raise EmbeddedError(self._failure(what))
+                    if stuck.done():
+                        what = f"did nothing for {self._care.stuck_s:.0f} s while starting"
+                        raise EmbeddedError(self._failure(what))
                     await asyncio.sleep(_POLL_S)
-                return
-        raise EmbeddedError(self._failure(f"was not ready within {self._start_timeout_s:.0f} s"))
+        except TimeoutError:
+            what = f"was not ready within {self._start_timeout_s:.0f} s"
+            raise EmbeddedError(self._failure(what)) from None
+        finally:
+            stuck.cancel()
+
+    async def _stuck(self) -> None:
+        """Return once it has done no work for `stuck_s`."""
+        child, every_s = self.child, self._care.check_s
+        before, still_s = await asyncio.to_thread(signs.work, child.pid, child.command.log_path), 0.0
+        while still_s < self._care.stuck_s:
+            await asyncio.sleep(every_s)
+            now = await asyncio.to_thread(signs.work, child.pid, child.command.log_path)
+            if now.since(before):
+                before, still_s = now, 0.0
+            else:  # Looks are counted and not time: we may have been stopped ourselves.
+                still_s += every_s
 
     def _failure(self, what: str) -> str:
         cause = self._care.cause(self.child.logged().decode(errors="replace")) if self._care.cause else ""

@@ -1,12 +1,15 @@
 """`askonce serve` as a program: starting, stopping, dying and being started twice."""
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +91,50 @@ def test_a_killed_parent_takes_its_children_along_and_never_blocks_the_next_star
         assert ask(server.url).headers["x-askonce-cache"] == "hit"
     finally:
         server.stop()
+
+
+class Silent(socketserver.ThreadingTCPServer):
+    """Takes whatever it is asked, and never answers."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        super().__init__(("127.0.0.1", 0), SilentHandler)
+
+
+class SilentHandler(socketserver.StreamRequestHandler):
+    """Notes that it was asked for a completion."""
+
+    def handle(self) -> None:
+        """Read until the other side ends."""
+        assert isinstance(self.server, Silent)
+        with contextlib.suppress(ConnectionError):
+            for line in self.rfile:
+                if b"POST" in line:
+                    self.server.asked.set()
+
+
+def test_a_worker_does_not_outlive_its_parent_for_long(folder: Path) -> None:
+    """SIGKILL at the parent alone, with a request open that nobody answers and five minutes for it to finish."""
+    with Silent() as silent:
+        threading.Thread(target=silent.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{silent.server_address[1]}"
+        identity = '"engine_version": "1", "model_version": "1"'
+        backends = f'[{{"kind": "openai", "model": "{MODEL}", "url": "{url}", {identity}}}]'
+        env = {"ASKONCE_BACKENDS": backends, "ASKONCE_DRAIN_S": "300", "ASKONCE_MODEL": "none"}
+        server = Served(folder, env=env, ready_s=30).start()
+        host, _, port = server.url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port))) as client:
+            body = f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello"}}]}}'.encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body)
+            assert silent.asked.wait(20)
+            [worker] = workers_of(server)
+            server.kill()
+            assert gone([worker], 20)
+        silent.shutdown()
 
 
 def test_a_second_serve_on_the_same_folder_says_who_has_it(folder: Path) -> None:

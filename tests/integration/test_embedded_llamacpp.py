@@ -2,11 +2,14 @@
 
 import array
 import asyncio
+import contextlib
 import math
+import os
 import shutil
+import signal
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import httpx
@@ -19,7 +22,9 @@ from gateway.engines.llamacpp import LlamaOptions, llamacpp
 from gateway.engines.llamacpp_server import embedded_tokens, read_header
 from gateway.errors import BackendRefused
 from gateway.models.source import BUNDLED_PATH
+from storage.embedded.child import Child
 from storage.embedded.folder import DataFolder, claimed
+from storage.embedded.running import Care
 from storage.errors import EmbeddedError
 
 
@@ -129,12 +134,72 @@ async def test_a_bad_file_gets_a_sentence(folder: DataFolder, content: bytes | N
     assert "llamacpp.log" in str(failed.value)
 
 
-async def test_a_truncated_model_gets_a_sentence(folder: DataFolder) -> None:
-    """Its header is right, its weights are missing."""
+async def test_a_truncated_model_is_explained(folder: DataFolder) -> None:
+    """Its header is right, its weights are missing: llama.cpp's own reason, and the last lines of its log."""
     cut = folder.models / "cut.gguf"
     shutil.copyfile(BUNDLED_PATH, cut)
     with cut.open("r+b") as file:
         file.truncate(cut.stat().st_size * 3 // 4)
-    with pytest.raises(EmbeddedError, match="the file is damaged or of an unknown kind"):
-        async with llamacpp(folder, cut, "cut"):
+    shown: list[str] = []
+    with pytest.raises(EmbeddedError, match=r"starting: tensor '.*' data is not within the file bounds"):
+        async with llamacpp(folder, cut, "cut", notify=shown.append):
+            pass
+    [lines] = shown
+    assert lines.startswith(f"the last lines of {folder.logs / 'llamacpp.log'}:")
+    assert "failed to load model" in lines
+
+
+SECRET = "tungsten"
+REFUSED = (
+    {"messages": [{"role": "user", "content": {SECRET: 1}}]},
+    {"messages": [{"role": SECRET, "content": SECRET}], "tools": SECRET},
+    {"messages": [{"role": "user", "content": SECRET}], "response_format": {"type": SECRET}},
+    {"messages": [{"role": "user", "content": SECRET * 9000}]},
+)
+
+
+async def test_its_log_has_the_load_and_no_request(folder: DataFolder) -> None:
+    """What is asked well leaves nothing there, and of what is refused nothing that was asked."""
+    log = folder.logs / "llamacpp.log"
+    async with llamacpp(folder, BUNDLED_PATH, "m", options=LlamaOptions(context_tokens=1024)) as path:
+        async with asyncio.timeout(30):
+            while "listening on" not in (loaded := log.read_text()):  # noqa: ASYNC110 -- a thread of its own writes it
+                await asyncio.sleep(0.02)
+        assert "load_model: loading model" in loaded
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://llamacpp", timeout=60) as client:
+            for _ in range(3):
+                question = {"messages": [{"role": "user", "content": SECRET}], "max_tokens": 8}
+                assert (await client.post("/v1/chat/completions", json=question)).is_success
+                assert (await client.post("/v1/embeddings", json={"input": [SECRET, "b"]})).is_success
+            assert log.read_text() == loaded
+            for wrong in REFUSED:
+                assert (await client.post("/v1/chat/completions", json=wrong)).is_error
+            assert (await client.post("/v1/chat/completions", content=f'{{"messages": [{{"{SECRET}')).is_error
+    said = log.read_text()
+    assert SECRET not in said
+    assert all(" E " in line for line in said.removeprefix(loaded).splitlines())
+
+
+async def test_more_is_logged_for_who_asks_for_it(folder: DataFolder) -> None:
+    """`--verbosity` holds while it serves, too."""
+    options = LlamaOptions(more=("--verbosity=3",))
+    async with llamacpp(folder, BUNDLED_PATH, "m", options=options) as path:
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://llamacpp", timeout=60) as client:
+            await client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "Hello"}]})
+    assert "prompt eval time" in (folder.logs / "llamacpp.log").read_text()
+
+
+async def test_one_that_is_stuck_while_it_loads_is_given_up(folder: DataFolder) -> None:
+    """Long before the ten minutes that a load may take."""
+
+    @contextlib.asynccontextmanager
+    async def stopped(child: Child) -> AsyncGenerator[None]:
+        os.kill(child.pid, signal.SIGSTOP)
+        yield
+
+    care = Care(starting=stopped, stuck_s=1.0, check_s=0.2)
+    with pytest.raises(EmbeddedError, match=r"llama\.cpp did nothing for 1 s while starting"):
+        async with llamacpp(folder, BUNDLED_PATH, "m", care=care):
             pass

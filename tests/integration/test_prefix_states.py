@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gateway.engines.llamacpp import LlamaOptions, llamacpp
 from gateway.models.source import BUNDLED_PATH
 from storage.embedded.folder import DataFolder, claimed
 from storage.entry import Usage
+from tests.acceptance.serving import Served, short_folder
 
 DOCUMENT = "You are a librarian. " + " ".join(f"The capital of country {i} is city {i * 7 % 101}." for i in range(60))
 PLACES = ("France", "Italy", "Spain", "Poland", "Norway", "Japan", "Kenya", "Peru")
@@ -292,3 +294,50 @@ async def test_what_killed_processes_left_is_removed(opened: Opened, folder: Dat
         await model.ask("Spain")
     assert not any(path.exists() for path in (*orphans, lonely))
     assert kept(folder) == [state]
+
+
+@pytest.mark.parametrize("how", ["variable", "file"])
+def test_none_are_kept_or_read_when_none_may_be(how: str, tmp_path: Path) -> None:
+    """`prefix_states_max_bytes = 0`: those of earlier runs stay as they are, and llama.cpp can save no others."""
+    path = short_folder()
+    document = {"role": "system", "content": DOCUMENT}
+
+    def cached(server: Served, place: str) -> int:
+        question = {"role": "user", "content": f"What is the capital of {place}?"}
+        body = {"model": "gemma-3-askonce", "max_tokens": 8, "messages": [document, question]}
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60, trust_env=False).json()
+        return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    try:
+        with started(Served(path, "--model", "bundled")) as server:
+            for place in PLACES[:2]:
+                cached(server, place)
+            deadline = time.monotonic() + 60
+            while not list((path / "states").glob("*.json")):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        with started(Served(path, "--model", "bundled")) as server:
+            assert cached(server, PLACES[2]) > 0
+        before = {file: file.stat().st_mtime_ns for file in (path / "states").iterdir()}
+        file = tmp_path / "askonce.toml"
+        file.write_text("prefix_states_max_bytes = 0")
+        env = {"ASKONCE_PREFIX_STATES_MAX_BYTES": "0"} if how == "variable" else {"ASKONCE_CONFIG_FILE": str(file)}
+        with started(Served(path, "--model", "bundled", env=env)) as server:
+            assert cached(server, PLACES[3]) == 0
+            cached(server, PLACES[4])
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path / "run" / "llama.sock"))) as client:
+                saved = client.post("http://llamacpp/slots/0?action=save", json={"filename": "x.kv"})
+            assert saved.status_code == 501
+        assert {file: file.stat().st_mtime_ns for file in (path / "states").iterdir()} == before
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def started(server: Served) -> Generator[Served]:
+    """For the length of the block."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

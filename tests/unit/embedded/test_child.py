@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from storage.embedded import leftover
+from storage.embedded import leftover, signs
 from storage.embedded.child import Child, Command
 from storage.embedded.running import Care, running
 from storage.errors import EmbeddedError
@@ -55,6 +55,69 @@ async def test_silence_is_limited(tmp_path: Path) -> None:
         async with running(shell(tmp_path, "exec sleep 60"), ready=never, start_timeout_s=0.2):
             pass
     assert not (tmp_path / "example.pid").exists()
+
+
+async def test_who_is_stuck_while_starting_is_given_up(tmp_path: Path) -> None:
+    """Long before the time that one that works may take."""
+    care = Care(stuck_s=0.3, check_s=0.05)
+    with pytest.raises(EmbeddedError, match="did nothing for 0 s while starting"):
+        async with running(shell(tmp_path, "exec sleep 60"), ready=never, start_timeout_s=60, care=care):
+            pass
+    assert not (tmp_path / "example.pid").exists()
+
+
+async def test_who_works_may_take_its_time(tmp_path: Path) -> None:
+    """Each sign of life counts anew."""
+    care = Care(stuck_s=0.3, check_s=0.1)
+    asked = 0
+
+    async def at_last() -> bool:
+        nonlocal asked
+        asked += 1
+        with (tmp_path / "example.log").open("a") as log:
+            log.write("line\n")
+        return asked > 150  # of one every 0.01 s
+
+    async with running(shell(tmp_path, "exec sleep 60"), ready=at_last, start_timeout_s=60, care=care) as child:
+        assert child.exit_status is None
+
+
+@pytest.mark.parametrize(
+    "working",
+    ["while :; do echo line; sleep 0.02; done", "while :; do :; done", "timeout 60 sh -c 'while :; do :; done'"],
+    ids=["logs", "computes", "has another compute"],
+)
+async def test_work_is_seen(tmp_path: Path, working: str) -> None:
+    """A line of its log, or time on a processor, of it or of what it started."""
+    command = shell(tmp_path, working)
+    child = Child(command)
+    await child.start()
+    try:
+        before = signs.work(child.pid, command.log_path)
+        async with asyncio.timeout(30):
+            while not signs.work(child.pid, command.log_path).since(before):  # noqa: ASYNC110 -- see above
+                await asyncio.sleep(0.02)
+    finally:
+        await child.stop()
+
+
+async def test_advice_is_for_the_first_start(tmp_path: Path) -> None:
+    """What could be started once is not started with another model because it was killed."""
+    notices: list[str] = []
+    first = tmp_path / "first"
+
+    script = f"[ -e {first} ] && exit 7; touch {first}; exec sleep 60"
+
+    async def only_the_first() -> bool:
+        return first.exists() and not notices
+
+    async with running(shell(tmp_path, script), ready=only_the_first, notify=notices.append) as child:
+        os.kill(child.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while len(notices) < 2:  # noqa: ASYNC110 -- there is nothing to wait on from outside
+                await asyncio.sleep(0.02)
+    assert "ended with status 7 while starting" in notices[1]
+    assert "Try another" not in notices[1]
 
 
 async def test_a_missing_program_is_named(tmp_path: Path) -> None:
@@ -230,3 +293,20 @@ async def test_an_old_log_is_put_aside(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "example.old.log").stat().st_size == 9 * 2**20
     assert (tmp_path / "example.log").stat().st_size == 0
+
+
+async def test_a_log_does_not_grow_for_ever(tmp_path: Path) -> None:
+    """What a process writes while it runs is moved to the older log, and it writes on in an empty one."""
+    go = tmp_path / "go"
+    script = f"yes first | head -c 9500000; while [ ! -e {go} ]; do sleep 0.02; done; echo second; exec sleep 60"
+    log, older = tmp_path / "example.log", tmp_path / "example.old.log"
+    care = Care(log_check_s=0.02)
+    async with running(shell(tmp_path, script), ready=at_once, care=care) as child, asyncio.timeout(20):
+        while not older.exists() or log.stat().st_size > 2 * 2**20:  # noqa: ASYNC110 -- there is nothing to wait on from outside
+            await asyncio.sleep(0.02)
+        go.touch()
+        while not child.logged().endswith(b"second\n"):  # noqa: ASYNC110 -- see above
+            await asyncio.sleep(0.02)
+        assert child.tail(lines=1) == "second"
+    assert b"first" in older.read_bytes()
+    assert older.stat().st_size <= 9 * 2**20

@@ -112,6 +112,17 @@ def test_the_cause_is_not_its_consequence() -> None:
     assert vllm.cause("nothing of that kind") == ""
 
 
+@pytest.mark.engines
+def test_a_machine_without_a_gpu_is_told_what_to_do(tmp_path: Path) -> None:
+    """Real vLLM that looks for a GPU and is shown none; its own words lead nowhere."""
+    env = environment(tmp_path) | {"CUDA_VISIBLE_DEVICES": ""}
+    del env["VLLM_TARGET_DEVICE"]
+    words = [str(PYTHON), "-m", "vllm.entrypoints.cli.main", *told(Config())]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "VLLM_TARGET_DEVICE=cpu" in vllm.cause(done.stdout + done.stderr)
+
+
 def test_ollama_is_told_by_its_environment() -> None:
     """Its port is ours to choose, all else the settings'."""
     config = Config(slots=3, context_tokens=4096, engine_args=("OLLAMA_KEEP_ALIVE=1m", "OLLAMA_HOST=0.0.0.0"))
