@@ -187,7 +187,7 @@ def test_a_backend_that_breaks_midway_ends_the_stream_with_an_error(
     [
         ("break_after = 0", 502, "backend_error"),
         ("refuse_status = 400", 400, "backend_refused"),
-        ("refuse_status = 429", 429, "backend_refused"),
+        ("refuse_status = 429", 429, "rate_limit_exceeded"),
     ],
 )
 def test_a_backend_that_fails_at_once_is_a_status(
