@@ -163,7 +163,7 @@ class OpenAICompatible:
     async def _said(self, request: Request, fields: Mapping[str, Any]) -> AsyncGenerator[Chunk]:
         """What the server says to `request` with `fields` more in the body."""
         body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect) | dict(fields))
-        tally = _Tally()
+        tally = _Tally(self.name)
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
         async with asked as pieces, aclosing(_events(pieces)) as arriving:
             async for told in arriving:
@@ -249,7 +249,8 @@ class _Tally:
     server that has none the usage, which is asked for and comes last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.usage = Usage()
         self.complete = False
 
@@ -259,7 +260,7 @@ class _Tally:
             if data == _DONE:
                 self.complete = True
                 return
-            event = _decode(data)
+            event = _decode(self._name, data)
             if event.usage:
                 self.usage += event.usage.counts()
                 self.complete = True
@@ -298,14 +299,14 @@ async def _drained(pieces: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _decode(data: bytes) -> _Event:
+def _decode(name: str, data: bytes) -> _Event:
     try:
         event = _EVENT.decode(data)
     except upstream.MISREAD as error:
         message = f"The backend sent an event that is no completion chunk: {data[:120]!r}"
         raise BackendError(message) from error
     if event.error is not None:
-        raise BackendError(upstream.reason(event.error))
+        upstream.refuse_midway(name, event.error)
     return event
 
 

@@ -1,7 +1,7 @@
 """What talking to any backend has in common: its refusals as our errors, its replies decoded."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -31,7 +31,7 @@ PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
 
 
-def refuse(name: str, status: int, content: bytes, retry_after: str | None = None) -> None:
+def refuse(name: str, status: int, content: bytes, retry_after: str | None = None) -> NoReturn:
     """Raise what a failed reply means for the client: its own mistake, an overload, or our trouble.
 
     `retry_after` is the reply's header of that name.
@@ -39,6 +39,15 @@ def refuse(name: str, status: int, content: bytes, retry_after: str | None = Non
     error = _refusal(name, status, content)
     error.retry_after_s = _seconds(retry_after)
     raise error
+
+
+def refuse_midway(name: str, error: Any) -> NoReturn:
+    """Raise what an error in a stream means. vLLM says so what it refuses, after a head that says that all is well."""
+    code = error.get("code") if isinstance(error, dict) else None
+    status = int(code) if isinstance(code, (int, str)) and str(code).isdecimal() else 0
+    if 400 <= status < 500:
+        refuse(name, status, msgspec.json.encode({"error": error}))
+    raise BackendError(reason(error))
 
 
 def _refusal(name: str, status: int, content: bytes) -> BackendError:

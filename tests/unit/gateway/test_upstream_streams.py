@@ -28,6 +28,7 @@ from gateway.errors import (
     BackendTimeout,
     BackendUnavailable,
     BackendUnreachable,
+    may_pass,
 )
 from storage.entry import Chunk, Usage
 from tests.suites.faulty import Peer, faulty
@@ -199,6 +200,19 @@ async def test_garbage_midway_is_a_backend_error(said: bytes) -> None:
     with pytest.raises(BackendError) as caught:
         await steps(openai_over(data))
     assert caught.value.status == 502
+
+
+@pytest.mark.parametrize(("code", "status"), [(400, 400), ("422", 422), (429, 429), (418, 502), (500, 502)])
+async def test_a_refusal_in_a_stream_is_one_all_the_same(code: Any, status: int) -> None:
+    """vLLM's head says that all is well: a client's mistake is told as that, and no other replica is asked."""
+    error = {"message": "out of vocabulary", "type": "BadRequestError", "param": "logit_bias", "code": code}
+    with pytest.raises(BackendError, match="out of vocabulary") as caught:
+        await steps(openai_over(sse([{"error": error}, "[DONE]"], "\n", comments=False)))
+    assert caught.value.status == status
+    if status < 500:
+        assert isinstance(caught.value, BackendRefused)
+        assert caught.value.param == "logit_bias"
+        assert may_pass(caught.value) == (status == 429)
 
 
 LINES = {
