@@ -1,5 +1,6 @@
 """A request free of its dialect (`Request`), and who would answer it (`Identity`)."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -45,10 +46,16 @@ class Request(msgspec.Struct, frozen=True):
         messages: list[dict[str, Any]] = self.prompt.get("messages", [])
         return any(message.get("role") in _OF_TOOLS or message.get("tool_calls") for message in messages)
 
+    @property
+    def repeats_roles(self) -> bool:
+        """Whether turns of one role follow each other: for templates that want them to alternate they are made one."""
+        roles: list[Any] = [message.get("role") for message in self.prompt.get("messages", [])]
+        return any(one == other for one, other in pairwise(roles))
+
 
 RENDERING = b"1"
 """The version of everything the gateway itself puts before a model, and of what it makes of the answer: the words for
-tools, the constraints, the reading. It is in the key of every request that these can touch."""
+tools, turns made one, the constraints, the reading. It is in the key of every request that these can touch."""
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -77,7 +77,7 @@ def parts(
 
 def _version(request: Request) -> bytes:
     """Of this encoding, and where the gateway has a hand in what is asked and answered, of that too."""
-    touched = request.about_tools or "response_format" in request.prompt
+    touched = request.about_tools or request.repeats_roles or "response_format" in request.prompt
     return VERSION + b" rendering/" + RENDERING if touched else VERSION
 
 

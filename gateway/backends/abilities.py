@@ -23,6 +23,7 @@ class _Props(msgspec.Struct):
     chat_template: str = ""
     chat_template_caps: dict[str, Any] = {}
     modalities: dict[str, Any] = {}
+    total_slots: Any = None
 
 
 class _Model(msgspec.Struct):
@@ -62,6 +63,7 @@ async def of_llamacpp(name: str, server: Server, model: str) -> Abilities:
         vision=vision if isinstance(vision, bool) else None,
         effort=effort if isinstance(effort, bool) else None,
         vocabulary=count if isinstance(count, int) else None,
+        slots=props.total_slots if isinstance(props.total_slots, int) else None,
     )
 
 

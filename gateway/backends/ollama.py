@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import ollama
 
-from gateway.backends import abilities, parameters, probabilities, shapes, upstream
+from gateway.backends import abilities, blame, parameters, probabilities, shapes, upstream
 from gateway.backends.dialect import HELD_BACK
 from gateway.backends.forms import Manners
 from gateway.backends.interpreter import Interpreter
@@ -213,7 +213,7 @@ class Ollama:
             message = "'options' must be an object."
             raise InvalidRequest(message, param="options", code="invalid_value")
         body["options"] = options | _unknown(first, "options")
-        with _translated(self.name):
+        with blame.naming(first), _translated(self.name):
             reply = await self._client.vectors(body | {"model": self._model, "input": inputs})
         self._identity.doubt()
         if len(reply.embeddings) != len(requests):

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from gateway.backends import abilities, probabilities, shapes, telling, upstream
+from gateway.backends import abilities, blame, probabilities, shapes, telling, upstream
 from gateway.backends import dialect as accents
 from gateway.backends.dialect import Dialect
 from gateway.backends.forms import Manners
@@ -190,7 +190,8 @@ class OpenAICompatible:
         first = requests[0]
         inputs = [request.prompt["input"] for request in requests]
         body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
-        content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
+        with blame.naming(first):
+            content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
         reply = upstream.decoded(self.name, content, _EMBEDDINGS)
         if sorted(item.index for item in reply.data) != list(range(len(requests))):
             message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."

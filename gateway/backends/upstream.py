@@ -1,5 +1,6 @@
 """What talking to any backend has in common: its refusals as our errors, its replies decoded."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -19,8 +20,13 @@ _SIGNS = {
     "exceeds the available context size": "context_length_exceeded",
     "maximum context length": "context_length_exceeded",
     "image input is not supported": "unsupported_content",
+    "Jinja": "template_refused",
+    "must alternate": "template_refused",
 }
 """Words by which engines say that the request is at fault; llama.cpp gives some of them a 500."""
+
+_JINJA = re.compile(r"Jinja Exception: ([^\n]*)|(?:answered \d+: )([^\n]*must alternate[^\n]*)")
+_BATCH = re.compile(r"input \((\d+) tokens\) is too large to process.*current batch size: (\d+)", re.DOTALL)
 
 _UNAUTHORIZED = (401, 403)
 
@@ -61,7 +67,7 @@ def _refusal(name: str, status: int, content: bytes) -> BackendError:
     message = f"Backend '{name}' answered {status}: {reason(said)}"
     for sign, code in _SIGNS.items():
         if sign in message:
-            return BackendRefused(message, status=400, code=code)
+            return BackendRefused(_helpful(name, code, message), status=400, code=code)
     if status in PASSED_ON:
         error = said.get("error") if isinstance(said, dict) else None
         param = error.get("param") if isinstance(error, dict) else None
@@ -69,6 +75,20 @@ def _refusal(name: str, status: int, content: bytes) -> BackendError:
     if status == 503:
         return BackendUnavailable(message)
     return BackendError(message)
+
+
+def _helpful(name: str, code: str, message: str) -> str:
+    """`message` in words for the client where the engine's are for whoever runs it."""
+    if code == "template_refused":
+        found = _JINJA.search(message)
+        why = (found[1] or found[2]) if found else message.splitlines()[0]
+        return f"The chat template of backend '{name}' does not take these messages: {why}"
+    if found := _BATCH.search(message):
+        return (
+            f"This input has {found[1]} tokens, and backend '{name}' takes at most {found[2]} at once; "
+            "shorten it, or split it."
+        )
+    return message
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.canonical import Request
+from gateway.errors import InvalidRequest
 from gateway.wire import body, reply, sampling
 from storage.entry import Chunk, Usage
 
@@ -74,6 +75,9 @@ def decode(data: bytes) -> Request:
     """The request in `data`. Raises `InvalidRequest`."""
     raw = body.decode(data)
     fields = body.typed(raw, ChatBody)
+    if fields.top_logprobs and not fields.logprobs:
+        message = "'top_logprobs' are given with log-probabilities only; set 'logprobs' to true."
+        raise InvalidRequest(message, param="top_logprobs", code="invalid_value")
     options = fields.stream_options
     return Request(
         kind="chat",

@@ -166,6 +166,7 @@ BAD: dict[str, tuple[str, bytes, int, str, str | None, str]] = {
     "logit_bias 101": (CHAT, chat(logit_bias={"5": 101}), 400, "invalid_value", "logit_bias[...]", "at most 100"),
     "logprobs 5": (CHAT, chat(logprobs=5), 400, "invalid_value", "logprobs", "not a whole number"),
     "top_logprobs 21": (CHAT, chat(logprobs=True, top_logprobs=21), 400, "invalid_value", "top_logprobs", "at most 20"),
+    "top_logprobs alone": (CHAT, chat(top_logprobs=2), 400, "invalid_value", "top_logprobs", "set 'logprobs'"),
     "stream text": (CHAT, chat(stream="true"), 400, "invalid_value", "stream", "not a string"),
     "tools object": (CHAT, chat(tools={}), 400, "invalid_value", "tools", "not an object"),
     "response_format text": (

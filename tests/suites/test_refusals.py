@@ -1,0 +1,117 @@
+"""What an engine refuses in words of its own, or would get wrong: a client hears 400 and the name of the field."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.errors import BackendError, BackendRefused
+from tests.suites.test_backend_faults import ending, piece
+from tests.suites.test_tool_ways import CHATS, Model, ask, props
+
+TWO_TURNS = [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Bye"}]
+JINJA = (
+    "Unable to generate parser for this template. Automatic parser generation failed: \n------------\nWhile executing "
+    "CallExpression at line 12, column 27 in source:\n...% 2 == 0) -%}\nError: Jinja Exception: "
+    "Conversation roles must alternate user/assistant/user/assistant/..."
+)
+PLAIN = "Conversation roles must alternate user/assistant/user/assistant/..."
+
+
+class Particular(Model):
+    """A server that refuses what `refuses` finds, in these words."""
+
+    def __init__(self, kind: str, words: str, refuses: Any = lambda _: True, **replies: Any) -> None:
+        super().__init__(kind, **replies)
+        self.words, self.refuses = words, refuses
+
+    async def serve(self, peer: Any) -> None:
+        """Refuse, or answer as others do."""
+        body = json.loads(peer.body) if peer.body else None
+        if peer.path in {*CHATS, "/v1/completions"} and self.refuses(body):
+            self.asked.append((peer.path, body))
+            await peer.head("400 Bad Request", "application/json")
+            return await peer.say(json.dumps({"error": {"message": self.words}}))
+        return await super().serve(peer)
+
+
+async def refused(model: Model, *, text: bool = False, **fields: Any) -> BackendRefused:
+    """How it refuses this."""
+    with pytest.raises(BackendRefused) as caught:
+        await ask(model, text=text, **fields)
+    assert caught.value.status == 400
+    return caught.value
+
+
+@pytest.mark.parametrize("fields", [{"prompt": [5, 6]}, {"prompt": [[5], [6]]}], ids=["one", "several"])
+async def test_echo_of_token_ids_is_refused(fields: dict[str, Any]) -> None:
+    """vLLM leaves the text out, with probabilities that belong to another: no answer is better than that one."""
+    model = Model("vllm")
+    error = await refused(model, text=True, echo=True, **fields)
+    assert error.param == "echo"
+    assert not model.asked
+
+
+@pytest.mark.parametrize(
+    ("param", "fields"), [("n", {"n": 2, "temperature": 0}), ("min_tokens", {"min_tokens": 5, "max_tokens": 3})]
+)
+async def test_what_vllm_takes_alone_but_not_together_is_refused_by_name(param: str, fields: dict[str, Any]) -> None:
+    """It is not even asked."""
+    model = Model("vllm")
+    assert (await refused(model, **fields)).param == param
+    assert not model.chats()
+
+
+async def test_more_choices_than_slots_are_refused_by_name() -> None:
+    """llama.cpp says how many it has; as many as that are fine."""
+    model = Model("llamacpp", **props(total_slots=4))
+    assert (await refused(model, n=5)).param == "n"
+    assert not model.chats()
+    with pytest.raises(BackendError, match="ended its stream"):  # this one makes a single choice, whatever it is asked
+        await ask(model, n=4)
+    assert model.chats()[0]["n"] == 4
+
+
+WORDS = {
+    "no such tokens": ("Prompt contains invalid tokens", {"prompt": [999999]}, "prompt"),
+    "out of vocabulary": ("Token id 999999 is out of vocabulary", {"prompt": [999999]}, "prompt"),
+    "a field's limit": ("Field 'n': Value must be between 1 <= value <= 2, but got 50", {"n": 2}, "n"),
+    "a rule": ("min_tokens must be less than or equal to max_tokens=7, got 9.", {"min_tokens": 9}, "min_tokens"),
+    "a rule's name": ("no good (parameter=stop, value=[''])", {}, "stop"),
+    "nothing that is known": ("the moon must be full", {}, None),
+}
+
+
+@pytest.mark.parametrize(("words", "fields", "param"), WORDS.values(), ids=WORDS)
+async def test_the_engines_words_name_the_field(words: str, fields: dict[str, Any], param: str | None) -> None:
+    """Where it does not do so itself."""
+    error = await refused(Particular("openai", words), text=True, **fields)
+    assert error.param == param
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(("kind", "words"), [("llamacpp", JINJA), ("vllm", PLAIN), ("openai", PLAIN)])
+async def test_turns_of_one_role_are_one_where_the_template_wants_them_to_alternate(kind: str, words: str) -> None:
+    """Asked apart first, for other templates see the difference; from then on together."""
+    model = Particular(kind, words, lambda body: len(body["messages"]) > 1)
+    heard = await ask(model, times=2, messages=TWO_TURNS)
+    assert "".join(step.content for step in heard) == "hello"
+    together = [{"role": "user", "content": "Hi\n\nBye"}]
+    assert [body["messages"] for body in model.chats()] == [TWO_TURNS, together, together]
+
+
+async def test_turns_stay_apart_where_the_template_takes_them() -> None:
+    """They are two turns then, as the client said."""
+    model = Model("vllm", piece("vllm", "hello") + ending("vllm"))
+    await ask(model, messages=TWO_TURNS)
+    assert model.chats()[0]["messages"] == TWO_TURNS
+
+
+@pytest.mark.parametrize("words", [JINJA, PLAIN])
+async def test_turns_that_no_template_takes_are_refused_in_a_sentence(words: str) -> None:
+    """Not with the engine's listing of its template."""
+    model = Particular("llamacpp", words)
+    error = await refused(model, messages=[{"role": "assistant", "content": "Hi"}, *TWO_TURNS])
+    assert (error.param, error.code) == ("messages", "template_refused")
+    assert str(error).endswith(PLAIN)
+    assert "\n" not in str(error)
