@@ -66,6 +66,24 @@ class Identity(msgspec.Struct, frozen=True):
     model_version: str
 
 
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server tells of its model, in the words of Ollama's API; what is not known is left empty."""
+
+    capabilities: tuple[str, ...] = ()
+    """What may be asked of it: `completion`, `tools`, `vision`, `thinking`, `insert`, `embedding`."""
+    details: dict[str, Any] = {}
+    """`format`, `family`, `parameter_size`, `quantization_level` and their like."""
+    model_info: dict[str, Any] = {}
+    template: str = ""
+    parameters: str = ""
+    system: str = ""
+    license: str | list[str] = ""
+    modified_at: str = ""
+    size_bytes: int = 0
+    context_tokens: int = 0
+    """How long a prompt and its answer may be together, where the server says it."""
+
+
 class Vector(msgspec.Struct, frozen=True):
     """One embedding: little-endian float32s, and the tokens its input had."""
 

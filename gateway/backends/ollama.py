@@ -10,12 +10,12 @@ import httpx
 import msgspec
 import ollama
 
-from gateway.backends import abilities, blame, parameters, probabilities, shapes, upstream
+from gateway.backends import abilities, blame, describing, parameters, probabilities, shapes, upstream
 from gateway.backends.dialect import HELD_BACK
 from gateway.backends.forms import Manners
 from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Description, Identity, Request, Vector
 from gateway.errors import (
     BackendError,
     BackendGone,
@@ -57,6 +57,11 @@ _TAGS = msgspec.json.Decoder(_Tags)
 
 class Server(Protocol):
     """The same server, for what the client has no call for."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine."""
+        ...
 
     async def read(self, path: str, content: bytes | None = None) -> bytes:
         """Post JSON, or get; the whole body of the reply. Raises `BackendError`."""
@@ -181,6 +186,10 @@ class Ollama:
     async def ping(self) -> None:
         """Raise `BackendError` unless the server answers now."""
         await self._version()
+
+    async def described(self) -> Description:
+        """What Ollama itself shows of the model. Raises `BackendError`."""
+        return await describing.of_ollama(self.name, self._server, self._model)
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway.

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from gateway.backends import abilities, blame, probabilities, shapes, telling, upstream
+from gateway.backends import abilities, blame, describing, probabilities, shapes, telling, upstream
 from gateway.backends import dialect as accents
 from gateway.backends.dialect import Dialect
 from gateway.backends.forms import Manners
@@ -16,7 +16,7 @@ from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
 from gateway.backends.shapes import Count
 from gateway.backends.weights import Files, NoFiles, Weights
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Description, Identity, Request, Vector
 from gateway.errors import BackendError
 from storage.entry import Chunk, Usage
 
@@ -153,6 +153,10 @@ class OpenAICompatible:
     async def ping(self) -> None:
         """Raise `BackendError` unless the server answers now."""
         await self._read("/v1/models", telling.CARDS)
+
+    async def described(self) -> Description:
+        """What the server tells of its model. Raises `BackendError`."""
+        return await describing.DESCRIBED[self._dialect.engine](self.name, self._server, self._model)
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
