@@ -40,17 +40,26 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
 class Interpreter:
     """Speaks to one engine. Its `abilities` are asked for when they matter."""
 
-    def __init__(self, name: str, manners: Manners, abilities: Callable[[], Awaitable[Abilities]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        manners: Manners,
+        abilities: Callable[[], Awaitable[Abilities]],
+        effort: Callable[[], Awaitable[bool | None]] | None = None,
+    ) -> None:
+        """`effort` is asked for apart where it is not among the `abilities`."""
         self._name = name
         self._manners = manners
         self._ask_abilities = abilities
+        self._ask_effort = effort
+        self._effort: tuple[bool | None] | None = None
         self._abilities: Abilities | None = None
         self._alternates = False
         """Whether its template was heard to refuse turns of one role that follow each other."""
 
     def forget(self) -> None:
         """Another model may be there now: its abilities are asked for again."""
-        self._abilities = None
+        self._abilities = self._effort = None
         self._alternates = False
 
     async def answer(self, request: Request, ask: Ask) -> AsyncGenerator[Chunk]:
@@ -121,9 +130,15 @@ class Interpreter:
 
     async def _expect_effort(self, request: Request) -> None:
         """Refuse an effort that the model would not make."""
-        asked = request.prompt.get("reasoning_effort", "none") != "none" and self._manners.engine in _TELLING
-        if asked and (await self._known()).effort is False:
+        if request.prompt.get("reasoning_effort", "none") != "none" and await self._makes_efforts() is False:
             parameters.refuse(self._name, "reasoning_effort")
+
+    async def _makes_efforts(self) -> bool | None:
+        if self._ask_effort is None:
+            return (await self._known()).effort if self._manners.engine in _TELLING else None
+        if self._effort is None:
+            self._effort = (await self._ask_effort(),)
+        return self._effort[0]
 
     async def _expect_tokens(self, request: Request) -> None:
         """Refuse biases for tokens that do not exist, which llama.cpp would ignore."""

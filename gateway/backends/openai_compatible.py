@@ -120,7 +120,13 @@ class OpenAICompatible:
         asked = abilities.ASKED[accent.engine]
         self._embeds_together = embeds_together
         self._embedding = asyncio.Lock()
-        self._interpreter = Interpreter(name, manners, lambda: asked(name, server, model))
+        effort = abilities.EFFORT.get(accent.engine)
+        self._interpreter = Interpreter(
+            name,
+            manners,
+            lambda: asked(name, server, model),
+            (lambda: effort(name, server, model)) if effort else None,
+        )
         self._telling = telling.TELLING[accent.engine](name, server, model)
         self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs, ages=self._telling.ages)
         self._weights = Weights(files or NoFiles(), self._identity.forget)

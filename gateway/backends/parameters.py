@@ -92,7 +92,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "parallel_tool_calls": _everywhere(),
     "response_format": _everywhere(vllm=_CHECKED, llamacpp=_CHECKED, ollama=_CHECKED, openai=_CHECKED),
     "reasoning_effort": _everywhere(
-        vllm=_note("where the template reads it"),
+        vllm=_note("refused where the template does not read it, as far as `/tokenize` can tell"),
         llamacpp=_note("refused where the template does not read it"),
         ollama=_note("as `think`: none, low, medium or high; refused where the model does not think"),
     ),
