@@ -30,6 +30,10 @@ class Request(msgspec.Struct, frozen=True):
     """The engine shall compute all of the prompt, and use nothing of its prefix cache, where it can be told so."""
     partition: str = ""
     """The part of its prefix cache that the engine may use, where it can be told so."""
+    unsaid: frozenset[str] | None = None
+    """Of a client that leaves to the model what it does not say: what it did not say and only defaults say. None for
+    clients to whom the defaults are a promise.
+    """
 
     @property
     def choices(self) -> int:
@@ -37,6 +41,19 @@ class Request(msgspec.Struct, frozen=True):
         prompts: Any = self.prompt.get("prompt")
         many = isinstance(prompts, list) and prompts and not isinstance(prompts[0], int)
         return int(self.params.get("n", 1)) * (len(prompts) if many else 1)
+
+    def of(self, engine: str) -> "Request":
+        """What `engine` is asked: a model of Ollama's has settings of its own (its Modelfile), which count for clients
+        of Ollama's API. All other engines are told that API's documented defaults.
+        """
+        if engine != "ollama" or self.unsaid is None:
+            return self
+        params, extra = (
+            {name: value for name, value in fields.items() if name not in self.unsaid}
+            for fields in (self.params, self.extra)
+        )
+        unlimited = {} if "max_tokens" in self.unsaid else {"max_tokens": -1}  # where the model has a limit of its own
+        return msgspec.structs.replace(self, params=unlimited | params, extra=extra)
 
     @property
     def about_tools(self) -> bool:

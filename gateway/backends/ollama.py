@@ -37,7 +37,9 @@ _EFFORTS = {"none": False, "low": "low", "medium": "medium", "high": "high"}
 _ASK_S = 10.0
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
-"""Said always: Ollama's own defaults (40, 0.05, 1.1) would change the distribution a client asked for."""
+"""Said for clients of OpenAI's API: Ollama's own defaults (40, 0.05, 1.1), or a model's, would change the distribution
+that they asked for. Clients of Ollama's API ask for just those.
+"""
 _RESHAPED = frozenset({"role", "content", "tool_calls", "tool_call_id", "reasoning_content", "reasoning"})
 """Fields of a message that Ollama writes in another way."""
 
@@ -309,9 +311,11 @@ def _translated(name: str) -> Generator[None]:
 
 
 def _options(request: Request, index: int) -> dict[str, Any]:
+    request = request.of("ollama")
     known = {name: value for name, value in request.params.items() if name not in _NO_OPTIONS}
     fields = _unknown(request) | known
-    options = SAID | {_NAMES.get(name, name): value for name, value in fields.items()}
+    said = SAID if request.unsaid is None else {}
+    options = said | {_NAMES.get(name, name): value for name, value in fields.items()}
     if "seed" in request.params:
         options["seed"] = (request.params["seed"] + index) % 2**31
     return options
