@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from gateway.backends import abilities, blame, describing, probabilities, shapes, telling, upstream
+from gateway.backends import abilities, blame, cutting, describing, probabilities, shapes, telling, upstream
 from gateway.backends import dialect as accents
 from gateway.backends.dialect import Dialect
 from gateway.backends.forms import Manners
@@ -17,7 +17,7 @@ from gateway.backends.known import KnownIdentity
 from gateway.backends.shapes import Count
 from gateway.backends.weights import Files, NoFiles, Weights
 from gateway.canonical import Description, Identity, Request, Vector
-from gateway.errors import BackendError
+from gateway.errors import BackendError, BackendRefused
 from storage.entry import Chunk, Usage
 
 T = TypeVar("T")
@@ -197,14 +197,26 @@ class OpenAICompatible:
             return [vector for request in requests for vector in await self._embedded([request])]
 
     async def _embedded(self, requests: Sequence[Request]) -> list[Vector]:
+        """Their vectors. Where a text may be cut and the engine does not cut it, its first tokens are asked for."""
         first = requests[0]
-        inputs = [request.prompt["input"] for request in requests]
-        body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
+        inputs: Sequence[Any] = [request.prompt["input"] for request in requests]
+        try:
+            return await self._vectors(first, inputs)
+        except BackendRefused as refused:
+            limit = cutting.most(refused) if first.params.get("truncate") else None
+            if limit is None or self._dialect.engine != "llamacpp":
+                raise
+        return await self._vectors(first, [await cutting.cut(self.name, self._server, text, limit) for text in inputs])
+
+    async def _vectors(self, first: Request, inputs: Sequence[Any]) -> list[Vector]:
+        params = {name: value for name, value in first.params.items() if name != "truncate"}
+        params |= self._dialect.cuts if first.params.get("truncate") else {}
+        body = first.extra | params | {"model": self._model, "input": inputs, "encoding_format": "float"}
         with blame.naming(first):
             content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
         reply = upstream.decoded(self.name, content, _EMBEDDINGS)
-        if sorted(item.index for item in reply.data) != list(range(len(requests))):
-            message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."
+        if sorted(item.index for item in reply.data) != list(range(len(inputs))):
+            message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(inputs)} inputs."
             raise BackendError(message)
         rows = [item.embedding for item in sorted(reply.data, key=_index)]
         return upstream.vectors(self.name, rows, reply.usage.prompt_tokens, first.params.get("dimensions"))

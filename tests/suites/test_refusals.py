@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import BackendError, BackendRefused
+from gateway.wire import ollama as wire
+from tests.suites.faulty import Peer, faulty
 from tests.suites.test_backend_faults import ending, piece
-from tests.suites.test_tool_ways import CHATS, Model, ask, props
+from tests.suites.test_tool_ways import CHATS, Model, ask, build, props
 
 TWO_TURNS = [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Bye"}]
 JINJA = (
@@ -115,3 +117,74 @@ async def test_turns_that_no_template_takes_are_refused_in_a_sentence(words: str
     assert (error.param, error.code) == ("messages", "template_refused")
     assert str(error).endswith(PLAIN)
     assert "\n" not in str(error)
+
+
+async def embedded(model: Model, **fields: Any) -> list[Any]:
+    """The vectors for a request to Ollama's `/api/embed`."""
+    requests = wire.decode_embed(json.dumps({"model": "m"} | fields).encode())
+    async with faulty(model.serve) as server:
+        backend = build(model.kind, server.url)
+        try:
+            return await backend.embed(requests)
+        finally:
+            await backend.aclose()
+
+
+LONG = "word " * 100
+SHORT = "a word"
+VECTOR = {"data": [{"index": 0, "embedding": [1.0]}], "embeddings": [[1.0]], "usage": {"prompt_tokens": 1}}
+
+
+@pytest.mark.parametrize(("kind", "path"), [("vllm", "/v1/embeddings"), ("ollama", "/api/embed")])
+async def test_an_engine_that_cuts_texts_is_told_whether_to(kind: str, path: str) -> None:
+    """To embed: yes, unless the client says no. A text that no model cuts is the question of OpenAI's clients."""
+    model = Model(kind, **{path.replace("/", "_"): VECTOR})
+    for fields in ({"input": LONG}, {"input": LONG, "truncate": False}, {"input": SHORT}):
+        await embedded(model, **fields)
+    asked = [body for at, body in model.asked if at == path]
+    if kind == "ollama":
+        assert [body["truncate"] for body in asked] == [True, False, False]
+    else:
+        assert [body.get("truncate_prompt_tokens") for body in asked] == [-1, None, None]
+
+
+class Short(Model):
+    """A llama.cpp that embeds eight tokens at most: a letter each, between two of its own."""
+
+    async def serve(self, peer: Peer) -> None:
+        """Tokenize, embed or refuse."""
+        body = json.loads(peer.body) if peer.body else {}
+        self.asked.append((peer.path, body))
+        if peer.path == "/tokenize":
+            letters = [ord(letter) for letter in body["content"]]
+            await peer.head(kind="application/json")
+            return await peer.say(json.dumps({"tokens": [1, *letters, 2] if body["add_special"] else letters}))
+        if any(isinstance(one, str) or len(one) > 8 for one in body["input"]):
+            await peer.head("500 No", "application/json")
+            words = (
+                "input (502 tokens) is too large to process. increase the physical batch size (current batch size: 8)"
+            )
+            return await peer.say(json.dumps({"error": {"message": words}}))
+        await peer.head(kind="application/json")
+        data = [{"index": place, "embedding": [1.0]} for place in range(len(body["input"]))]
+        return await peer.say(json.dumps({"data": data, "usage": {"prompt_tokens": 8}}))
+
+
+async def test_what_llamacpp_does_not_cut_is_cut_for_it() -> None:
+    """With the tokens it wants around a text; each of several texts, if it must be."""
+    model = Short("llamacpp")
+    assert len(await embedded(model, input=[LONG, "abc"])) == 2
+    asked = [body["input"] for path, body in model.asked if path == "/v1/embeddings"]
+    letters = [ord(letter) for letter in LONG]
+    assert asked[-1] in ([[1, *letters[:6], 2], [1, 97, 98, 99, 2]], [[1, 97, 98, 99, 2]])
+    assert [1, *letters[:6], 2] in [one for many in asked for one in many]
+
+
+async def test_a_text_that_must_not_be_cut_is_refused_in_words_for_the_client() -> None:
+    """Nobody there can make a batch larger."""
+    with pytest.raises(BackendRefused) as caught:
+        await embedded(Short("llamacpp"), input=LONG, truncate=False)
+    assert (caught.value.status, caught.value.code) == (400, "context_length_exceeded")
+    assert caught.value.param == "input"
+    assert "has 502 tokens" in str(caught.value)
+    assert "batch" not in str(caught.value)
