@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.backends import blame, limits, parameters, parts, turns
+from gateway.backends import blame, limits, parameters, parts, probabilities, turns
 from gateway.backends.constraints import GUIDED
 from gateway.backends.forms import Form, Manners, form
 from gateway.backends.parameters import Engine
@@ -72,8 +72,10 @@ class Interpreter:
             await self._expect_slots(request)
         shaped = await self._form(request) if request.kind == "chat" else Form(request)
         choices: dict[int, Choice] = {}
+        places = probabilities.Offsets() if probabilities.wanted(request) is not None else None
         async with aclosing(self._steps(shaped, ask)) as steps:
-            async for step in steps:
+            async for said in steps:
+                step = places.placed(said) if places else said
                 choice = _choice(step, choices, shaped.promise)
                 if (heard := choice.hear(step) if choice else step) is not None:
                     yield heard

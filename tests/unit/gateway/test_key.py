@@ -332,7 +332,7 @@ def test_a_key_is_the_same_tomorrow() -> None:
 TOUCHED: dict[str, dict[str, Any]] = {
     "tools": {"tools": [{"type": "function"}]},
     "a call": {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
-    "a result": {"messages": [{"role": "tool", "tool_call_id": "1", "content": "x"}]},
+    "a result": {"messages": [{"role": "tool", "content": "x"}]},
     "a response format": {"response_format": {"type": "json_object"}},
 }
 

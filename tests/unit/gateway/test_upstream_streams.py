@@ -405,13 +405,33 @@ async def test_completions_have_their_own_form_of_probabilities() -> None:
     chatty = {"content": [{**entry, "top_logprobs": [entry, {**entry, "token": "b", "logprob": -2.0}]}]}
     plain = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}], "text_offset": [0]}
     for sent, shown in (
-        (chatty, {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}]}),
+        (chatty, plain),
         (plain, plain),
     ):
         events = [{"choices": [{"text": "a", "logprobs": sent, "finish_reason": "stop"}]}, "[DONE]"]
         request = Request("completion", "m", {"prompt": "x"}, {"logprobs": 1}, {})
         found = await steps(openai_over(sse(events, "\n", comments=False)), request)
         assert found[0].logprobs == shown
+
+
+async def test_tokens_of_a_completion_have_their_places_in_its_text() -> None:
+    """Of each choice for itself, in characters; the pieces of one character are all where it begins."""
+
+    def said(index: int, text: str, *tokens: str) -> dict[str, Any]:
+        content = [{"token": token, "logprob": -1.0, "bytes": [], "top_logprobs": []} for token in tokens]
+        return {"choices": [{"index": index, "text": text, "logprobs": {"content": content}}]}
+
+    events = [
+        said(0, "é a", "é", " a"),
+        said(1, "bc", "bc"),
+        said(0, "", "\ufffd"),
+        said(0, "😀", "😀"),
+        said(0, "!", "!"),
+    ]
+    ends = [{"choices": [{"index": index, "text": "", "finish_reason": "stop"}]} for index in (0, 1)]
+    request = Request("completion", "m", {"prompt": "x"}, {"logprobs": 0, "n": 2}, {})
+    found = await steps(openai_over(sse([*events, *ends, "[DONE]"], "\n", comments=False)), request)
+    assert [step.logprobs["text_offset"] for step in found if step.logprobs] == [[0, 1], [0], [3], [3], [4]]
 
 
 async def test_an_event_of_null_is_nothing() -> None:
