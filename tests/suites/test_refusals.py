@@ -1,12 +1,18 @@
 """What an engine refuses in words of its own, or would get wrong: a client hears 400 and the name of the field."""
 
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
+from gateway import asking, building
+from gateway.canonical import Request
+from gateway.config import BackendConfig
 from gateway.errors import BackendError, BackendRefused
+from gateway.routing.backend import Backend
 from gateway.wire import ollama as wire
+from gateway.wire import openai_chat, openai_completions
 from tests.suites.faulty import Peer, faulty
 from tests.suites.test_backend_faults import ending, piece
 from tests.suites.test_tool_ways import CHATS, Model, ask, build, props
@@ -188,3 +194,36 @@ async def test_a_text_that_must_not_be_cut_is_refused_in_words_for_the_client() 
     assert caught.value.param == "input"
     assert "has 502 tokens" in str(caught.value)
     assert "batch" not in str(caught.value)
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("kind", ["vllm", "llamacpp"])
+async def test_the_engines_themselves_refuse_so(kind: str, request: pytest.FixtureRequest) -> None:
+    """And take two turns of one role, whose template does not; what they tell of their model fits what they do."""
+    url, model = request.getfixturevalue(f"{kind}_url"), request.getfixturevalue("model_name")
+    backend = building.BUILD[kind](BackendConfig(kind=kind, model=model, url=url))  # type: ignore[arg-type]
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("logit_bias", {"messages": TWO_TURNS, "logit_bias": {"999999": 5}}),
+        ("reasoning_effort", {"messages": TWO_TURNS, "reasoning_effort": "high"}),
+        ("messages", {"messages": [{"role": "user", "content": "long " * 9000}]}),
+        ("prompt", {"prompt": [999999]}),
+        ("n", {"messages": TWO_TURNS, "n": 50, "temperature": 0}),
+    ]
+    try:
+        for param, fields in wrong:
+            decode = openai_completions.decode if "prompt" in fields else openai_chat.decode
+            with pytest.raises(BackendRefused) as caught:
+                await _answered(backend, decode(json.dumps({"model": model, **fields}).encode()))
+            assert (caught.value.status, caught.value.param) == (400, param)
+        body = {"model": model, "messages": TWO_TURNS, "max_tokens": 4}
+        assert await _answered(backend, openai_chat.decode(json.dumps(body).encode()))
+        told = await backend.described()
+        assert ("embedding" in told.capabilities) == (kind == "llamacpp")
+        assert told.context_tokens == 2048
+    finally:
+        await backend.aclose()
+
+
+async def _answered(backend: Backend, asked: Request) -> str:
+    async with aclosing(asking.asked(backend, asked)) as steps:
+        return "".join([step.content async for step in steps])
