@@ -242,6 +242,8 @@ OLLAMA = (
     ollama_routes.show,
     ollama_routes.version,
     ollama_routes.there,
+    ollama_routes.running,
+    ollama_routes.tags_there,
 )
 
 RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)

@@ -1,5 +1,6 @@
 """A request free of its dialect (`Request`), and who would answer it (`Identity`)."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -29,6 +30,10 @@ class Request(msgspec.Struct, frozen=True):
     """The engine shall compute all of the prompt, and use nothing of its prefix cache, where it can be told so."""
     partition: str = ""
     """The part of its prefix cache that the engine may use, where it can be told so."""
+    unsaid: frozenset[str] | None = None
+    """Of a client that leaves to the model what it does not say: what it did not say and only defaults say. None for
+    clients to whom the defaults are a promise.
+    """
 
     @property
     def choices(self) -> int:
@@ -36,6 +41,19 @@ class Request(msgspec.Struct, frozen=True):
         prompts: Any = self.prompt.get("prompt")
         many = isinstance(prompts, list) and prompts and not isinstance(prompts[0], int)
         return int(self.params.get("n", 1)) * (len(prompts) if many else 1)
+
+    def of(self, engine: str) -> "Request":
+        """What `engine` is asked: a model of Ollama's has settings of its own (its Modelfile), which count for clients
+        of Ollama's API. All other engines are told that API's documented defaults.
+        """
+        if engine != "ollama" or self.unsaid is None:
+            return self
+        params, extra = (
+            {name: value for name, value in fields.items() if name not in self.unsaid}
+            for fields in (self.params, self.extra)
+        )
+        unlimited = {} if "max_tokens" in self.unsaid else {"max_tokens": -1}  # where the model has a limit of its own
+        return msgspec.structs.replace(self, params=unlimited | params, extra=extra)
 
     @property
     def about_tools(self) -> bool:
@@ -45,10 +63,16 @@ class Request(msgspec.Struct, frozen=True):
         messages: list[dict[str, Any]] = self.prompt.get("messages", [])
         return any(message.get("role") in _OF_TOOLS or message.get("tool_calls") for message in messages)
 
+    @property
+    def repeats_roles(self) -> bool:
+        """Whether turns of one role follow each other: for templates that want them to alternate they are made one."""
+        roles: list[Any] = [message.get("role") for message in self.prompt.get("messages", [])]
+        return any(one == other for one, other in pairwise(roles))
+
 
 RENDERING = b"1"
 """The version of everything the gateway itself puts before a model, and of what it makes of the answer: the words for
-tools, the constraints, the reading. It is in the key of every request that these can touch."""
+tools, turns made one, the constraints, the reading. It is in the key of every request that these can touch."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -57,6 +81,24 @@ class Identity(msgspec.Struct, frozen=True):
     engine: str
     engine_version: str
     model_version: str
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server tells of its model, in the words of Ollama's API; what is not known is left empty."""
+
+    capabilities: tuple[str, ...] = ()
+    """What may be asked of it: `completion`, `tools`, `vision`, `thinking`, `insert`, `embedding`."""
+    details: dict[str, Any] = {}
+    """`format`, `family`, `parameter_size`, `quantization_level` and their like."""
+    model_info: dict[str, Any] = {}
+    template: str = ""
+    parameters: str = ""
+    system: str = ""
+    license: str | list[str] = ""
+    modified_at: str = ""
+    size_bytes: int = 0
+    context_tokens: int = 0
+    """How long a prompt and its answer may be together, where the server says it."""
 
 
 class Vector(msgspec.Struct, frozen=True):

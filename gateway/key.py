@@ -16,6 +16,9 @@ from storage.entry import Query
 
 VERSION = b"askonce/1"
 
+DEFAULTS_OF_MODEL = "model"
+"""The value of the parameter `defaults` where what is not said is left to the model's own settings."""
+
 NEUTRAL = frozenset(
     {
         "stream",
@@ -39,7 +42,7 @@ def query(request: Request, scope: str, identity: Identity) -> Query:
 
     Raises `InvalidRequest` for values RFC 8785 cannot write: integers beyond 2^53, lone surrogates.
     """
-    prompt, params = canonical(request.prompt), canonical(counted(request))
+    prompt, params = canonical(request.prompt), canonical(counted(request, identity.engine))
     prompt_hash = hashlib.sha256(prompt).digest()
     return Query(
         key=digest(value for _, value in parts(request, scope, identity, prompt_hash, params)),
@@ -77,7 +80,7 @@ def parts(
 
 def _version(request: Request) -> bytes:
     """Of this encoding, and where the gateway has a hand in what is asked and answered, of that too."""
-    touched = request.about_tools or "response_format" in request.prompt
+    touched = request.about_tools or request.repeats_roles or "response_format" in request.prompt
     return VERSION + b" rendering/" + RENDERING if touched else VERSION
 
 
@@ -90,12 +93,15 @@ def digest(values: Iterable[bytes]) -> bytes:
     return state.digest()
 
 
-def counted(request: Request) -> dict[str, Any]:
+def counted(request: Request, engine: str) -> dict[str, Any]:
     """The parameters that can change the answer; unknown ones are kept apart so that no name can collide."""
+    request = request.of(engine)
     known = {name: value for name, value in request.params.items() if name not in NEUTRAL}
     if isinstance(known.get("seed"), int):
         # Seeds are 64-bit integers; canonical JSON numbers are doubles.
         known["seed"] = str(known["seed"])
+    if engine == "ollama" and request.unsaid is not None:
+        known["defaults"] = DEFAULTS_OF_MODEL
     return {"known": known, "extra": request.extra}
 
 

@@ -23,6 +23,7 @@ class _Props(msgspec.Struct):
     chat_template: str = ""
     chat_template_caps: dict[str, Any] = {}
     modalities: dict[str, Any] = {}
+    total_slots: Any = None
 
 
 class _Model(msgspec.Struct):
@@ -46,6 +47,7 @@ _MODELS = msgspec.json.Decoder(_Models)
 _SHOWN = msgspec.json.Decoder(_Shown)
 _TOKENS = msgspec.json.Decoder(_Tokens)
 _TOOLS: Final = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+_EFFORTS: Final = ("none", "low", "high")
 _HELLO: Final = [{"role": "user", "content": "Hello"}]
 
 
@@ -62,6 +64,7 @@ async def of_llamacpp(name: str, server: Server, model: str) -> Abilities:
         vision=vision if isinstance(vision, bool) else None,
         effort=effort if isinstance(effort, bool) else None,
         vocabulary=count if isinstance(count, int) else None,
+        slots=props.total_slots if isinstance(props.total_slots, int) else None,
     )
 
 
@@ -86,6 +89,26 @@ async def of_vllm(name: str, server: Server, model: str) -> Abilities:
     return Abilities(tools=True)
 
 
+async def effort_of_vllm(name: str, server: Server, model: str) -> bool | None:
+    """Whether its template reads how much it shall think; None where it cannot be told. Raises `BackendError`."""
+    asked: dict[str, Any] = {"model": model, "messages": _HELLO}
+    kinds = ({"reasoning_effort": effort, "enable_thinking": effort != "none"} for effort in _EFFORTS)
+    try:
+        heard = [
+            upstream.decoded(
+                name,
+                await server.read("/tokenize", msgspec.json.encode(asked | {"chat_template_kwargs": kind})),
+                _TOKENS,
+            ).tokens
+            for kind in kinds
+        ]
+    except (BackendUnavailable, BackendTimeout):
+        raise
+    except BackendError:
+        return None
+    return any(one != heard[0] for one in heard)
+
+
 async def of_ollama(name: str, server: Server, model: str) -> Abilities:
     """From the capabilities that it lists for a model; older ones list none. Raises `BackendError`."""
     shown = upstream.decoded(name, await server.read("/api/show", msgspec.json.encode({"model": model})), _SHOWN)
@@ -107,3 +130,6 @@ ASKED: Final[Mapping[Engine, Callable[[str, Server, str], Awaitable[Abilities]]]
     "ollama": of_ollama,
     "openai": of_any,
 }
+
+EFFORT: Final[Mapping[Engine, Callable[[str, Server, str], Awaitable[bool | None]]]] = {"vllm": effort_of_vllm}
+"""Where `effort` is not among the abilities, since it takes more questions."""

@@ -49,6 +49,8 @@ class Dialect(msgspec.Struct, frozen=True):
     gives_token_ids: bool = False
     keeps_connections: bool = True
     seed_limit: int = 2**63
+    cuts: dict[str, Any] = {}
+    """How to say that a text to embed may be cut where it is too long."""
     counts_prompt_per_choice: bool = False
     """Each choice has a usage of its own, with the prompt in it."""
     counts_top_logprobs_from: int = 0
@@ -63,6 +65,7 @@ VLLM = Dialect(
     salts=True,
     cold=lambda: {"cache_salt": uuid.uuid4().hex},  # what nobody else has, nobody else has computed
     gives_token_ids=True,
+    cuts={"truncate_prompt_tokens": -1, "truncation_side": "right"},
 )
 LLAMACPP = Dialect(
     engine="llamacpp",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.backends import parameters, parts
+from gateway.backends import blame, limits, parameters, parts, probabilities, turns
 from gateway.backends.constraints import GUIDED
 from gateway.backends.forms import Form, Manners, form
 from gateway.backends.parameters import Engine
@@ -33,20 +33,34 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `reasoning_effort` means anything to it."""
     vocabulary: int | None = None
     """How many tokens there are."""
+    slots: int | None = None
+    """How many choices it makes at most."""
 
 
 class Interpreter:
     """Speaks to one engine. Its `abilities` are asked for when they matter."""
 
-    def __init__(self, name: str, manners: Manners, abilities: Callable[[], Awaitable[Abilities]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        manners: Manners,
+        abilities: Callable[[], Awaitable[Abilities]],
+        effort: Callable[[], Awaitable[bool | None]] | None = None,
+    ) -> None:
+        """`effort` is asked for apart where it is not among the `abilities`."""
         self._name = name
         self._manners = manners
         self._ask_abilities = abilities
+        self._ask_effort = effort
+        self._effort: tuple[bool | None] | None = None
         self._abilities: Abilities | None = None
+        self._alternates = False
+        """Whether its template was heard to refuse turns of one role that follow each other."""
 
     def forget(self) -> None:
         """Another model may be there now: its abilities are asked for again."""
-        self._abilities = None
+        self._abilities = self._effort = None
+        self._alternates = False
 
     async def answer(self, request: Request, ask: Ask) -> AsyncGenerator[Chunk]:
         """The answer's steps. Raises `InvalidRequest`, `UnfitAnswer` and every other `BackendError`."""
@@ -55,10 +69,13 @@ class Interpreter:
             await self._expect_sight(request)
             await self._expect_effort(request)
             await self._expect_tokens(request)
+            await self._expect_slots(request)
         shaped = await self._form(request) if request.kind == "chat" else Form(request)
         choices: dict[int, Choice] = {}
-        async with aclosing(_asked(shaped, ask)) as steps:
-            async for step in steps:
+        places = probabilities.Offsets() if probabilities.wanted(request) is not None else None
+        async with aclosing(self._steps(shaped, ask)) as steps:
+            async for said in steps:
+                step = places.placed(said) if places else said
                 choice = _choice(step, choices, shaped.promise)
                 if (heard := choice.hear(step) if choice else step) is not None:
                     yield heard
@@ -67,9 +84,32 @@ class Interpreter:
         """Refuse what the engine cannot honour, unless the operator lets it pass. Raises `BackendRefused`."""
         if self._manners.unsupported == "refuse":
             parameters.expect(self._name, self._manners.engine, request)
+            limits.expect(self._name, self._manners.engine, request)
         grammar: Any = request.extra.get("grammar")
         if self._manners.constrains != "guided" and isinstance(grammar, str) and grammar.startswith(GUIDED):
             parameters.refuse(self._name, "grammar")  # whatever passes: such a llama.cpp would end
+
+    async def _steps(self, shaped: Form, ask: Ask) -> AsyncGenerator[Chunk]:
+        """The engine's steps. Where its template wants turns to alternate, neighbours of one role are made one."""
+        apart = shaped.request
+        if self._alternates:
+            shaped = msgspec.structs.replace(shaped, request=turns.alternating(apart))
+        begun = False
+        try:
+            async with aclosing(_asked(shaped, ask)) as steps:
+                async for step in steps:
+                    begun = True
+                    yield step
+        except BackendRefused as refused:
+            together = turns.alternating(shaped.request)
+            if begun or refused.code != "template_refused" or together is shaped.request:
+                raise
+            self._alternates = True
+        else:
+            return
+        async with aclosing(_asked(msgspec.structs.replace(shaped, request=together), ask)) as steps:
+            async for step in steps:
+                yield step
 
     async def _form(self, request: Request) -> Form:
         """How it is asked; that of a large request is made in a thread."""
@@ -92,9 +132,15 @@ class Interpreter:
 
     async def _expect_effort(self, request: Request) -> None:
         """Refuse an effort that the model would not make."""
-        asked = request.prompt.get("reasoning_effort", "none") != "none" and self._manners.engine in _TELLING
-        if asked and (await self._known()).effort is False:
+        if request.prompt.get("reasoning_effort", "none") != "none" and await self._makes_efforts() is False:
             parameters.refuse(self._name, "reasoning_effort")
+
+    async def _makes_efforts(self) -> bool | None:
+        if self._ask_effort is None:
+            return (await self._known()).effort if self._manners.engine in _TELLING else None
+        if self._effort is None:
+            self._effort = (await self._ask_effort(),)
+        return self._effort[0]
 
     async def _expect_tokens(self, request: Request) -> None:
         """Refuse biases for tokens that do not exist, which llama.cpp would ignore."""
@@ -105,6 +151,13 @@ class Interpreter:
         if (wrong := next((token for token in bias if not _is_token(token, count)), None)) is not None:
             message = f"'logit_bias' has the token {wrong!r}; the model's are 0 to {count - 1 if count else '…'}."
             raise BackendRefused(message, status=400, code="invalid_value", param="logit_bias")
+
+    async def _expect_slots(self, request: Request) -> None:
+        """Refuse more choices than llama.cpp has slots."""
+        if request.params.get("n", 1) > 1 and self._manners.engine == "llamacpp":
+            most = (await self._known()).slots
+            if most is not None and request.params["n"] > most:
+                limits.refuse(self._name, "n", f"it has {most} slots, so 'n' can be {most} at most")
 
     async def _known(self) -> Abilities:
         if self._abilities is None:
@@ -127,11 +180,12 @@ async def _asked(shaped: Form, ask: Ask) -> AsyncGenerator[Chunk]:
         begun = False
         try:
             async with aclosing(ask(shaped.request, way)) as steps:
-                async for step in steps:
-                    begun = True
-                    yield step
+                with blame.naming(shaped.request):
+                    async for step in steps:
+                        begun = True
+                        yield step
         except BackendRefused as refused:
-            if begun or refused.status != 400 or place == len(shaped.ways) - 1:
+            if begun or refused.status != 400 or refused.code == "template_refused" or place == len(shaped.ways) - 1:
                 raise
         else:
             return

@@ -10,12 +10,12 @@ import httpx
 import msgspec
 import ollama
 
-from gateway.backends import abilities, parameters, probabilities, shapes, upstream
+from gateway.backends import abilities, blame, describing, parameters, probabilities, shapes, upstream
 from gateway.backends.dialect import HELD_BACK
 from gateway.backends.forms import Manners
 from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Description, Identity, Request, Vector
 from gateway.errors import (
     BackendError,
     BackendGone,
@@ -37,7 +37,9 @@ _EFFORTS = {"none": False, "low": "low", "medium": "medium", "high": "high"}
 _ASK_S = 10.0
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 SAID = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}
-"""Said always: Ollama's own defaults (40, 0.05, 1.1) would change the distribution a client asked for."""
+"""Said for clients of OpenAI's API: Ollama's own defaults (40, 0.05, 1.1), or a model's, would change the distribution
+that they asked for. Clients of Ollama's API ask for just those.
+"""
 _RESHAPED = frozenset({"role", "content", "tool_calls", "tool_call_id", "reasoning_content", "reasoning"})
 """Fields of a message that Ollama writes in another way."""
 
@@ -57,6 +59,11 @@ _TAGS = msgspec.json.Decoder(_Tags)
 
 class Server(Protocol):
     """The same server, for what the client has no call for."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine."""
+        ...
 
     async def read(self, path: str, content: bytes | None = None) -> bytes:
         """Post JSON, or get; the whole body of the reply. Raises `BackendError`."""
@@ -182,6 +189,10 @@ class Ollama:
         """Raise `BackendError` unless the server answers now."""
         await self._version()
 
+    async def described(self) -> Description:
+        """What Ollama itself shows of the model. Raises `BackendError`."""
+        return await describing.of_ollama(self.name, self._server, self._model)
+
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway.
 
@@ -213,7 +224,7 @@ class Ollama:
             message = "'options' must be an object."
             raise InvalidRequest(message, param="options", code="invalid_value")
         body["options"] = options | _unknown(first, "options")
-        with _translated(self.name):
+        with blame.naming(first), _translated(self.name):
             reply = await self._client.vectors(body | {"model": self._model, "input": inputs})
         self._identity.doubt()
         if len(reply.embeddings) != len(requests):
@@ -300,9 +311,11 @@ def _translated(name: str) -> Generator[None]:
 
 
 def _options(request: Request, index: int) -> dict[str, Any]:
+    request = request.of("ollama")
     known = {name: value for name, value in request.params.items() if name not in _NO_OPTIONS}
     fields = _unknown(request) | known
-    options = SAID | {_NAMES.get(name, name): value for name, value in fields.items()}
+    said = SAID if request.unsaid is None else {}
+    options = said | {_NAMES.get(name, name): value for name, value in fields.items()}
     if "seed" in request.params:
         options["seed"] = (request.params["seed"] + index) % 2**31
     return options

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from gateway.backends import abilities, probabilities, shapes, telling, upstream
+from gateway.backends import abilities, blame, cutting, describing, probabilities, shapes, telling, upstream
 from gateway.backends import dialect as accents
 from gateway.backends.dialect import Dialect
 from gateway.backends.forms import Manners
@@ -16,8 +16,8 @@ from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
 from gateway.backends.shapes import Count
 from gateway.backends.weights import Files, NoFiles, Weights
-from gateway.canonical import Identity, Request, Vector
-from gateway.errors import BackendError
+from gateway.canonical import Description, Identity, Request, Vector
+from gateway.errors import BackendError, BackendRefused
 from storage.entry import Chunk, Usage
 
 T = TypeVar("T")
@@ -120,7 +120,13 @@ class OpenAICompatible:
         asked = abilities.ASKED[accent.engine]
         self._embeds_together = embeds_together
         self._embedding = asyncio.Lock()
-        self._interpreter = Interpreter(name, manners, lambda: asked(name, server, model))
+        effort = abilities.EFFORT.get(accent.engine)
+        self._interpreter = Interpreter(
+            name,
+            manners,
+            lambda: asked(name, server, model),
+            (lambda: effort(name, server, model)) if effort else None,
+        )
         self._telling = telling.TELLING[accent.engine](name, server, model)
         self._identity = KnownIdentity(self._ask_identity, given=identity, signs=server.signs, ages=self._telling.ages)
         self._weights = Weights(files or NoFiles(), self._identity.forget)
@@ -154,6 +160,10 @@ class OpenAICompatible:
         """Raise `BackendError` unless the server answers now."""
         await self._read("/v1/models", telling.CARDS)
 
+    async def described(self) -> Description:
+        """What the server tells of its model. Raises `BackendError`."""
+        return await describing.DESCRIBED[self._dialect.engine](self.name, self._server, self._model)
+
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
         async with aclosing(self._interpreter.answer(request, self._said)) as steps:
@@ -163,7 +173,7 @@ class OpenAICompatible:
     async def _said(self, request: Request, fields: Mapping[str, Any]) -> AsyncGenerator[Chunk]:
         """What the server says to `request` with `fields` more in the body."""
         body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect) | dict(fields))
-        tally = _Tally()
+        tally = _Tally(self.name)
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
         async with asked as pieces, aclosing(_events(pieces)) as arriving:
             async for told in arriving:
@@ -187,13 +197,26 @@ class OpenAICompatible:
             return [vector for request in requests for vector in await self._embedded([request])]
 
     async def _embedded(self, requests: Sequence[Request]) -> list[Vector]:
+        """Their vectors. Where a text may be cut and the engine does not cut it, its first tokens are asked for."""
         first = requests[0]
-        inputs = [request.prompt["input"] for request in requests]
-        body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
-        content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
+        inputs: Sequence[Any] = [request.prompt["input"] for request in requests]
+        try:
+            return await self._vectors(first, inputs)
+        except BackendRefused as refused:
+            limit = cutting.most(refused) if first.params.get("truncate") else None
+            if limit is None or self._dialect.engine != "llamacpp":
+                raise
+        return await self._vectors(first, [await cutting.cut(self.name, self._server, text, limit) for text in inputs])
+
+    async def _vectors(self, first: Request, inputs: Sequence[Any]) -> list[Vector]:
+        params = {name: value for name, value in first.params.items() if name != "truncate"}
+        params |= self._dialect.cuts if first.params.get("truncate") else {}
+        body = first.extra | params | {"model": self._model, "input": inputs, "encoding_format": "float"}
+        with blame.naming(first):
+            content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
         reply = upstream.decoded(self.name, content, _EMBEDDINGS)
-        if sorted(item.index for item in reply.data) != list(range(len(requests))):
-            message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(requests)} inputs."
+        if sorted(item.index for item in reply.data) != list(range(len(inputs))):
+            message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(inputs)} inputs."
             raise BackendError(message)
         rows = [item.embedding for item in sorted(reply.data, key=_index)]
         return upstream.vectors(self.name, rows, reply.usage.prompt_tokens, first.params.get("dimensions"))
@@ -249,7 +272,8 @@ class _Tally:
     server that has none the usage, which is asked for and comes last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.usage = Usage()
         self.complete = False
 
@@ -259,7 +283,7 @@ class _Tally:
             if data == _DONE:
                 self.complete = True
                 return
-            event = _decode(data)
+            event = _decode(self._name, data)
             if event.usage:
                 self.usage += event.usage.counts()
                 self.complete = True
@@ -298,14 +322,14 @@ async def _drained(pieces: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _decode(data: bytes) -> _Event:
+def _decode(name: str, data: bytes) -> _Event:
     try:
         event = _EVENT.decode(data)
     except upstream.MISREAD as error:
         message = f"The backend sent an event that is no completion chunk: {data[:120]!r}"
         raise BackendError(message) from error
     if event.error is not None:
-        raise BackendError(upstream.reason(event.error))
+        upstream.refuse_midway(name, event.error)
     return event
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Description, Identity, Request, Vector
 from gateway.config import ConfigError
 from gateway.errors import BackendError, BackendRefused
 from storage.entry import Chunk, Usage
@@ -94,6 +94,10 @@ class Scripted:
 
     async def ping(self) -> None:
         """A script can always be asked."""
+
+    async def described(self) -> Description:
+        """A script says lines, and embeds."""
+        return Description(capabilities=("completion", "embedding"))
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
         """Say the line that matches, once for each choice."""

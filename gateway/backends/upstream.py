@@ -1,7 +1,8 @@
 """What talking to any backend has in common: its refusals as our errors, its replies decoded."""
 
+import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -19,8 +20,13 @@ _SIGNS = {
     "exceeds the available context size": "context_length_exceeded",
     "maximum context length": "context_length_exceeded",
     "image input is not supported": "unsupported_content",
+    "Jinja": "template_refused",
+    "must alternate": "template_refused",
 }
 """Words by which engines say that the request is at fault; llama.cpp gives some of them a 500."""
+
+_JINJA = re.compile(r"Jinja Exception: ([^\n]*)|(?:answered \d+: )([^\n]*must alternate[^\n]*)")
+_BATCH = re.compile(r"input \((\d+) tokens\) is too large to process.*current batch size: (\d+)", re.DOTALL)
 
 _UNAUTHORIZED = (401, 403)
 
@@ -31,7 +37,7 @@ PASSED_ON = frozenset({400, 404, 413, 415, 422, 429})
 """Refusals that tell the client about its own request."""
 
 
-def refuse(name: str, status: int, content: bytes, retry_after: str | None = None) -> None:
+def refuse(name: str, status: int, content: bytes, retry_after: str | None = None) -> NoReturn:
     """Raise what a failed reply means for the client: its own mistake, an overload, or our trouble.
 
     `retry_after` is the reply's header of that name.
@@ -39,6 +45,15 @@ def refuse(name: str, status: int, content: bytes, retry_after: str | None = Non
     error = _refusal(name, status, content)
     error.retry_after_s = _seconds(retry_after)
     raise error
+
+
+def refuse_midway(name: str, error: Any) -> NoReturn:
+    """Raise what an error in a stream means. vLLM says so what it refuses, after a head that says that all is well."""
+    code = error.get("code") if isinstance(error, dict) else None
+    status = int(code) if isinstance(code, (int, str)) and str(code).isdecimal() else 0
+    if 400 <= status < 500:
+        refuse(name, status, msgspec.json.encode({"error": error}))
+    raise BackendError(reason(error))
 
 
 def _refusal(name: str, status: int, content: bytes) -> BackendError:
@@ -52,7 +67,7 @@ def _refusal(name: str, status: int, content: bytes) -> BackendError:
     message = f"Backend '{name}' answered {status}: {reason(said)}"
     for sign, code in _SIGNS.items():
         if sign in message:
-            return BackendRefused(message, status=400, code=code)
+            return BackendRefused(_helpful(name, code, message), status=400, code=code)
     if status in PASSED_ON:
         error = said.get("error") if isinstance(said, dict) else None
         param = error.get("param") if isinstance(error, dict) else None
@@ -60,6 +75,20 @@ def _refusal(name: str, status: int, content: bytes) -> BackendError:
     if status == 503:
         return BackendUnavailable(message)
     return BackendError(message)
+
+
+def _helpful(name: str, code: str, message: str) -> str:
+    """`message` in words for the client where the engine's are for whoever runs it."""
+    if code == "template_refused":
+        found = _JINJA.search(message)
+        why = (found[1] or found[2]) if found else message.splitlines()[0]
+        return f"The chat template of backend '{name}' does not take these messages: {why}"
+    if found := _BATCH.search(message):
+        return (
+            f"This input has {found[1]} tokens, and backend '{name}' takes at most {found[2]} at once; "
+            "shorten it, or split it."
+        )
+    return message
 
 
 def _seconds(retry_after: str | None) -> float | None:

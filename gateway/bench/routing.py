@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 
 from gateway import asking
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Description, Identity, Request, Vector
 from gateway.config import BackendConfig
 from gateway.routing.calling import Asking
 from gateway.routing.router import Router
@@ -59,6 +59,10 @@ class _Ready:
 
     async def renew(self) -> Identity:
         return self.known
+
+    async def described(self) -> Description:
+        """Nothing."""
+        return Description()
 
     async def confirms(self, identity: Identity) -> bool:
         return identity == self.known

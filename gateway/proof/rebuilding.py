@@ -21,6 +21,7 @@ _LARGEST: Final = 2**53 - 1
 def request(query: Query) -> Request:
     """What was asked, to be asked again. Raises `DamagedRecord`."""
     known, extra = _params(query.params)
+    own = known.pop("defaults", None) == key.DEFAULTS_OF_MODEL
     prompt = _object(query.prompt)
     return Request(
         kind=query.kind,
@@ -29,6 +30,7 @@ def request(query: Query) -> Request:
         params=known,
         extra=extra,
         size_bytes=len(query.prompt) + len(query.params),
+        unsaid=frozenset({"max_tokens"} - known.keys()) if own else None,
     )
 
 

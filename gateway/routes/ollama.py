@@ -13,7 +13,7 @@ from litestar.types import ASGIApp
 
 from gateway import steering
 from gateway.caller import Caller
-from gateway.canonical import Identity
+from gateway.canonical import Description, Identity
 from gateway.canonical import Request as Question
 from gateway.config import BackendConfig, ReplicaConfig
 from gateway.errors import BackendError
@@ -32,6 +32,17 @@ from storage.entry import Chunk, usage_of
 
 HttpRequest = Request[Any, Caller, Any]
 NDJSON = {"content-type": "application/x-ndjson"}
+
+_NEVER = "1970-01-01T00:00:00Z"
+"""Said where nobody knows when a model was changed: clients expect a date."""
+_NO_DETAILS = {
+    "parent_model": "",
+    "format": "",
+    "family": "",
+    "families": None,
+    "parameter_size": "",
+    "quantization_level": "",
+}
 
 API_VERSION = "0.33.0"
 """The version of Ollama whose API this is."""
@@ -86,25 +97,54 @@ async def embeddings(request: HttpRequest, parts: NamedDependency[Parts]) -> Res
     return Response(ollama.embedding(vectors.values[0]), media_type="application/json", headers=headers)
 
 
+class _Found(msgspec.Struct, frozen=True):
+    """A model, and what could be learnt of it now."""
+
+    name: str
+    identity: Identity = Identity("", "", "")
+    described: Description = Description()
+
+    def tag(self) -> dict[str, Any]:
+        """Its entry in a list."""
+        return {
+            "name": self.name,
+            "model": self.name,
+            "modified_at": self.described.modified_at or _NEVER,
+            "size": self.described.size_bytes,
+            "digest": self.identity.model_version,
+            "details": _NO_DETAILS | self.described.details,
+        }
+
+
 @get("/api/tags", summary="List models (Ollama)")
 async def tags(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model by the name clients use."""
-    return {"models": await _tags(parts.router, request.auth)}
+    return {"models": [found.tag() for found in await _tags(parts.router, request.auth)]}
 
 
 @get("/api/ps", summary="List loaded models (Ollama)")
 async def ps(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every model that answers now."""
-    return {"models": [model for model in await _tags(parts.router, request.auth) if model["digest"]]}
+    loaded = [found for found in await _tags(parts.router, request.auth) if found.identity.model_version]
+    return {"models": [found.tag() | _length(found.described) for found in loaded]}
 
 
 @post("/api/show", summary="Describe a model (Ollama)", status_code=200)
 async def show(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
-    """One model. 404 when there is none of this name."""
+    """One model, as its server describes it. 404 when there is none of this name."""
     name = await decoded(request, ollama.decode_show)
     pool = parts.router.model(name, request.auth.models)
-    tag = await _tag(parts.router, name)
-    return {"details": tag["details"], "model_info": {}, "capabilities": _capabilities(pool.replicas)}
+    described = await (await pool.first()).described()
+    return {
+        "license": described.license,
+        "parameters": described.parameters,
+        "template": described.template,
+        "system": described.system,
+        "details": _NO_DETAILS | described.details,
+        "model_info": described.model_info,
+        "capabilities": _capabilities(described, pool.replicas),
+        "modified_at": described.modified_at or _NEVER,
+    }
 
 
 @head("/", summary="There? (Ollama)", exclude_from_auth=True, security=FOR_ALL)
@@ -112,10 +152,25 @@ async def there() -> None:
     """Ollama's own program asks this before anything else."""
 
 
+@get("/", summary="Running? (Ollama)", media_type="text/plain", exclude_from_auth=True, security=FOR_ALL)
+async def running() -> str:
+    """By these words clients and monitors know a server of Ollama's."""
+    return "Ollama is running"
+
+
+@head("/api/tags", summary="Models there? (Ollama)")
+async def tags_there() -> None:
+    """Clients look whether there is a list before they ask for it."""
+
+
 @get("/api/version", summary="The version (Ollama)")
 async def version() -> dict[str, str]:
     """The version of Ollama whose API this is."""
     return {"version": API_VERSION}
+
+
+def _length(described: Description) -> dict[str, int]:
+    return {"context_length": described.context_tokens} if described.context_tokens else {}
 
 
 async def _loaded(asked: ollama.Load, caller: Caller, parts: Parts, *, chat: bool) -> Any:
@@ -155,10 +210,12 @@ async def _lines(head: reply.Head, first: Chunk, answer: Answer, *, chat: bool) 
     yield ollama.last_lines(head, _steps(chunks), usage_of(chunks), chat=chat)
 
 
-def _capabilities(replicas: Iterable[Replica]) -> list[str]:
+def _capabilities(described: Description, replicas: Iterable[Replica]) -> list[str]:
     """What may be asked of a model. Tools nearly always: where the engine cannot show them, the gateway tells them."""
+    replicas = list(replicas)
     tools = any(replica.kind != "scripted" and _takes_tools(replica.settings) for replica in replicas)
-    return ["completion", *(["tools"] if tools else []), "embedding"]
+    found = [word for word in described.capabilities if word != "tools"]
+    return [*found, *(["tools"] if tools and "completion" in found else [])]
 
 
 def _takes_tools(settings: ReplicaConfig) -> bool:
@@ -169,25 +226,16 @@ def _steps(chunks: list[Chunk]) -> list[Chunk]:
     return [chunk for chunk in chunks if chunk.usage is None]
 
 
-async def _tags(router: Router, caller: Caller) -> list[dict[str, Any]]:
-    return await asyncio.gather(*(_tag(router, name) for name in router.models(caller.models)))
+async def _tags(router: Router, caller: Caller) -> list[_Found]:
+    return await asyncio.gather(*(_found(router, name) for name in router.models(caller.models)))
 
 
-async def _tag(router: Router, name: str) -> dict[str, Any]:
-    found = await probed(router.model(name).first())
-    identity = Identity("", "", "") if isinstance(found, str) else found.identity
-    details = {
-        "format": "gguf" if identity.engine == "llamacpp" else "",
-        "family": "",
-        "families": None,
-        "parameter_size": "",
-        "quantization_level": "",
-    }
-    return {
-        "name": name,
-        "model": name,
-        "modified_at": "1970-01-01T00:00:00Z",
-        "size": 0,
-        "digest": identity.model_version,
-        "details": details,
-    }
+async def _found(router: Router, name: str) -> _Found:
+    """What is known of a model within the time that a client should wait for a list."""
+    route = await probed(router.model(name).first())
+    if isinstance(route, str):
+        return _Found(name)
+    described = await probed(route.described())
+    if isinstance(described, str):
+        return _Found(name, route.identity)
+    return _Found(name, route.identity, described)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Description, Identity, Request, Vector
 from storage.entry import Chunk
 
 
@@ -42,6 +42,10 @@ class Backend(Protocol):
 
     async def ping(self) -> None:
         """Raise `BackendError` unless the backend can be asked now."""
+        ...
+
+    async def described(self) -> Description:
+        """What the backend tells of its model. Raises `BackendError`."""
         ...
 
     def complete(self, request: Request) -> AsyncGenerator[Chunk]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable
 from typing import Any, Final, Literal, TypeVar
 
-from gateway.canonical import Identity
+from gateway.canonical import Description, Identity
 from gateway.config import ReplicaConfig
 from gateway.errors import BackendError, BackendGone, BackendTimeout, BackendUnreachable, may_pass
 from gateway.routing.backend import Backend
@@ -15,6 +15,8 @@ from storage.breaker import Breaker
 PING_S: Final = 2.0
 RENEW_S: Final = 60.0
 """The longest a backend may take to say who it is: it may have to read its weights for that."""
+DESCRIBE_S: Final = 10.0
+"""Whether it embeds it says by embedding a word, which waits in line with all others."""
 _PATIENCE_S: Final = 1.0
 """How long requests wait for one that may be another by now and does not say."""
 _FAILURES: Final = 3
@@ -67,6 +69,7 @@ class Replica:
         self._asked_at = float("-inf")
         self._failed_to_return = False
         self._renewing: asyncio.Task[None] | None = None
+        self._described: tuple[Identity | None, Description] | None = None
         self.configure(settings or ReplicaConfig(), workers)
 
     def configure(self, settings: ReplicaConfig, workers: int) -> None:
@@ -180,6 +183,13 @@ class Replica:
             self._asked_at = time.monotonic()
             self._renewing = asyncio.create_task(self._renew(), name=f"identity of {self.name}")
         return self._renewing
+
+    async def described(self) -> Description:
+        """What it tells of its model, asked again once it is another one. Raises `BackendError`."""
+        if self._described is None or self._described[0] != self.identity:
+            identity = self.identity
+            self._described = identity, await self._told(self.backend.described(), DESCRIBE_S)
+        return self._described[1]
 
     @property
     def breaker_state(self) -> str:

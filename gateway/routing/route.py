@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from gateway.canonical import Identity
+from gateway.canonical import Description, Identity
 from gateway.errors import BackendError
 from gateway.routing.admission import Admission
 from gateway.routing.calling import Asking, Call
@@ -94,6 +94,18 @@ class Route:
     def has_others(self, than: Collection[str]) -> bool:
         """Whether another one may be asked now, or soon; by their names."""
         return self.others([replica for replica in self.replicas if replica.name in than])
+
+    async def described(self) -> Description:
+        """What the first replica that can be asked tells of the model. Raises `BackendError`."""
+        fault: BackendError | None = None
+        for replica in self.replicas:
+            if not self._fits(replica, time.monotonic()):
+                continue
+            try:
+                return await replica.described()
+            except BackendError as error:
+                fault = error
+        raise fault or self._pool.refusal()
 
     def answered(self) -> None:
         """It has begun to answer; one that should not have had to is counted where it was asked for."""

@@ -1,6 +1,7 @@
 """Ollama's questions and embeddings: bytes -> Request, and Chunks -> NDJSON lines or one reply.
 
-A question asked here and the same one asked in OpenAI's dialect are one question: both become the same `Request`.
+A question asked here and the same one asked in OpenAI's dialect are one question: both become the same `Request`,
+but for what a client here leaves to the model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +19,13 @@ from storage.vector import unpacked
 
 SAID = {"temperature": 0.8, "top_p": 0.9}
 SAID_EXTRA = {"top_k": 40}
-"""Ollama's documented defaults, where they differ from OpenAI's."""
+"""Ollama's documented defaults, where they differ from OpenAI's. A model of Ollama's own may have others."""
 
+_DEFAULTS = frozenset(sampling.DEFAULTS) - {"n"} | frozenset(SAID) | frozenset(SAID_EXTRA) | {"max_tokens"}
+_NEVER_CUT_BYTES = 200
+"""No model has so short a context. Whether it may be cut is no part of such a question, so that it is that of OpenAI's
+clients; a model that cannot take it all the same refuses it.
+"""
 _RENAMED = {"num_predict": "max_tokens"}
 _MESSAGE = frozenset({"role", "content", "images", "tool_calls", "tool_name", "thinking"})
 _KNOWN = frozenset({"temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "max_tokens"})
@@ -100,6 +106,7 @@ class EmbedBody(msgspec.Struct, kw_only=True):
     model: _Name
     input: Annotated[str, Meta(min_length=1)] | Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
     dimensions: Annotated[int, Meta(ge=1)] | None = None
+    truncate: bool | None = None
     keep_alive: str | float | None = None
 
 
@@ -160,7 +167,9 @@ def decode_embed(data: bytes) -> tuple[Request, ...]:
     raw = body.decode(data)
     fields = body.typed(raw, EmbedBody)
     inputs = [fields.input] if isinstance(fields.input, str) else fields.input
-    params = {"dimensions": fields.dimensions} if fields.dimensions else {}
+    params: dict[str, Any] = {"dimensions": fields.dimensions} if fields.dimensions else {}
+    if fields.truncate is not False and any(len(text.encode()) > _NEVER_CUT_BYTES for text in inputs):
+        params["truncate"] = True
     extra = body.unknown(raw, EmbedBody)
     shared: dict[str, Any] = {
         "kind": "embedding",
@@ -268,6 +277,7 @@ def _request(
         message = f"Ollama has no option '{named}'; it is called '{right}'."
         raise InvalidRequest(message, param=f"options.{named}", code="invalid_value")
     options = {_RENAMED.get(name, name): value for name, value in given.items()}
+    said = set(options)
     if options.get("max_tokens", 0) < 0:  # -1 and -2 mean no limit
         del options["max_tokens"]
     known = {name: value for name, value in options.items() if name in _KNOWN}
@@ -290,6 +300,7 @@ def _request(
         stream=fields.stream is not False,
         include_usage=True,
         size_bytes=size_bytes,
+        unsaid=_DEFAULTS - said,
     )
 
 

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from gateway.canonical import Request
-from gateway.wire import body, reply, sampling
+from gateway.errors import InvalidRequest
+from gateway.wire import body, calls, reply, sampling
 from storage.entry import Chunk, Usage
 
 PREFIX = "chatcmpl-"
@@ -74,6 +75,10 @@ def decode(data: bytes) -> Request:
     """The request in `data`. Raises `InvalidRequest`."""
     raw = body.decode(data)
     fields = body.typed(raw, ChatBody)
+    if fields.top_logprobs and not fields.logprobs:
+        message = "'top_logprobs' are given with log-probabilities only; set 'logprobs' to true."
+        raise InvalidRequest(message, param="top_logprobs", code="invalid_value")
+    calls.expect_made(raw["messages"], "messages[{place}].tool_call_id", "tool_call_id")
     options = fields.stream_options
     return Request(
         kind="chat",

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
 
 SAME_AS_LEFT_OUT: dict[str, Any] = {
     "logprobs": False,
+    "top_logprobs": 0,
     "echo": False,
     "best_of": 1,
     "stop": [],

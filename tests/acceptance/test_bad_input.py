@@ -166,6 +166,15 @@ BAD: dict[str, tuple[str, bytes, int, str, str | None, str]] = {
     "logit_bias 101": (CHAT, chat(logit_bias={"5": 101}), 400, "invalid_value", "logit_bias[...]", "at most 100"),
     "logprobs 5": (CHAT, chat(logprobs=5), 400, "invalid_value", "logprobs", "not a whole number"),
     "top_logprobs 21": (CHAT, chat(logprobs=True, top_logprobs=21), 400, "invalid_value", "top_logprobs", "at most 20"),
+    "top_logprobs alone": (CHAT, chat(top_logprobs=2), 400, "invalid_value", "top_logprobs", "set 'logprobs'"),
+    "a result of no call": (
+        CHAT,
+        chat(messages=[*HI, {"role": "tool", "tool_call_id": "1", "content": "x"}]),
+        400,
+        "invalid_value",
+        "messages[1].tool_call_id",
+        "no call before it",
+    ),
     "stream text": (CHAT, chat(stream="true"), 400, "invalid_value", "stream", "not a string"),
     "tools object": (CHAT, chat(tools={}), 400, "invalid_value", "tools", "not an object"),
     "response_format text": (
@@ -352,7 +361,13 @@ def test_a_client_who_stops_sending_costs_nothing(parrot: Gateway) -> None:
 
 
 FINE: dict[str, dict[str, Any]] = {
-    "tool role": {"messages": [*HI, {"role": "tool", "tool_call_id": "1", "content": "x"}]},
+    "tool role": {
+        "messages": [
+            *HI,
+            {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "x"},
+        ]
+    },
     "function role": {"messages": [{"role": "function", "name": "f", "content": "x"}]},
     "developer role": {"messages": [{"role": "developer", "content": "x"}, *HI]},
     "no content": {"messages": [{"role": "assistant", "content": None}]},

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Literal
 
 import httpx
+import ollama
 import pytest
 
 from gateway.canonical import Request
@@ -51,6 +52,10 @@ def test_older_and_other_clients_ways(gateway: Callable[..., Gateway]) -> None:
     """A model by `name`, a message whose content is null, and the look at the root before anything else."""
     parrot = gateway()
     assert httpx.head(parrot.url).status_code == 200
+    root = httpx.get(parrot.url)
+    assert (root.status_code, root.text) == (200, "Ollama is running")
+    assert root.headers["content-type"].startswith("text/plain")
+    assert httpx.head(parrot.url + "/api/tags").status_code == 200
     assert httpx.post(parrot.url + "/api/show", json={"name": MODEL}).status_code == 200
     assert httpx.post(parrot.url + "/api/show", json={}).status_code == 400
     said = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "user", "content": "Hi"}]
@@ -99,3 +104,31 @@ def test_thinking_is_done_or_refused(gateway: Callable[..., Gateway], llamacpp_u
     assert "'think'" in refused[0].json()["error"]
     assert "'reasoning_effort'" in refused[1].json()["error"]
     assert [reply.status_code for reply in asked("pass")] == [200] * 4
+
+
+@pytest.mark.engines
+def test_models_are_described_by_their_servers(
+    gateway: Callable[..., Gateway], llamacpp_url: str, ollama_url: str
+) -> None:
+    """Size, parameters, length and abilities, in the list and one by one; of the script there is nothing to tell."""
+    there = (
+        BackendConfig(kind="llamacpp", model="gemma-3-askonce", alias="bare", url=llamacpp_url),
+        BackendConfig(kind="ollama", model="gemma-3-askonce", alias="theirs", url=ollama_url),
+    )
+    with ollama.Client(host=gateway(backends=there).url) as client:
+        listed = {model.model: model for model in client.list().models}
+        bare, theirs = client.show("bare"), client.show("theirs")
+    for name in ("bare", "theirs"):
+        assert listed[name].size is not None
+        assert listed[name].size > 3_000_000
+        assert listed[name].digest
+        details = listed[name].details
+        assert details is not None
+        assert details.parameter_size == "1.87M"
+        assert details.quantization_level in {"BF16", "F16"}
+    assert set(bare.capabilities or ()) == {"completion", "embedding", "tools"}
+    assert set(theirs.capabilities or ()) == {"completion", "tools"}, "what it lists, and what the gateway adds"
+    assert (bare.modelinfo or {})["general.context_length"] == 8192
+    assert (theirs.modelinfo or {})["gemma3.context_length"] == 8192
+    assert bare.template == theirs.template
+    assert listed[MODEL].size == 0

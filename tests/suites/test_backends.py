@@ -249,6 +249,10 @@ async def test_log_probabilities_of_a_completion_have_their_own_form(served: Ser
     assert steps[-1].usage is not None
     assert 0 < len(tokens) == len(numbers) <= steps[-1].usage.completion_tokens
     assert all(number <= 0 for number in numbers)
+    places, said = [place for each in lists for place in each["text_offset"]], "".join(step.content for step in steps)
+    assert all(said.startswith(token, place) for token, place in zip(tokens, places, strict=True) if token in said)
+    assert places == sorted(places)
+    assert places[0] == 0
     assert all(len(top) <= most + 1 for top in tops)  # the token itself comes on top where it is not among the likely
 
 

@@ -12,6 +12,7 @@ from gateway.canonical import Identity, Request
 from gateway.config import BackendConfig
 from gateway.errors import BackendRefused, InvalidRequest
 from gateway.routing.backend import Backend
+from gateway.wire import ollama
 from tests.suites.faulty import Peer, faulty
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -113,6 +114,16 @@ async def test_options_nobody_knows_travel(recorder: Recorder) -> None:
     }  # fmt: skip
     assert (said["think"], said["keep_alive"], said["stream"]) == (True, "1h", True)
     assert "mirostat" not in said
+
+
+async def test_what_a_client_of_ollamas_api_does_not_say_is_left_to_the_model(recorder: Recorder) -> None:
+    """Its Modelfile's parameters count, which a default said out loud would beat."""
+    options: list[Any] = []
+    for said in ({}, {"temperature": 0.8}, {"num_predict": -1, "seed": 3}):
+        question = ollama.decode_chat(json.dumps({"model": "m", "messages": HI, "options": said}).encode())
+        assert isinstance(question, Request)
+        options.append((await recorder.said(question))["options"])
+    assert options == [{}, {"temperature": 0.8}, {"num_predict": -1, "seed": 3}]
 
 
 async def test_what_is_the_gateways_to_set_is_held_back(recorder: Recorder) -> None:

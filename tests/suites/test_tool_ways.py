@@ -355,6 +355,31 @@ async def test_vllm_takes_four_stop_strings() -> None:
         await ask(Model(kind), stop=stop)
 
 
+EFFORTS = {
+    "reads the effort": (lambda told: [1, len(told["reasoning_effort"])], True),
+    "thinks or does not": (lambda told: [int(told["enable_thinking"])], True),
+    "reads neither": (lambda _: [1], False),
+    "does not tell": (None, True),
+}
+
+
+@pytest.mark.parametrize(("reads", "fine"), EFFORTS.values(), ids=EFFORTS)
+async def test_vllm_is_not_asked_for_an_effort_that_its_template_does_not_read(reads: Any, fine: bool) -> None:
+    """It would take it and make none; asked once, by tokenizing with and without."""
+    counted = (lambda body: {"tokens": reads(body["chat_template_kwargs"])}) if reads else 404
+    model = Model("vllm", _tokenize=counted)
+    if fine:
+        await ask(model, times=2, reasoning_effort="high")
+        assert [body["reasoning_effort"] for body in model.chats()] == ["high", "high"]
+        assert sum(path == "/tokenize" for path, _ in model.asked) in {1, 3}
+        return
+    with pytest.raises(BackendRefused) as refused:
+        await ask(model, reasoning_effort="high")
+    assert (refused.value.status, refused.value.param) == (400, "reasoning_effort")
+    await ask(model, reasoning_effort="none")
+    assert len(model.chats()) == 1
+
+
 def picture(url: Any) -> list[dict[str, Any]]:
     """A conversation with an image."""
     image = {"type": "image_url", "image_url": {"url": url}}

@@ -42,7 +42,7 @@ def rendered(messages: Sequence[Mapping[str, Any]], offer: Offer) -> list[dict[s
     # Not every template knows a system; Gemma's itself puts the system's words before the user's first.
     if not turns or turns[0]["role"] != "user":
         return [{"role": "user", "content": system}, *turns]
-    return [{"role": "user", "content": _joined(system, turns[0]["content"])}, *turns[1:]]
+    return [{"role": "user", "content": joined(system, turns[0]["content"])}, *turns[1:]]
 
 
 def described(offer: Offer) -> str:
@@ -67,7 +67,7 @@ def _parted(messages: Iterable[dict[str, Any]]) -> tuple[str, list[dict[str, Any
             continue
         role = "assistant" if message["role"] == "assistant" else "user"
         if turns and turns[-1]["role"] == role:
-            turns[-1]["content"] = _joined(turns[-1]["content"], message["content"])
+            turns[-1]["content"] = joined(turns[-1]["content"], message["content"])
         else:
             turns.append({"role": role, "content": message["content"]})
     return "\n\n".join(filter(None, system)), turns
@@ -79,7 +79,7 @@ def _plain(message: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> d
     if role == "tool":
         content = _result(message, before)
     elif calls := message.get("tool_calls"):
-        content = _joined(content, "\n".join(_call(call) for call in calls), between="\n")
+        content = joined(content, "\n".join(_call(call) for call in calls), between="\n")
     return {"role": role, "content": content}
 
 
@@ -120,7 +120,7 @@ def _text(content: str | Sequence[Mapping[str, Any]]) -> str:
     return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
 
 
-def _joined(one: Any, other: Any, between: str = "\n\n") -> Any:
+def joined(one: Any, other: Any, between: str = "\n\n") -> Any:
     """Two contents as one: a text where both are, else a list of parts."""
     if isinstance(one, str) and isinstance(other, str):
         return between.join(filter(None, [one, other]))

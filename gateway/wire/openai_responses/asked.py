@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from gateway.canonical import Request
 from gateway.errors import InvalidRequest
-from gateway.wire import body, sampling
+from gateway.wire import body, calls, sampling
 from gateway.wire.openai_responses import items, tools
 from gateway.wire.openai_responses.items import Item
 
@@ -159,10 +159,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return _LOGPROBS in self.fields.get("include", ()) or "top_logprobs" in self.fields
 
     def question(self, earlier: Sequence[Item] = (), earlier_bytes: int = 0) -> Request:
-        """What the model is asked: the same as in a chat completion with these messages and parameters."""
+        """What the model is asked: the same as in a chat completion with these messages and parameters.
+
+        Raises `InvalidRequest` for a tool's result that is of no call.
+        """
         told = self.fields.get("instructions")
         said = [{"role": "system", "content": told}] if told else []
-        prompt = {"messages": [*said, *items.messages([*earlier, *self.items])], **self._wishes()}
+        turns = items.messages([*earlier, *self.items])
+        calls.expect_made(turns, "input", "call_id")
+        prompt = {"messages": [*said, *turns], **self._wishes()}
         raw = {name: self.fields[name] for name in _SAME if name in self.fields}
         if self.tells_logprobs:
             raw |= {"logprobs": True}

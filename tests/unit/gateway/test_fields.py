@@ -64,6 +64,7 @@ SAID: dict[str, Any] = {
     "context": [1],
     "input": "other",
     "dimensions": 3,
+    "truncate": False,
 }
 """A value of each typed field of Ollama's endpoints that is neither its default nor that of `PLAIN`."""
 
@@ -73,7 +74,7 @@ PLAIN: dict[Any, tuple[Callable[[bytes], Any], dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 1},
     ),
     ollama.GenerateBody: (ollama.decode_generate, {"prompt": "a", "logprobs": True, "top_logprobs": 1}),
-    ollama.EmbedBody: (ollama.decode_embed, {"input": "a"}),
+    ollama.EmbedBody: (ollama.decode_embed, {"input": "a" * 201}),
     ollama.LegacyEmbedBody: (ollama.decode_embeddings, {"prompt": "a"}),
 }
 

@@ -32,8 +32,9 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type":
 
 
 def request(messages: Any = HELLO, **fields: Any) -> Request:
-    """As it comes from a client."""
-    return openai_chat.decode(msgspec.json.encode({"model": "m", "messages": messages} | fields))
+    """As it comes from a client; of Ollama's, results may be of calls that nobody knows."""
+    asked = openai_chat.decode(msgspec.json.encode({"model": "m", "messages": HELLO} | fields))
+    return msgspec.structs.replace(asked, prompt=asked.prompt | {"messages": messages})
 
 
 def shaped(asked: Request, engine: Engine = "vllm", *, native: bool = False, **manners: Any) -> Form:

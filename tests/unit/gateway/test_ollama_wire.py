@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway import key
 from gateway.canonical import Identity, Request
 from gateway.errors import InvalidRequest
+from gateway.proof import rebuilding
 from gateway.wire import ollama, openai_chat, openai_completions
 
 WHO = Identity("e", "1", "w")
@@ -71,6 +72,27 @@ def test_left_out_and_null_options_are_ollamas_defaults() -> None:
     assert name(chat(options={"temperature": None, "num_predict": None})) == plain
     assert name(chat(options={"temperature": 1})) != plain
     assert name(chat(stream=False)) == plain
+
+
+def test_what_is_not_said_is_the_models_own_with_ollama_only() -> None:
+    """There a default said out loud is another question, also than OpenAI's with the same options."""
+    said = {"temperature": 0.8, "top_p": 0.9, "top_k": 40}
+    other = openai_chat.decode(json.dumps({"model": "m", "messages": HI} | said).encode())
+    asked = {
+        "nothing": chat(),
+        "all": chat(options=said),
+        "no limit": chat(options={"num_predict": -1}),
+        "other": other,
+    }
+    theirs = Identity("ollama", "1", "w")
+    names = {word: key.query(request, "s", theirs).key for word, request in asked.items()}
+    assert len(set(names.values())) == len(asked)
+    assert len({name(request) for request in asked.values()}) == 1
+    for request in asked.values():
+        query = key.query(request, "s", theirs)
+        again = rebuilding.request(query)
+        assert key.query(again, "s", theirs) == query
+        assert again.of("ollama").params == request.of("ollama").params
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from gateway.backends.known import KnownIdentity
 from gateway.backends.scripted import Line, Script, Scripted
 from gateway.caller import Caller
-from gateway.canonical import Identity, Request, Vector
+from gateway.canonical import Description, Identity, Request, Vector
 from gateway.config import BackendConfig, ModelConfig
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, BackendGone, BackendRefused, BackendTimeout, BackendUnreachable, Overloaded
@@ -73,6 +73,10 @@ class Server(Scripted):
     async def renew(self) -> Identity:
         """The same, asked for now."""
         return await self.told.renew()
+
+    async def described(self) -> Description:
+        """Nothing."""
+        return Description()
 
     async def confirms(self, identity: Identity) -> bool:
         """Whether it has been that all the time."""

@@ -28,6 +28,7 @@ from gateway.errors import (
     BackendTimeout,
     BackendUnavailable,
     BackendUnreachable,
+    may_pass,
 )
 from storage.entry import Chunk, Usage
 from tests.suites.faulty import Peer, faulty
@@ -199,6 +200,19 @@ async def test_garbage_midway_is_a_backend_error(said: bytes) -> None:
     with pytest.raises(BackendError) as caught:
         await steps(openai_over(data))
     assert caught.value.status == 502
+
+
+@pytest.mark.parametrize(("code", "status"), [(400, 400), ("422", 422), (429, 429), (418, 502), (500, 502)])
+async def test_a_refusal_in_a_stream_is_one_all_the_same(code: Any, status: int) -> None:
+    """vLLM's head says that all is well: a client's mistake is told as that, and no other replica is asked."""
+    error = {"message": "out of vocabulary", "type": "BadRequestError", "param": "logit_bias", "code": code}
+    with pytest.raises(BackendError, match="out of vocabulary") as caught:
+        await steps(openai_over(sse([{"error": error}, "[DONE]"], "\n", comments=False)))
+    assert caught.value.status == status
+    if status < 500:
+        assert isinstance(caught.value, BackendRefused)
+        assert caught.value.param == "logit_bias"
+        assert may_pass(caught.value) == (status == 429)
 
 
 LINES = {
@@ -391,13 +405,33 @@ async def test_completions_have_their_own_form_of_probabilities() -> None:
     chatty = {"content": [{**entry, "top_logprobs": [entry, {**entry, "token": "b", "logprob": -2.0}]}]}
     plain = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}], "text_offset": [0]}
     for sent, shown in (
-        (chatty, {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"a": -1.0}]}),
+        (chatty, plain),
         (plain, plain),
     ):
         events = [{"choices": [{"text": "a", "logprobs": sent, "finish_reason": "stop"}]}, "[DONE]"]
         request = Request("completion", "m", {"prompt": "x"}, {"logprobs": 1}, {})
         found = await steps(openai_over(sse(events, "\n", comments=False)), request)
         assert found[0].logprobs == shown
+
+
+async def test_tokens_of_a_completion_have_their_places_in_its_text() -> None:
+    """Of each choice for itself, in characters; the pieces of one character are all where it begins."""
+
+    def said(index: int, text: str, *tokens: str) -> dict[str, Any]:
+        content = [{"token": token, "logprob": -1.0, "bytes": [], "top_logprobs": []} for token in tokens]
+        return {"choices": [{"index": index, "text": text, "logprobs": {"content": content}}]}
+
+    events = [
+        said(0, "é a", "é", " a"),
+        said(1, "bc", "bc"),
+        said(0, "", "\ufffd"),
+        said(0, "😀", "😀"),
+        said(0, "!", "!"),
+    ]
+    ends = [{"choices": [{"index": index, "text": "", "finish_reason": "stop"}]} for index in (0, 1)]
+    request = Request("completion", "m", {"prompt": "x"}, {"logprobs": 0, "n": 2}, {})
+    found = await steps(openai_over(sse([*events, *ends, "[DONE]"], "\n", comments=False)), request)
+    assert [step.logprobs["text_offset"] for step in found if step.logprobs] == [[0, 1], [0], [3], [3], [4]]
 
 
 async def test_an_event_of_null_is_nothing() -> None:
