@@ -198,7 +198,10 @@ def _server(backend: BackendConfig) -> Server:
 def _openai(accent: dialect.Dialect) -> Build:
     def build(backend: BackendConfig) -> Backend:
         identity = _given(backend, accent.engine)
-        return OpenAICompatible(backend.served_name, _server(backend), backend.model, accent, identity)
+        together = backend.kind != "llamacpp" or backend.kv_unified
+        return OpenAICompatible(
+            backend.served_name, _server(backend), backend.model, accent, identity, embeds_together=together
+        )
 
     return build
 

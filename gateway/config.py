@@ -40,6 +40,10 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     model_version: str = ""
     script: Path | None = None
     """TOML lines for the kind `scripted`."""
+    kv_unified: bool = False
+    """Whether a llama.cpp has one KV cache for all slots. One that has not embeds texts wrongly that it is given at the
+    same time: each is sent alone.
+    """
     connect_timeout_s: Seconds = 5.0
     read_timeout_s: Seconds = 300.0
     """Longest silence before the first token and between tokens."""
@@ -47,6 +51,9 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def __post_init__(self) -> None:
         """Raise `ValueError` where `kind` lacks what it needs, and for a key that no header can carry."""
         msgspec.structs.force_setattr(self, "api_key", self.api_key.strip())
+        if self.kv_unified and self.kind != "llamacpp":
+            message = f"`kv_unified` is for the kind 'llamacpp', not '{self.kind}'"
+            raise ValueError(message)
         if not self.api_key.isprintable():
             message = "`api_key` has characters that no header can carry"
             raise ValueError(message)

@@ -67,7 +67,10 @@ def _serve(options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> 
     params.model_alias = {options.alias}
     params.hostnames = [str(options.socket)]
     params.n_parallel = options.slots
-    params.n_ctx = options.slots * slot_tokens  # The total, which the server splits over its slots.
+    params.n_ctx = options.slots * slot_tokens
+    # Without one cache for all slots, texts of different lengths that are embedded at the same time spoil each other.
+    params.kv_unified = True
+    params.kv_unified_per_slot = slot_tokens
     threads = options.threads or max(1, len(os.sched_getaffinity(0)) - 1)
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads

@@ -119,13 +119,23 @@ class OpenAICompatible:
     """One model on one server."""
 
     def __init__(
-        self, name: str, server: Server, model: str, accent: Dialect, identity: Identity | None = None
+        self,
+        name: str,
+        server: Server,
+        model: str,
+        accent: Dialect,
+        identity: Identity | None = None,
+        *,
+        embeds_together: bool = True,
     ) -> None:
+        """`embeds_together`: what a text is embedded as does not depend on those that are embedded beside it."""
         self.name = name
         self._server = server
         self._model = model
         self._dialect = accent
         self._tools: bool | None = None
+        self._embeds_together = embeds_together
+        self._embedding = asyncio.Lock()
         self._identity = KnownIdentity(self._ask_identity, given=identity)
 
     async def identity(self) -> Identity:
@@ -160,6 +170,13 @@ class OpenAICompatible:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
         first = requests[0]
         upstream.expect(self.name, first, self._dialect.lacks)
+        if self._embeds_together:
+            return await self._embedded(requests)
+        async with self._embedding:
+            return [vector for request in requests for vector in await self._embedded([request])]
+
+    async def _embedded(self, requests: Sequence[Request]) -> list[Vector]:
+        first = requests[0]
         inputs = [request.prompt["input"] for request in requests]
         body = first.extra | first.params | {"model": self._model, "input": inputs, "encoding_format": "float"}
         content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))

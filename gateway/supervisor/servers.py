@@ -92,6 +92,7 @@ class Servers:
         self._progress.step("llama.cpp", f"ready on {llamacpp_socket}")
         return BackendConfig(
             kind="llamacpp",
+            kv_unified=True,
             model=model.name,
             url=f"unix:{llamacpp_socket}",
             engine_version=metadata.version("xllamacpp"),

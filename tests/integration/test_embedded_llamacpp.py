@@ -1,5 +1,8 @@
 """llama.cpp as a child: the bundled model answers on a private socket, a bad file gets a sentence."""
 
+import array
+import asyncio
+import math
 import shutil
 import stat
 import tempfile
@@ -12,7 +15,7 @@ import pytest
 from gateway import app
 from gateway.backends.llamacpp_child import LlamaOptions, llamacpp
 from gateway.backends.llamacpp_server import embedded_tokens, read_header
-from gateway.canonical import Request
+from gateway.canonical import Request, Vector
 from gateway.config import BackendConfig
 from gateway.errors import BackendRefused
 from gateway.models.source import BUNDLED_PATH
@@ -43,6 +46,30 @@ async def test_it_chats_and_embeds(folder: DataFolder) -> None:
             assert (await client.get("/metrics")).is_success
             assert (await client.get("/props")).json()["total_slots"] == 4
     assert not (folder.run / "llamacpp.pid").exists()
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    """Of two vectors."""
+    left, right = array.array("f", one.values), array.array("f", other.values)
+    return math.fsum(a * b for a, b in zip(left, right, strict=True)) / (math.hypot(*left) * math.hypot(*right))
+
+
+async def test_a_text_is_embedded_the_same_beside_others(folder: DataFolder) -> None:
+    """Of whatever length they are, in one call or in several at the same time."""
+    texts = [" ".join(["Paris is the capital of France"] * (1 + number * 7 % 11)) for number in range(12)]
+    async with llamacpp(folder, BUNDLED_PATH, "m", options=LlamaOptions(context_tokens=1024)) as path:
+        config = BackendConfig(kind="llamacpp", model="m", url=f"unix:{path}", kv_unified=True)
+        backend = app.BUILD["llamacpp"](config)
+        try:
+            asked = [Request("embedding", "m", {"input": text}, {}, {}) for text in texts]
+            alone = [(await backend.embed([one]))[0] for one in asked]
+            together = await backend.embed(asked)
+            beside = await asyncio.gather(*(backend.embed([one]) for one in asked))
+            for first, second, (third,) in zip(alone, together, beside, strict=True):
+                assert cosine(first, second) > 0.9999
+                assert cosine(first, third) > 0.9999
+        finally:
+            await backend.aclose()
 
 
 async def test_long_inputs_are_embedded(folder: DataFolder) -> None:

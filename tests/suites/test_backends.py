@@ -400,6 +400,19 @@ async def test_texts_become_vectors(served: Served) -> None:
     assert sum(value * value for value in first) == pytest.approx(1, abs=0.01)
 
 
+async def test_a_vector_is_the_same_beside_others(served: Served) -> None:
+    """Of texts of other lengths, in one call or in several; an engine that mixes them up is asked for one at a time."""
+    if served.kind.name != "llamacpp":
+        pytest.skip("the others' servers see to it themselves")
+    words = ["Paris", "Paris is the capital of France", "a " * 50, "London"]
+    asked = [Request(kind="embedding", model="m", prompt={"input": word}, params={}, extra={}) for word in words]
+    alone = [unpacked((await served.backend.embed([one]))[0].values) for one in asked]
+    beside = await asyncio.gather(*(served.backend.embed([one]) for one in asked))
+    for first, second, (third,) in zip(alone, await served.backend.embed(asked), beside, strict=True):
+        assert first == pytest.approx(unpacked(second.values), abs=1e-5)
+        assert first == pytest.approx(unpacked(third.values), abs=1e-5)
+
+
 @only("refuses_long_prompts")
 async def test_a_prompt_that_is_too_long_is_refused(served: Served) -> None:
     """In the engine's own words, as the client's mistake."""
