@@ -15,7 +15,7 @@ from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import PolicyConfig
 from gateway.errors import AnswerChanged, BackendError, NotKept
-from gateway.flights.shared import SharedFlights
+from gateway.flights.shared import Joined, SharedFlights
 from gateway.naming import named, under
 from gateway.policy import Terms
 from gateway.router import Backend, Router
@@ -131,13 +131,6 @@ class Pipeline:
             steps = paced(found.entry) if steering.paced else replay(found.entry)
             age_s, origin_id = max(0.0, time.time() - found.entry.created_at), found.entry.origin_id
             return Answer("hit", found.tier, query.key, steps, "exact", origin_id=origin_id, age_s=age_s)
-        if steering.only_if_cached:
-            raise NotKept
-        plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
-        if not (terms.look and terms.keep):  # what is not kept is not shared either
-            status: Status = "miss" if terms.look else "bypass"
-            steps = self._ask(backend, request, query, plan)
-            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep, outcome=plan.outcome)
         wanted = Wanted(
             key=query.key,
             epoch=self._tiers.epoch,
@@ -145,15 +138,21 @@ class Pipeline:
             origin_id=reply_id,
             max_age_s=terms.max_age_s,
         )
+        if steering.only_if_cached:
+            if not terms.look or (landed := await self._flights.landed(wanted)) is None:
+                raise NotKept
+            return _heard(landed, query)
+        plan = _plan(terms, caller, steering, reply_id, stale=looked.stale)
+        if not (terms.look and terms.keep):  # what is not kept is not shared either
+            status: Status = "miss" if terms.look else "bypass"
+            steps = self._ask(backend, request, query, plan)
+            return Answer(status, "backend", query.key, steps, plan.provenance, kept=terms.keep, outcome=plan.outcome)
         joined = await self._flights.join(
             wanted, lambda: self._ask_once(backend, request, query, plan), lambda: plan.outcome.kept
         )
         if joined.leads:
             return Answer("miss", "backend", query.key, joined.steps, plan.provenance, outcome=plan.outcome)
-        age_s = max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0
-        return Answer(
-            "coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id, age_s=age_s
-        )
+        return _heard(joined, query)
 
     async def whole(
         self, request: Request, caller: Caller, steering: Steering, reply_id: str
@@ -228,6 +227,12 @@ class Pipeline:
             async with aclosing((await self._flights.join(wanted, lambda: replay(entry))).steps) as steps:
                 async for _ in steps:
                     pass
+
+
+def _heard(joined: Joined, query: Query) -> Answer:
+    """What somebody else is being answered."""
+    age_s = max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0
+    return Answer("coalesced", "flight", query.key, joined.steps, "coalesced", origin_id=joined.origin_id, age_s=age_s)
 
 
 def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:
