@@ -40,6 +40,7 @@ from storage.changes import EVERYTHING, Changes
 from storage.embedded.marker import KeysRequired
 from storage.errors import AskonceError
 from storage.flights import board as flights_in_redis
+from storage.flights.record import Timing
 from storage.gossip import Gossip
 from storage.guard import Guard, GuardedTier
 from storage.invalidations import Invalidations
@@ -100,7 +101,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
 
         use(config)
         telemetry.watch(Figures(router.pools))
-        board = flights_in_redis.connect(config.redis_url, telemetry.fault)
+        board = flights_in_redis.connect(config.redis_url, telemetry.fault, Timing(deadline_s=config.redis_deadline_s))
         stack.push_async_callback(board.aclose)
         flights = SharedFlights(board)
         stack.push_async_callback(flights.aclose)

@@ -17,7 +17,7 @@ from gateway.caller import Caller
 from gateway.canonical import Request
 from gateway.config import PolicyConfig
 from gateway.errors import AnswerChanged, BackendError, NotKept, RequestError, may_pass, passed
-from gateway.flights.shared import SharedFlights
+from gateway.flights.shared import Joined, SharedFlights
 from gateway.naming import named, under
 from gateway.policy import Terms
 from gateway.routing.calling import Asking
@@ -199,7 +199,7 @@ class Pipeline:
                         return _found(found, route, paced_out=steering.paced)
                 for route in _order(rank, named_as, caller):
                     if steering.only_if_cached:
-                        raise NotKept
+                        return await self._landed(named_as, caller)
                     known = named_as[route]
                     plan = _plan(known.terms, caller, steering, reply_id, stale=known.looked.stale)
                     try:
@@ -225,16 +225,14 @@ class Pipeline:
         while True:
             answer = await self._joined(flown)
             try:
-                begun = await Begun.of(answer.chunks, whole=not flown.request.stream)
+                answer = await self._begun(answer, flown.tenant, whole=not flown.request.stream)
             except BrokenOff as broken:
                 flown = msgspec.structs.replace(flown, broken=(*flown.broken, broken.backend))
                 if flown.request.stream or not flown.may_go_on(broken.error):
                     raise broken.error from broken
                 continue
-            if answer.status == "coalesced":
-                begun.on_usage = partial(self._note, flown.tenant, flown.query, "coalesced")
             flown.route.answered()
-            return msgspec.structs.replace(answer, chunks=begun, backend=begun.first.backend if begun.first else "")
+            return answer
 
     async def _joined(self, flown: _Flown) -> Answer:
         """Ask, or listen to what somebody else is being answered."""
@@ -253,29 +251,38 @@ class Pipeline:
                 outcome=plan.outcome,
                 fallback=fallback,
             )
-        wanted = Wanted(
-            key=query.key,
-            epoch=self._tiers.epoch,
-            needs=self._tiers.closed(query),
-            origin_id=plan.reply_id,
-            tags=plan.tags,
-            max_age_s=terms.max_age_s,
-        )
+        wanted = self._wanted(query, terms, plan.reply_id, plan.tags)
         joined = await self._flights.join(wanted, lambda: self._ask_once(flown), lambda: plan.outcome.kept)
         if joined.leads:
             return Answer(
                 "miss", "backend", query, joined.steps, plan.provenance, outcome=plan.outcome, fallback=fallback
             )
-        return Answer(
-            "coalesced",
-            "flight",
-            query,
-            joined.steps,
-            "coalesced",
-            origin_id=joined.origin_id,
-            age_s=max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0,
-            outcome=Outcome(kept=True, tags=joined.tags),
-            fallback=fallback,
+        return _heard(joined, query, fallback)
+
+    async def _landed(self, looked: Mapping[Route, _Named], caller: Caller) -> Answer:
+        """What another gateway has just answered, though it is in no tier yet. Raises `NotKept`."""
+        for route, known in looked.items():
+            wanted = self._wanted(known.query, known.terms)
+            if not known.terms.look or (joined := await self._flights.landed(wanted)) is None:
+                continue
+            return await self._begun(_heard(joined, known.query, route.fallback), caller.tenant, whole=True)
+        raise NotKept
+
+    async def _begun(self, answer: Answer, tenant: str, *, whole: bool) -> Answer:
+        """`answer`, its first step there. Raises `BrokenOff`."""
+        begun = await Begun.of(answer.chunks, whole=whole)
+        if answer.status == "coalesced":
+            begun.on_usage = partial(self._note, tenant, answer.query, "coalesced")
+        return msgspec.structs.replace(answer, chunks=begun, backend=begun.first.backend if begun.first else "")
+
+    def _wanted(self, query: Query, terms: Terms, reply_id: str = "", tags: tuple[str, ...] = ()) -> Wanted:
+        return Wanted(
+            key=query.key,
+            epoch=self._tiers.epoch,
+            needs=self._tiers.closed(query),
+            origin_id=reply_id,
+            tags=tags,
+            max_age_s=terms.max_age_s,
         )
 
     async def whole(
@@ -380,6 +387,21 @@ def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, st
         made_by=caller.key_id,
         stale=stale,
         refresh=steering.no_cache,
+    )
+
+
+def _heard(joined: Joined, query: Query, fallback: str) -> Answer:
+    """What somebody else is being answered."""
+    return Answer(
+        "coalesced",
+        "flight",
+        query,
+        joined.steps,
+        "coalesced",
+        origin_id=joined.origin_id,
+        age_s=max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0,
+        outcome=Outcome(kept=True, tags=joined.tags),
+        fallback=fallback,
     )
 
 

@@ -2,13 +2,13 @@
 
 import functools
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal, Protocol
 
 import msgspec
 
-from gateway.errors import AnswerChanged
+from gateway.errors import AnswerChanged, BackendError
 from gateway.flights.agreement import Agreement
 from gateway.flights.local import Flight, Flights, Source
 from gateway.flights.relayed import raised, told
@@ -73,6 +73,10 @@ class Board(Protocol):
         """Lead the flight, or watch who does; None when that one is too old for it. Raises `StorageError`."""
         ...
 
+    async def landed(self, wanted: Wanted) -> Watched | None:
+        """Watch one that is complete; None when there is none. Raises `StorageError`."""
+        ...
+
 
 class Joined(msgspec.Struct, frozen=True):
     """An answer on its way."""
@@ -118,6 +122,23 @@ class SharedFlights:
         listener, opened = self._flights.join(wanted, source)
         leads = await listener.leads()
         return Joined(listener, opened and leads, listener.origin_id, listener.begun_at, listener.tags)
+
+    async def landed(self, wanted: Wanted) -> Joined | None:
+        """An answer that another process was just given, all of it there; it may not have come into any tier yet."""
+        try:
+            if self._board is None or (watched := await self._board.landed(wanted)) is None:
+                return None
+            async with aclosing(_given(watched)) as arriving:
+                steps = [step async for step in arriving]
+        except (StorageError, BackendError):
+            return None
+        return Joined(
+            steps=_each(steps),
+            leads=False,
+            origin_id=watched.origin_id,
+            begun_at=watched.begun_at,
+            tags=watched.tags,
+        )
 
     async def aclose(self) -> None:
         """End what is under way. Other processes that follow take over at once."""
@@ -185,6 +206,11 @@ async def _led(held: Held, asked: _Asked) -> AsyncGenerator[Chunk]:
         raise
     finally:
         held.release()
+
+
+async def _each(steps: Sequence[Chunk]) -> AsyncGenerator[Chunk]:
+    for step in steps:
+        yield step
 
 
 async def _given(watched: Watched) -> AsyncGenerator[Chunk]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MAX_BLOCKED = 64
 """How many connections may wait for news at the same time."""
+_LOOK_S = 0.01
+"""How often it is looked whether an answer is complete."""
 
 
 class RedisFlights:
@@ -53,12 +55,34 @@ class RedisFlights:
             flight = self._flight(wanted, held, mine)
         return flight
 
+    async def landed(self, wanted: Wanted) -> Watched | None:
+        """The answer that is wanted, if another process has just been given all of it; None while there is none.
+
+        Nothing is claimed. One under way is waited for a moment: its client may have all of it already. Raises
+        `StorageError`, within the deadline, when Redis cannot say.
+        """
+        end = time.monotonic() + self._timing.landing_s
+        while (lease := await self._leading(wanted)) is not None and not lease.landed:
+            if time.monotonic() > end:
+                return None
+            await asyncio.sleep(_LOOK_S)
+        if lease is None or not wanted.allows(lease.epoch) or wanted.is_too_old(time.time() - lease.begun_at):
+            return None
+        names = record.names(wanted.place, lease.token)
+        return Watched(self._reading, names, lease, listener=secrets.token_bytes(16))
+
     async def aclose(self) -> None:
         """Write what is waiting, then let go of connections."""
         await self._line.aclose(self._timing.deadline_s)
         self._claims.close()
         self._reads.close()
         await self._client.aclose()
+
+    async def _leading(self, wanted: Wanted) -> Lease | None:
+        """The lease of who leads now, or led last."""
+        command = ("GET", record.names(wanted.place, b"").lease)
+        data = await self._claims.call("read", lambda: self._line.send(command), self._timing.deadline_s)
+        return record.lease(data) if data else None
 
     async def _claimed(self, wanted: Wanted, mine: Lease, refused: bytes = b"") -> bytes:
         """The lease that holds now: `mine` when there was none, or only the one that is `refused`."""

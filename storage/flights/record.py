@@ -28,6 +28,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 5.0
     landed_s: float = 10.0
     """How long a complete answer can still be read here: until every tier has it."""
+    landing_s: float = 0.25
+    """How long its leader may take to say here that it is complete, once its client has all of it."""
     silence_s: float = 1.0
     """After so long without news a follower looks whether its leader is still there."""
     gather_s: float = 0.05

@@ -30,14 +30,16 @@ async def slowed(process: int) -> AsyncIterator[asyncio.Event]:
         yield stopped
     finally:
         stopped.set()
-        await pulse
-        _tell(group, signal.SIGCONT)
+        try:
+            await pulse
+        finally:
+            _tell(group, signal.SIGCONT)
 
 
 async def _pulse(group: Iterable[int], stopped: asyncio.Event) -> None:
     while not stopped.is_set():
         _tell(group, signal.SIGCONT)
-        time.sleep(0.004)  # noqa: ASYNC251 - a loop that is late would let it run for longer
+        time.sleep(0.004)  # noqa: ASYNC251 -- a loop that is late would let it run for longer
         _tell(group, signal.SIGSTOP)
         await asyncio.sleep(0.03)
 

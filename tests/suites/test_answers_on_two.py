@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from contextlib import aclosing
 
+import pytest
+
 from gateway.backends.scripted import Line, Script, Scripted
 from gateway.caller import Caller
 from gateway.canonical import Request
+from gateway.errors import NotKept
 from gateway.pipeline import Answer, Pipeline
 from gateway.routing.router import Router
 from gateway.steering import Steering
@@ -66,3 +69,17 @@ async def test_who_comes_later_is_told_how_old_the_answer_is(shared: Replicas) -
     late, _ = await said(pipelines[1], "late", Steering())
     assert (first.status, late.status, first.age_s) == ("miss", "coalesced", 0)
     assert late.age_s > 0
+
+
+async def test_only_if_cached_gives_what_the_other_has_just_answered(shared: Replicas) -> None:
+    """Whole, though it is in no tier of this gateway's yet; and the model is not asked for what nobody was answered."""
+    backend = Scripted("m", Script(line=(Line(reply="Hello."),)))
+    pipelines = [Pipeline(Shelf(), Router({"m": backend}), shared.one().flights) for _ in range(2)]
+    with pytest.raises(NotKept):
+        await said(pipelines[1], "early", Steering(only_if_cached=True))
+    first, _ = await said(pipelines[0], "first", Steering())
+    late, text = await said(pipelines[1], "late", Steering(only_if_cached=True))
+    assert (first.status, late.status, late.origin_id, text) == ("miss", "coalesced", "first", "Hello.")
+    with pytest.raises(NotKept):
+        await said(pipelines[1], "strict", Steering(only_if_cached=True, max_age_s=0))
+    assert backend.calls == 1

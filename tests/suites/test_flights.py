@@ -116,6 +116,24 @@ async def test_a_finished_flight_can_still_be_read(shared: Replicas) -> None:
     assert (await shared.one().join(Wanted(key=KEY), backend.complete)).leads
 
 
+async def test_who_only_reads_hears_what_is_complete(shared: Replicas) -> None:
+    """Not what is under way, nor what is not kept; and a flight is not kept going by it."""
+    backend, reader = Backend(), shared.one()
+    leader = await led(shared, backend, "a")
+    assert await reader.flights.landed(Wanted(key=KEY)) is None
+    backend.say("b", None)
+    assert await text(leader) == "b"
+    heard = await reader.flights.landed(Wanted(key=KEY))
+    assert heard is not None
+    assert (heard.leads, await text(heard)) == (False, "ab")
+    assert await reader.flights.landed(Wanted(key=KEY, epoch=1)) is None
+    assert await reader.flights.landed(Wanted(key=KEY, max_age_s=0)) is None
+    other = Wanted(key=b"o" * 32)
+    assert await text(await shared.one().join(other, Backend("c", None).complete, lambda: False)) == "c"
+    assert await reader.flights.landed(other) is None
+    assert reader.faults == []
+
+
 async def test_everything_in_redis_expires(shared: Replicas) -> None:
     """At every moment of a flight, so that nothing stays of a process that dies."""
     backend = Backend()

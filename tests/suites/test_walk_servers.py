@@ -1,12 +1,8 @@
 """The tiers over the real servers: what fails, freezes or takes no writes costs a deadline, and no answer."""
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -23,27 +19,11 @@ from storage.memory import MemoryTier
 from storage.tiers import Tiers
 from tests.conftest import Servers
 from tests.suites.entries import made
+from tests.suites.frozen import frozen
 from tests.suites.marks import nothing_invalidated
 
 REDIS_DEADLINE_S = 0.25
 DATABASE_DEADLINE_S = 1.0
-
-
-@contextlib.contextmanager
-def frozen(process: int) -> Iterator[None]:
-    """A process, and its children, that do not run: their sockets still take bytes, and nobody answers."""
-    group = [process, *_children(process)]
-    for pid in group:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in group:
-            os.kill(pid, signal.SIGCONT)
-
-
-def _children(process: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 class Real:

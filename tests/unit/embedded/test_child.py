@@ -84,7 +84,11 @@ async def test_who_works_may_take_its_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "working",
-    ["while :; do echo line; sleep 0.02; done", "while :; do :; done", "timeout 60 sh -c 'while :; do :; done'"],
+    [
+        "while :; do echo line; sleep 0.02; done",
+        "ulimit -t 60; while :; do :; done",
+        "timeout 60 sh -c 'while :; do :; done'",
+    ],
     ids=["logs", "computes", "has another compute"],
 )
 async def test_work_is_seen(tmp_path: Path, working: str) -> None:
