@@ -74,7 +74,7 @@ async def test_who_comes_later_is_told_how_old_the_answer_is(shared: Replicas) -
 async def test_only_if_cached_gives_what_the_other_has_just_answered(shared: Replicas) -> None:
     """Whole, though it is in no tier of this gateway's yet; and the model is not asked for what nobody was answered."""
     backend = Scripted("m", Script(line=(Line(reply="Hello."),)))
-    pipelines = [Pipeline(Shelf(), Router({"m": backend}), shared.one().flights) for _ in range(2)]
+    pipelines = [Pipeline(Shelf(), Router.of({"m": backend}), shared.one().flights) for _ in range(2)]
     with pytest.raises(NotKept):
         await said(pipelines[1], "early", Steering(only_if_cached=True))
     first, _ = await said(pipelines[0], "first", Steering())
