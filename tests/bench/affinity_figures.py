@@ -101,7 +101,8 @@ def figured(found: Rounds, maker: Maker) -> list[Figure]:
         note = f"{asked} requests, {AT_ONCE} at once, rounds: {len(rounds)}"
         share = statistics.median(100 * one.cached for one in rounds)
         made.append(maker.figure(f"{name}: {CACHED}", share, "%", note=f"{note}; median"))
-        made.append(maker.figure(f"{name}: time", statistics.median(one.wall_s for one in rounds), "s", note=note))
+        time_s = statistics.median(one.wall_s for one in rounds)
+        made.append(maker.figure(f"{name}: time", time_s, "s", note=f"{note}; median; all servers share this machine"))
         if way == ALONE.name:
             continue
         ratios = [one.cached / all_.cached for one, all_ in zip(rounds, found[workload, ALONE.name], strict=True)]
