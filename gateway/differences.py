@@ -17,7 +17,7 @@ from storage.near import Kept
 
 MAX_VALUES: Final = 2000
 """How many values of two requests are gone through."""
-MAX_STEPS: Final = 30_000
+MAX_STEPS: Final = 16_000
 """The same for all candidates together: some tens of milliseconds."""
 MAX_SHOWN: Final = 20
 """How many differences are shown."""
@@ -90,7 +90,7 @@ def nearest(asked: Query, candidates: Iterable[Kept]) -> Search:
         except (msgspec.DecodeError, ValueError, RecursionError):
             continue  # a row that somebody has changed
         finally:
-            left -= walk.steps
+            left -= walk.steps + len(walk.found)
         looked_at += 1
         far = (sum(p.values for p in walk.found), sum(map(_apart, walk.found)), -one.created_at)
         if best is None or far < best[0]:
