@@ -1,7 +1,8 @@
 """Which parameters each engine honours: the table behind every refusal, and behind docs/parameters.md."""
 
+import itertools
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -138,6 +139,13 @@ def of(name: str, engine: Engine) -> Can:
     return getattr(known, engine) if known else YES
 
 
+_LIMITS: Final[Mapping[Engine, Mapping[str, Can]]] = {
+    engine: {name: can for name in PARAMETERS if not (can := of(name, engine)).honours or can.most is not None}
+    for engine in get_args(Engine)
+}
+"""What each engine does not honour, or not all of."""
+
+
 def names(engine: Engine) -> dict[str, str]:
     """Parameters that have another name there."""
     return {name: can.called for name in PARAMETERS if (can := of(name, engine)).called}
@@ -145,8 +153,10 @@ def names(engine: Engine) -> dict[str, str]:
 
 def expect(backend: str, engine: Engine, request: Request) -> None:
     """Refuse what the engine would ignore: an answer to another question must not be given, nor kept."""
-    for name, value in sorted((request.extra | request.prompt | request.params).items()):
-        can = of(name, engine)
+    limits = _LIMITS[engine]
+    for name, value in itertools.chain(request.params.items(), request.prompt.items(), request.extra.items()):
+        if (can := limits.get(name)) is None:
+            continue
         if not can.honours and not _asks_nothing(name, value):
             refuse(backend, name)
         if can.most is not None and isinstance(value, list) and len(value) > can.most:
