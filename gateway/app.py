@@ -83,6 +83,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             marker=KeysRequired(config.data_dir) if config.data_dir else None,
         )
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
+        await invalidations.begin()
         sweeper = Sweeper(
             database,
             invalidations,
@@ -108,8 +109,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
         stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
-        ledger = _ledger(config, database, telemetry)
-        stack.push_async_callback(ledger.aclose)
+        stack.push_async_callback((ledger := _ledger(config, database, telemetry)).aclose)
         yield Parts(
             pipeline=Pipeline(tiers, router, flights, policies, ledger),
             embedder=Embedder(tiers, router, flights, policies, ledger),

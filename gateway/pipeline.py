@@ -189,7 +189,7 @@ class Pipeline:
         """
         asking, fault = Asking(caller.scope, time.monotonic()), None
         pool = self._router.model(request.model, caller.models)
-        async with aclosing(pool.ranks(caller.models)) as ranks:
+        async with aclosing(pool.ranks(caller.models, lambda: fault is not None)) as ranks:
             async for rank in ranks:
                 named_as: dict[Route, _Named] = {}
                 for route in rank.looked():

@@ -5,6 +5,7 @@ while no later invalidation speaks of it. Numbers, not times: clocks differ betw
 """
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -102,6 +103,11 @@ class Invalidations:
             self._take(rows)
         self._take(rows)
         self.known = True
+
+    async def begin(self) -> None:
+        """Read it for the first time, if the database tells it soon: what is kept may not be given before."""
+        with contextlib.suppress(StorageError):
+            await self._guard.call("refresh", self.refresh, self._deadline_s / _DEADLINES)
 
     async def numbered(self, entry: Entry) -> bool:
         """Whether `entry` was made with this database, as far as can be told: then its number is one that was given.

@@ -52,11 +52,19 @@ _HELLO: Final = [{"role": "user", "content": "Hello"}]
 
 
 async def of_llamacpp(name: str, server: Server, model: str) -> Abilities:
-    """From its properties, which describe the chat template, and its list of models. Raises `BackendError`."""
+    """From its properties, which describe the chat template, and its list of models. Raises `BackendError`.
+
+    Of a server that does not say nothing is known: it is taken for one that cannot use tools, as with vLLM.
+    """
     del model
-    props = upstream.decoded(name, await server.read("/props"), _PROPS)
+    try:
+        props = upstream.decoded(name, await server.read("/props"), _PROPS)
+        listed = upstream.decoded(name, await server.read("/v1/models"), _MODELS).data
+    except (BackendUnavailable, BackendTimeout):
+        raise
+    except BackendError:
+        return Abilities(tools=False)
     told = props.chat_template_caps.get("supports_tools")
-    listed = upstream.decoded(name, await server.read("/v1/models"), _MODELS).data
     count = (listed[0].meta or {}).get("n_vocab") if listed else None
     vision, effort = props.modalities.get("vision"), props.chat_template_caps.get("supports_reasoning_effort")
     return Abilities(

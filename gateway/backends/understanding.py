@@ -1,7 +1,7 @@
 """Steps of one choice as an engine says them -> as a client shall hear them: calls found, numbered and checked."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,6 +10,9 @@ from gateway.backends.tools.offered import Offer, Tool
 from gateway.backends.tools.reading import Argued, Listed, Named, Piece, Reader, Tagged
 from gateway.errors import UnfitAnswer
 from storage.entry import Chunk
+
+_WHOLE: Final = frozenset({"stop", "tool_calls", "function_call"})
+"""How an answer ends that says all it was to say."""
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -111,8 +114,8 @@ class Choice:
         return last + 1 if named or name or last < 0 else last
 
     def _ended(self, step: Chunk) -> Chunk:
-        """The last step, once everything has been said. An answer that was cut short is as it is."""
-        if step.finish_reason == "length" or step.finish_reason == "content_filter":
+        """The last step, once everything has been said. An answer that was cut short, or given up, is as it is."""
+        if step.finish_reason not in _WHOLE:
             return step
         self._check_calls()
         self._check_text()

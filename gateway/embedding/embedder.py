@@ -109,7 +109,7 @@ class Embedder:
         """
         asking, fault = Asking(caller.scope, time.monotonic()), None
         pool = self._router.model(requests[0].model, caller.models)
-        async with aclosing(pool.ranks(caller.models)) as ranks:
+        async with aclosing(pool.ranks(caller.models, lambda: fault is not None)) as ranks:
             async for rank in ranks:
                 async for wanted in self._tried(rank, requests, caller, steering):
                     if not wanted.missing:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Final
@@ -54,11 +54,14 @@ class Pool:
         self._renamed()
         self.admission.changed()
 
-    async def ranks(self, allowed: Collection[str] | None = None) -> AsyncGenerator[Rank]:
+    async def ranks(
+        self, allowed: Collection[str] | None = None, has_failed: Callable[[], bool] | None = None
+    ) -> AsyncGenerator[Rank]:
         """The groups that may answer, those first that should; of other models only those `allowed`.
 
         A question is looked up under those of a rank, and asked of them, until it has an answer. When nobody is usable,
-        replicas that were away are asked whether they are back.
+        replicas that were away are asked whether they are back. `has_failed` tells whether somebody was asked for an
+        answer: one who is usable when a question is looked up may have gone by the time it is to be asked.
         """
         if not self._introduced:
             await self._introductions()
@@ -71,7 +74,7 @@ class Pool:
             given.update(route.key for route in rank.routes)
             usable = usable or any(route.usable for route in rank.routes)
             yield rank
-        if usable:
+        if has_failed() if has_failed else usable:
             return
         await self._knock()
         for rank in self._plan():

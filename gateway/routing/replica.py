@@ -67,7 +67,7 @@ class Replica:
         self._failures = self._silences = 0
         self._rests_until = self._heard_at = 0.0
         self._asked_at = float("-inf")
-        self._failed_to_return = False
+        self._failed_to_return = self._returning = False
         self._renewing: asyncio.Task[None] | None = None
         self._described: tuple[Identity | None, Description] | None = None
         self.configure(settings or ReplicaConfig(), workers)
@@ -87,6 +87,10 @@ class Replica:
             return False
         rested = self._rests_until <= now and not (self.breaker.is_tripped and self.breaker.left_s)
         return rested and not self.unsure and self.identity is not None
+
+    def is_returning(self, now: float) -> bool:
+        """Whether it is being asked who it is since a moment ago, and may be usable in another."""
+        return self._returning and now - self._asked_at < _PATIENCE_S
 
     def rests_s(self, now: float) -> float:
         """How long it is still to be left alone: it said so, or its breaker is open."""
@@ -180,7 +184,8 @@ class Replica:
     def renew(self) -> "asyncio.Task[None]":
         """Start asking who it is, unless that is being asked."""
         if self._renewing is None or self._renewing.done():
-            self._asked_at = time.monotonic()
+            self._asked_at, self._returning = time.monotonic(), True
+            asyncio.get_running_loop().call_later(_PATIENCE_S, self._room)  # who waits for it waits no longer
             self._renewing = asyncio.create_task(self._renew(), name=f"identity of {self.name}")
         return self._renewing
 
@@ -239,7 +244,12 @@ class Replica:
             self.unsure = False
             self._present(identity)
         finally:
+            self._returning = False
             self.introduced.set()
+            self.on_room()
+
+    def _room(self) -> None:
+        self.on_room()
 
     async def _ping(self) -> None:
         try:

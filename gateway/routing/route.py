@@ -134,6 +134,8 @@ class Route:
         now = time.monotonic()
         able = [replica for replica in self.replicas if self._fits(replica, now) and replica not in without]
         if not able:
+            if any(replica.is_returning(now) for replica in self.replicas if replica not in without):
+                return None  # it was there when the question was looked up, and a connection has broken since
             raise self._pool.refusal()
         candidates = [replica for replica in able if replica.has_room]
         if not candidates:

@@ -378,6 +378,7 @@ def test_a_backend_that_fails_is_the_usual_error(gateway: Callable[..., Gateway]
     _until(lambda: broken.get(key).status_code == 200)
     assert refusal(broken.verify(key)) == (502, "backend_error")
     full = Asked(gateway("[[line]]\nrefuse_status = 429\n"))
+    _until(lambda: full.get(key).status_code == 200)
     assert refusal(full.verify(key)) == (429, "rate_limit_exceeded")
     assert broken.get(key).json()["verifications"] == []
     entry = broken.entry(key)

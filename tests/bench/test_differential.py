@@ -16,7 +16,7 @@ import sys
 from gateway import cli, supervisor
 
 plan = supervisor.ServePlan
-supervisor.ServePlan = lambda config, worker_argv: plan(config=config, worker_argv=(sys.executable, {worker!r}))
+supervisor.ServePlan = lambda **said: plan(**said | {{"worker_argv": (sys.executable, {worker!r})}})
 cli.main()
 """
 WORKER = """
@@ -53,7 +53,7 @@ MISTAKES = {
         """
         from gateway import key
         whole = key.counted
-        key.counted = lambda request: {**whole(request), "extra": {}}
+        key.counted = lambda *args: {**whole(*args), "extra": {}}
         """,
         "two different questions have the same key",
     ),

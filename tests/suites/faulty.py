@@ -60,7 +60,7 @@ async def faulty(script: Script) -> AsyncIterator[Faulty]:
         connections.add(task)
         try:
             request = await _request(reader)
-            found.asked += 1
+            found.asked += request[0].startswith("POST ")  # and not how it is
             await script(Peer(request, reader, writer))
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass

@@ -38,6 +38,8 @@ class Wants(msgspec.Struct, frozen=True):
     kind: str
     choices: int = 1
     tools: bool = False
+    json: bool = False
+    """An object, and nothing else."""
     alternatives: int | None = None
     """To each token, with its log-probability; None for no log-probabilities."""
 
@@ -48,7 +50,13 @@ class Wants(msgspec.Struct, frozen=True):
         many = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
         alternatives = body.get("logprobs") if kind == meaning.COMPLETION else body.get("top_logprobs") or 0
         asked = body.get("logprobs") not in (None, False)
-        return cls(kind, int(body.get("n") or 1) * many, bool(body.get("tools")), alternatives if asked else None)
+        return cls(
+            kind,
+            choices=int(body.get("n") or 1) * many,
+            tools=bool(body.get("tools")),
+            json=(body.get("response_format") or {}).get("type", "text") != "text",
+            alternatives=alternatives if asked else None,
+        )
 
 
 def answer(digest: bytes, wants: Wants) -> Said:
@@ -61,9 +69,10 @@ def answer(digest: bytes, wants: Wants) -> Said:
     return Said(tuple(steps), chance.randint(1, 500), len(steps))
 
 
-def vector(digest: bytes) -> list[float]:
+def vector(digest: bytes, body: dict[str, Any]) -> list[float]:
     """The embedding of what has this digest; its values are exact in 32 bits."""
-    return [int.from_bytes(digest[2 * i : 2 * i + 2], "big") / 65536 for i in range(VECTOR)]
+    size = body.get("dimensions") or VECTOR
+    return [int.from_bytes(digest[2 * i : 2 * i + 2], "big") / 65536 for i in range(size)]
 
 
 def folded(steps: tuple[Step, ...], index: int) -> Step:
@@ -91,7 +100,7 @@ def _choice(digest: bytes, index: int, wants: Wants, chance: random.Random) -> l
     steps: list[Step] = []
     if wants.kind == meaning.CHAT and form > 0.6:
         steps += [Step(index, reasoning=piece) for piece in _pieces(text[:20], chance)]
-    for piece in _pieces(text, chance):
+    for piece in _pieces(text, chance, json=wants.json):
         steps.append(Step(index, piece, logprobs=_logprobs(piece, wants, chance)))
     return [*steps, Step(index, finish_reason=chance.choice(("stop", "length")))]
 
@@ -107,10 +116,13 @@ def _calling(text: str, index: int, chance: random.Random) -> list[Step]:
     return [*steps, Step(index, finish_reason="tool_calls")]
 
 
-def _pieces(text: str, chance: random.Random) -> list[str]:
-    """`text` in a few pieces, with a character in it that a careless reader would stumble over."""
+def _pieces(text: str, chance: random.Random, *, json: bool = False) -> list[str]:
+    """`text` in a few pieces, with a character in it that a careless reader would stumble over; as `json`, an object
+    that has it.
+    """
     at = chance.randrange(len(text))
     text = text[:at] + chance.choice(_ODD) + text[at:]
+    text = msgspec.json.encode({"a": text}).decode() if json else text
     cuts = sorted(chance.sample(range(1, len(text)), chance.randint(1, 4)))
     return [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 

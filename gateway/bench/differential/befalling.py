@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -25,6 +26,8 @@ HEARD_S: Final = 20.0
 """How long a worker may take to hear of a deletion; it is milliseconds."""
 _NOTICED_S: Final = 90.0
 _AGAIN_S: Final = 0.02
+_NAMES: Final = re.compile("[:/@]")
+"""What stands between the parts of a version."""
 _NOBODYS_KEY: Final = "0" * 64
 
 
@@ -156,7 +159,8 @@ class Befalling:
             body = msgspec.json.encode({"model": model, "prompt": "Who are you?"})
             while True:
                 replies = await self._each("POST", "/v1/cache/explain", body, {"authorization": self._key("acme")})
-                if all(msgspec.json.decode(content)["parts"]["model_version"] == weights for _, _, content in replies):
+                told = [msgspec.json.decode(content)["parts"]["model_version"] for _, _, content in replies]
+                if all(weights in _NAMES.split(version) for version in told):
                     break
                 if time.monotonic() > end:
                     raise BenchError(f"The gateway has not noticed the weights {weights} of {model}.")

@@ -114,7 +114,10 @@ def mistake(reply: Reply) -> str:
     """What is wrong with a complete reply, in a few words; empty when it is what the oracle says."""
     shot = reply.shot
     if shot.kind == meaning.EMBEDDING:
-        expected = [answers.vector(digest) for digest in digests(shot, reply.weights)]
+        expected = [
+            answers.vector(digest, asked.body())
+            for digest, asked in zip(digests(shot, reply.weights), shot.asked, strict=True)
+        ]
         return "" if reply.vectors == expected else "other vectors"
     said = answers.answer(digests(shot, reply.weights)[0], Wants.of(shot.kind, body_of(shot)))
     if shot.stream:

@@ -62,11 +62,16 @@ class Oracle:
             meaning.digest(meaning.EMBEDDING, model, self._orders.weights[model], {**asked, "input": item})
             for item in asked["input"]
         ]
-        data = [{"index": i, "embedding": answers.vector(digest)} for i, digest in enumerate(digests)]
+        data = [{"index": i, "embedding": answers.vector(digest, asked)} for i, digest in enumerate(digests)]
         return {"data": data, "usage": {"prompt_tokens": 3 * len(data)}}
 
     async def _complete(self, kind: str, asked: dict[str, Any], send: Any) -> None:
         model = asked["model"]
+        if not asked.get("stream"):  # the gateway streams every question; this is how it asks who answers
+            text = {"text": "", "message": {"role": "assistant", "content": ""}}
+            choice = {"index": 0, "finish_reason": "length", **text}
+            await _whole(send, 200, {"choices": [choice], "system_fingerprint": self._orders.weights[model]})
+            return
         digest = meaning.digest(kind, model, self._orders.weights[model], asked)
         waiting = self._orders.faults.get(digest.hex())
         fault = waiting.pop(0) if waiting else None

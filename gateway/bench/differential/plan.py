@@ -13,6 +13,10 @@ from gateway.bench.differential.questions import Asked
 T = TypeVar("T")
 
 MODELS: Final[tuple[str, ...]] = ("alpha", "beta", "gamma")
+REWRITTEN: Final = frozenset({"gamma"})
+"""Models of an engine that the gateway asks for tools and formats in words of its own: there the oracle's answer, a
+hash of what it is asked, is none to the client's question.
+"""
 TENANTS: Final[tuple[str, ...]] = ("acme", "rival", "brief", "strict")
 NAMESPACE: Final = "handbook"
 SHARED: Final = f"shared/{NAMESPACE}"
@@ -215,6 +219,13 @@ class Planner:
         )
 
     def _question(self) -> tuple[Place, tuple[Asked, ...], str]:
+        place, asked, mutation = self._drawn()
+        if place.model in REWRITTEN and any(one.is_rewritten for one in asked):
+            others = [model for model in MODELS if model not in REWRITTEN]
+            place = Place(place.scope, others[asked[0].number % len(others)])
+        return place, asked, mutation
+
+    def _drawn(self) -> tuple[Place, tuple[Asked, ...], str]:
         chance = self._chance
         if not self._known or chance.random() < 0.08:
             return self._new()

@@ -32,6 +32,11 @@ class Asked(msgspec.Struct, frozen=True, order=True):
         """The same without what the gateway keeps from the model: no answer can tell."""
         return Asked(self.kind, self.number, tuple(one for one in self.changes if one[0] != "held back"))
 
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether it asks for tools, a format or an echo: not every engine gets that as it was asked."""
+        return not self.body().keys().isdisjoint(_REWRITTEN)
+
     def body(self) -> Body:
         """As plain as it can be written, without its model."""
         body = _plain(self.kind, self.number)
@@ -44,6 +49,9 @@ class Asked(msgspec.Struct, frozen=True, order=True):
         """Another question: one field has another value."""
         others = dict(self.changes) | {name: variant}
         return Asked(self.kind, self.number, tuple(sorted(others.items())))
+
+
+_REWRITTEN: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "echo"})
 
 
 def _plain(kind: str, number: int) -> Body:
@@ -66,6 +74,12 @@ def _plain(kind: str, number: int) -> Body:
 def _tool(name: str, kind: str = "string") -> Body:
     properties = {"a": {"type": kind}, "b": {"type": "integer"}}
     return {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": properties}}}
+
+
+def _one_call(body: Body) -> None:
+    """Of several tools; without any it means nothing."""
+    body["parallel_tool_calls"] = False
+    body.setdefault("tools", [_tool("one")])
 
 
 def _put(**fields: Any) -> Change:
@@ -185,7 +199,7 @@ CHANGES: Final[dict[str, dict[str, tuple[Change, ...]]]] = {
             _put(tool_choice="required"),
             _put(tool_choice={"type": "function", "function": {"name": "look"}}),
         ),
-        "parallel": (_put(parallel_tool_calls=False),),
+        "parallel": (_one_call,),
         "format": (
             _put(response_format={"type": "json_object"}),
             _put(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}),

@@ -50,6 +50,7 @@ _BACKEND: Final = """
 kind = "{kind}"
 model = "{model}"
 url = "http://{address}"
+tools = "native"
 """
 _KINDS: Final = {"alpha": "openai", "beta": "openai", "gamma": "vllm"}
 

@@ -37,7 +37,9 @@ _PAGE: Final = """\
 model that answers with a hash of everything it is asked. Requests are made from labelled changes, so that it is known
 which of them are the same question; every answer is compared, step by step, with the model's own, and its origin with
 the requests that may share it. Between and during requests tiers are emptied, processes killed, answers deleted, and
-the model's weights changed. The same seed asks the same questions.
+the model's weights changed. The same seed asks the same questions. Two of the three models are served as by any server
+with OpenAI's API, the third as by vLLM; that one is not asked for tools, formats or echoes, which the gateway asks vLLM
+for in other words.
 
 {machine}, {date}.
 

@@ -194,6 +194,23 @@ async def test_one_that_fails_before_its_first_step_is_followed_by_another(fleet
     assert (await fleet.ask()).backend == "b"  # kept: the header tells who said it
 
 
+async def test_a_connection_that_breaks_costs_nobody_else_an_answer(fleet: Fleet) -> None:
+    """Not those either who are just about to ask: a server that is still there is asked again who it is, and then."""
+    fleet.configure(replica("a"))
+    await fleet.ask("first")
+    (one,) = fleet.router.model("m").replicas
+    looked, seen = fleet.shelf.get, set[bytes]()
+
+    async def breaks(key: bytes, *args: Any) -> Any:
+        if key not in seen:
+            one.failed(BackendGone("Backend 'a' broke the connection."))  # for somebody else, in the meantime
+        seen.add(key)
+        return await looked(key, *args)
+
+    fleet.shelf.get = breaks  # type: ignore[method-assign] -- a tier that takes its time
+    assert [(await fleet.ask(f"question {number}", stream=number % 2 > 0)).backend for number in range(4)] == ["a"] * 4
+
+
 async def test_what_is_the_clients_fault_is_asked_once(fleet: Fleet) -> None:
     """No other replica, and no fallback."""
     fleet.configure(replica("a", weight=100), replica("b"), replica("c", "ollama"))
