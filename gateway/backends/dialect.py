@@ -42,6 +42,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """How it is told what an answer has to be."""
     said: dict[str, Any] = {}
     """Samplers the engine would otherwise default differently from OpenAI, or from a file beside the weights."""
+    continues: dict[str, Any] = {}
+    """How to say that a last turn of the assistant's is the beginning of the answer, where that is not the default."""
     salts: bool = False
     """Whether it can be told which part of its prefix cache to use."""
     cold: Callable[[], dict[str, Any]] = dict
@@ -62,6 +64,7 @@ VLLM = Dialect(
     engine="vllm",
     constrains="structural",
     said={"top_k": 0, "min_p": 0, "repetition_penalty": 1},
+    continues={"continue_final_message": True, "add_generation_prompt": False},
     salts=True,
     cold=lambda: {"cache_salt": uuid.uuid4().hex},  # what nobody else has, nobody else has computed
     gives_token_ids=True,
@@ -86,7 +89,8 @@ def wire_body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
     """The JSON to send for `request`: always a stream, so that a client who leaves can cancel it."""
     renames = parameters.names(dialect.engine)
     extra = {renames.get(name, name): value for name, value in request.extra.items() if name not in HELD_BACK}
-    body = dialect.said | extra | request.params | request.prompt | {"model": model, "stream": True}
+    begun = dialect.continues if _is_begun(request) else {}
+    body = dialect.said | begun | extra | request.params | request.prompt | {"model": model, "stream": True}
     body["stream_options"] = {"include_usage": True}
     if "seed" in body:
         body["seed"] %= dialect.seed_limit
@@ -100,3 +104,9 @@ def wire_body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
         name = "top_logprobs" if request.kind == "chat" else "logprobs"
         body[name] = max(alternatives, dialect.counts_top_logprobs_from)
     return body
+
+
+def _is_begun(request: Request) -> bool:
+    """Whether the last turn is the assistant's, with text and nothing else: then the answer goes on from there."""
+    last: dict[str, Any] = (request.prompt.get("messages") or [{}])[-1]
+    return last.get("role") == "assistant" and bool(last.get("content")) and not last.get("tool_calls")

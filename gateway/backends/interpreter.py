@@ -1,8 +1,8 @@
 """Between a request and one engine: what it cannot do is done here or refused, and its answer is understood."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +13,7 @@ from gateway.backends.forms import Form, Manners, form
 from gateway.backends.parameters import Engine
 from gateway.backends.understanding import Choice, Promise
 from gateway.canonical import Request
-from gateway.errors import BackendRefused
+from gateway.errors import BackendRefused, UnfitAnswer
 from storage.entry import Chunk
 
 Ask = Callable[[Request, Mapping[str, Any]], AsyncGenerator[Chunk]]
@@ -73,11 +73,17 @@ class Interpreter:
         shaped = await self._form(request) if request.kind == "chat" else Form(request)
         choices: dict[int, Choice] = {}
         places = probabilities.Offsets() if probabilities.wanted(request) is not None else None
+        spoke = likely = False
         async with aclosing(self._steps(shaped, ask)) as steps:
             async for said in steps:
+                spoke, likely = spoke or bool(said.content), likely or said.logprobs is not None
+                if said.usage and places and spoke and not likely:
+                    parameters.refuse(self._name, "logprobs")  # an older engine that does not know them
                 step = places.placed(said) if places else said
                 choice = _choice(step, choices, shaped.promise)
-                if (heard := choice.hear(step) if choice else step) is not None:
+                with _blaming_stop(request):
+                    heard = choice.hear(step) if choice else step
+                if heard is not None:
                     yield heard
 
     def expect(self, request: Request) -> None:
@@ -163,6 +169,17 @@ class Interpreter:
         if self._abilities is None:
             self._abilities = await self._ask_abilities()
         return self._abilities
+
+
+@contextmanager
+def _blaming_stop(request: Request) -> Generator[None]:
+    """Say that an answer that does not fit may have been ended by the client's own words."""
+    try:
+        yield
+    except UnfitAnswer as unfit:
+        if request.params.get("stop"):
+            raise UnfitAnswer(f"{unfit} It may be one of 'stop' that ended it: leave those out.") from unfit
+        raise
 
 
 def _choice(step: Chunk, choices: dict[int, Choice], promise: Promise | None) -> Choice | None:

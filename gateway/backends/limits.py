@@ -35,6 +35,19 @@ def _echo(request: Request) -> Wrong:
     return None
 
 
+def _texts(*names: str) -> Callable[[Request], Wrong]:
+    """Of completions engines take fields of chats, and do nothing with them."""
+
+    def rule(request: Request) -> Wrong:
+        if request.kind != "completion":
+            return None
+        asked = request.prompt | request.extra
+        found = next((name for name in names if asked.get(name) not in _NOTHING), None)
+        return (found, f"'{found}' is for chats; ask /v1/chat/completions") if found else None
+
+    return rule
+
+
 def _greedy_choices(request: Request) -> Wrong:
     if request.params.get("n", 1) > 1 and request.params.get("temperature", 1) < _GREEDY:
         return "n", "with temperature 0 all choices are the same, so 'n' must be 1"
@@ -48,4 +61,10 @@ def _lengths(request: Request) -> Wrong:
     return None
 
 
-_RULES: Final[Mapping[Engine, Sequence[Callable[[Request], Wrong]]]] = {"vllm": (_echo, _greedy_choices, _lengths)}
+_OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "reasoning_effort")
+_NOTHING: Final = (None, False, "", [], {}, {"type": "text"}, "none")
+_RULES: Final[Mapping[Engine, Sequence[Callable[[Request], Wrong]]]] = {
+    "vllm": (_echo, _greedy_choices, _lengths, _texts(*_OF_TOOLS)),
+    "llamacpp": (_texts("response_format", *_OF_TOOLS),),
+    "ollama": (_texts("response_format", *_OF_TOOLS),),
+}

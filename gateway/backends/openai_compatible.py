@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -213,13 +214,22 @@ class OpenAICompatible:
         params |= self._dialect.cuts if first.params.get("truncate") else {}
         body = first.extra | params | {"model": self._model, "input": inputs, "encoding_format": "float"}
         with blame.naming(first):
-            content = await self._server.read("/v1/embeddings", msgspec.json.encode(body))
+            content = await self._embeddings(msgspec.json.encode(body))
         reply = upstream.decoded(self.name, content, _EMBEDDINGS)
         if sorted(item.index for item in reply.data) != list(range(len(inputs))):
             message = f"Backend '{self.name}' returned {len(reply.data)} embeddings for {len(inputs)} inputs."
             raise BackendError(message)
         rows = [item.embedding for item in sorted(reply.data, key=_index)]
         return upstream.vectors(self.name, rows, reply.usage.prompt_tokens, first.params.get("dimensions"))
+
+    async def _embeddings(self, body: bytes) -> bytes:
+        try:
+            return await self._server.read("/v1/embeddings", body)
+        except BackendRefused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+            message = f"The model of backend '{self.name}' does not embed texts; ask another one."
+            raise BackendRefused(message, status=404, code="model_does_not_embed", param="model") from refused
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -120,6 +120,9 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "guided_choice": _NOWHERE,
     "guided_grammar": _NOWHERE,
     "guided_whitespace_pattern": _NOWHERE,
+    # What a reply in OpenAI's form has no place for.
+    "prompt_logprobs": _NOWHERE,
+    "return_token_ids": _NOWHERE,
     # llama.cpp's own fields that change how many choices there are or what is in them, or end an answer by the clock.
     "n_cmpl": _NOWHERE,
     "n_probs": _NOWHERE,

@@ -17,6 +17,9 @@ class Schema:
 
     def __init__(self, said: Any, param: str) -> None:
         self.said = said
+        if said is False:
+            message = f"'{param}' is false, a schema that nothing fits."
+            raise InvalidRequest(message, param=param, code="invalid_schema")
         try:
             # Nothing is fetched: a schema could name any address in this network.
             self._validator = jsonschema_rs.validator_for(said, retriever=_nothing_outside)

@@ -76,6 +76,11 @@ class Weights(msgspec.Struct, frozen=True):
 
         Raises `EmbeddedError`.
         """
+        await self.expect()
+        return command
+
+    async def expect(self) -> None:
+        """Raise `EmbeddedError` unless the files are the same."""
         try:
             digest = await weights_digest(self.path, models_dir=self.models_dir)
         except OSError as unreadable:
@@ -84,7 +89,6 @@ class Weights(msgspec.Struct, frozen=True):
         if digest != self.digest:
             message = f"The model {self.path} is another one than at the start: restart askonce to serve it."
             raise EmbeddedError(message)
-        return command
 
 
 def expect_free_name(config: Config, name: str) -> None:

@@ -54,9 +54,11 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
         tell.notice(model.notice)
     tell.step("model", f"{model.name} ({model.path})")
     expect_free_name(config, model.name)
-    options, care = _options(config, setting.folder), await _care(setting, model)
+    weights = await Weights.of(model.path, setting.models_dir)
+    options, care = _options(config, setting.folder), await _care(setting, model, weights)
     server = llamacpp(setting.folder, model.path, model.name, options=options, notify=tell.notice, care=care)
     async with server as socket:
+        await weights.expect()  # it has loaded what the answers will be named after
         tell.step("llama.cpp", f"ready on {socket} (its log: {setting.folder.logs / 'llamacpp.log'})")
         yield BackendConfig(
             kind="llamacpp",
@@ -64,7 +66,7 @@ async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig
             model=model.name,
             url=f"unix:{socket}",
             engine_version=marked(metadata.version("xllamacpp"), config.engine_args),
-            model_version=model.digest,
+            model_version=weights.digest,
             guidance=True,
             kv_unified=True,
             prefix_states=options.states,
@@ -118,8 +120,7 @@ def _options(config: Config, folder: DataFolder) -> LlamaOptions:
     )
 
 
-async def _care(setting: Setting, model: ModelFile) -> Care:
-    weights = await Weights.of(model.path, setting.models_dir)
+async def _care(setting: Setting, model: ModelFile, weights: Weights) -> Care:
     size_bytes = (await asyncio.to_thread(model.path.stat)).st_size
     return Care(renewed=weights.unchanged, starting=loading.measuring(setting.tell, "llama.cpp", size_bytes))
 

@@ -91,6 +91,8 @@ def _params(xllamacpp: Any, options: argparse.Namespace, slot_tokens: int, batch
     params = xllamacpp.CommonParams()
     params.model.path = str(options.model)
     params.model_alias = {options.alias}
+    # Mapped, the weights would become others under everybody's hands when the file is written over.
+    params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     params.n_parallel = options.slots
     params.n_ctx = options.slots * slot_tokens
     # Without one cache for all slots, texts of different lengths that are embedded at the same time spoil each other.

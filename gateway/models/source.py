@@ -52,17 +52,18 @@ async def resolve(
     """Find, download or convert the model that `spec` means.
 
     `spec` is `default`, `bundled`, a GGUF file, a Hugging Face folder, or `org/repo:file` on the hub. When the hub
-    cannot be reached and nothing was downloaded before, the bundled model is returned, with a notice.
+    cannot be reached and the default was not downloaded before, the bundled model is returned, with a notice.
 
     Raises:
-        ModelNotUsable: nothing is there, or it is not a model.
+        ModelNotUsable: nothing is there, or it is not a model; or the hub cannot be reached, and it was not downloaded
+            before.
         HubError: the hub was reached and does not give the file.
     """
     hub = Hub(models_dir, endpoint=hub_endpoint, token=hub_token)
     if spec == BUNDLED:
         return await _bundled(models_dir)
     if spec == DEFAULT:
-        return await _from_hub(DEFAULT_FILE, hub, models_dir, progress)
+        return await _default(hub, models_dir, progress)
     if _is_file(spec):
         return await _from_file(Path(spec), models_dir)
     if _is_model_folder(spec):
@@ -96,9 +97,17 @@ async def _from_hub(file: HubFile, hub: Hub, models_dir: Path, progress: Progres
         path = await hub.fetch(file, progress)
     except HubUnreachable as unreachable:
         cause = str(unreachable).removesuffix(".")
-        notice = f"{cause} and {file} was not downloaded before, so the bundled model is served instead."
-        return await _bundled(models_dir, notice)
+        raise ModelNotUsable(f"{cause} and {file} was not downloaded before.") from unreachable
     return await _from_file(path, models_dir)
+
+
+async def _default(hub: Hub, models_dir: Path, progress: Progress) -> ModelFile:
+    try:
+        return await _from_hub(DEFAULT_FILE, hub, models_dir, progress)
+    except ModelNotUsable as unusable:
+        if not isinstance(unusable.__cause__, HubUnreachable):
+            raise
+        return await _bundled(models_dir, f"{str(unusable).removesuffix('.')}, so the bundled model is served instead.")
 
 
 async def _from_folder(folder: Path, models_dir: Path, progress: Progress) -> ModelFile:

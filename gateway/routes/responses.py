@@ -1,7 +1,7 @@
 """`/v1/responses`: made, streamed, found again, followed and forgotten."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, contextmanager
 from typing import Any, Final
 
 from litestar import Request, Response, delete, get, post
@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 from gateway import steering
 from gateway.caller import Caller
 from gateway.conversations import Again, Conversations, Turn
-from gateway.errors import BackendError, InvalidRequest
+from gateway.errors import BackendError, InvalidRequest, RequestError
 from gateway.pipeline import Answer
 from gateway.routes import steps
 from gateway.routes.described import asking
@@ -29,6 +29,13 @@ HttpRequest = Request[Any, Caller, Any]
 MAX_LISTED: Final = 100
 _INCLUDES: Final = ("include", "include[]")
 """What is asked for with these is always there, or cannot be here."""
+_NAMES: Final = {
+    "messages": "input",
+    "response_format": "text.format",
+    "max_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+}
+"""What fields of a chat are called here."""
 _INCLUDED: Final = "Taken, and without effect: what there is, is always shown."
 
 
@@ -96,7 +103,24 @@ async def _found(response_id: str, request: HttpRequest, parts: Parts) -> Any:
     return Response(found.told().whole(found.chunks), media_type="application/json", headers=headers)
 
 
+@contextmanager
+def _own_names() -> Generator[None]:
+    """Name the field at fault as this API calls it, and not as that of chats does."""
+    try:
+        yield
+    except (RequestError, BackendError) as error:
+        name, mark, rest = (error.param or "").partition("[")
+        if name in _NAMES:
+            error.param = _NAMES[name] + mark + rest
+        raise
+
+
 async def _answer(wanted: asked.Asked, request: HttpRequest, parts: Parts) -> Any:
+    with _own_names():
+        return await _answered(wanted, request, parts)
+
+
+async def _answered(wanted: asked.Asked, request: HttpRequest, parts: Parts) -> Any:
     caller, wishes = request.auth, steering.read(request.headers)
     turn = await parts.conversations.turn(wanted, caller, wishes)
     question = turn.question

@@ -53,6 +53,21 @@ async def test_it_chats_and_embeds(folder: DataFolder) -> None:
     assert not (folder.run / "llamacpp.pid").exists()
 
 
+async def test_a_file_that_is_written_over_changes_nothing_in_a_server(folder: DataFolder, tmp_path: Path) -> None:
+    """What it has loaded is what its answers are named after."""
+    file = tmp_path / "model.gguf"
+    shutil.copyfile(BUNDLED_PATH, file)
+    question = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+    async with llamacpp(folder, file, "m") as path:
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://llamacpp", timeout=60) as client:
+            with file.open("r+b") as writing:
+                writing.seek(-400_000, 2)
+                writing.write(b"\x11" * 400_000)
+            answer = (await client.post("/v1/chat/completions", json=question)).json()
+    assert answer["choices"][0]["message"]["content"] == "The capital of France is Paris."
+
+
 def cosine(one: Vector, other: Vector) -> float:
     """Of two vectors."""
     left, right = array.array("f", one.values), array.array("f", other.values)

@@ -48,12 +48,16 @@ async def test_a_gguf_file(models_dir: Path, tmp_path: Path) -> None:
     assert (model.path, model.name) == (file, "my-model-q8_0.gguf")
 
 
-@pytest.mark.parametrize("spec", ["default", "org/repo:model.gguf"])
-async def test_without_a_hub_the_bundled_model_is_served(
-    models_dir: Path, bundled: Path, nowhere: str, spec: str
-) -> None:
+async def test_a_model_that_was_named_is_not_replaced(models_dir: Path, bundled: Path, nowhere: str) -> None:
+    """Whoever names one does not want another."""
+    del bundled
+    with pytest.raises(ModelNotUsable, match=r"org/repo:model.gguf was not downloaded before\.$"):
+        await resolve("org/repo:model.gguf", models_dir=models_dir, hub_endpoint=nowhere)
+
+
+async def test_without_a_hub_the_bundled_model_is_served(models_dir: Path, bundled: Path, nowhere: str) -> None:
     """One sentence says so."""
-    model = await resolve(spec, models_dir=models_dir, hub_endpoint=nowhere)
+    model = await resolve("default", models_dir=models_dir, hub_endpoint=nowhere)
     assert (model.path, model.name) == (bundled, "gemma-3-askonce")
     assert model.notice is not None
     assert nowhere in model.notice
