@@ -14,6 +14,9 @@ from storage.errors import AddressError, RefusedError, StorageError, brief
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+_CONNECTIONS = 64
+_PATIENCE_S = 10.0
+
 PREFIX = b"askonce:2:entry:"
 """The number changes when the encoding does, so that an old replica's entries are never misread."""
 
@@ -69,7 +72,11 @@ def connect(url: str, ttl_s: int) -> RedisTier:
     Raises `AddressError`.
     """
     try:
-        client = redis.asyncio.Redis.from_url(url, socket_connect_timeout=2)
+        # Who finds none free waits for one, and its deadline is the tier's: a crowd is no fault of Redis.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url, socket_connect_timeout=2, max_connections=_CONNECTIONS, timeout=_PATIENCE_S
+        )
+        client = redis.asyncio.Redis.from_pool(pool)
     except ValueError as error:
         message = f"The address of Redis (`redis_url`) is not valid: {error}."
         raise AddressError(message) from error

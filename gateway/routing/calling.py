@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import random
-import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import closing
 from functools import lru_cache
@@ -13,7 +12,7 @@ import msgspec
 
 from gateway.asking import asked
 from gateway.canonical import Identity, Request, Vector
-from gateway.errors import BackendError, Overloaded, may_pass
+from gateway.errors import BackendError, BackendTimeout, Overloaded, may_pass
 from gateway.routing import prices
 from gateway.routing.choosing import Prompt
 from gateway.routing.replica import Replica
@@ -69,11 +68,14 @@ class Call:
         self._group = group
         self._prompt = prompt
         self._asking = asking
-        self._asked_at = asking.started
+        self._spent_s = 0.0
+        """What the replica had spent when it was asked."""
         self._life = 0
         """Of the replica that is asked: by the time it has failed, another process may be there."""
         self._failed = set(failed)
         """Who of this group failed, and is not asked again."""
+        self._tries = 0
+        """How often it was asked without an answer."""
         self._fault: BackendError | None = None
         self._usage = Usage()
 
@@ -139,7 +141,7 @@ class Call:
                     vectors = await patience.done(replica.backend.embed(requests))
                 self._answers(replica)
                 replica.succeeded()
-                return prices.priced(replica.settings, vectors, time.monotonic() - self._asked_at)
+                return prices.priced(replica.settings, vectors, replica.spent_s() - self._spent_s)
             except BackendError as error:
                 if not self._goes_on(replica, error):
                     raise
@@ -152,22 +154,22 @@ class Call:
 
     async def _next(self) -> Replica:
         """Who is asked now. Raises `Overloaded`, and when nobody is left what was wrong with the last one."""
-        if self._failed:
-            await asyncio.sleep(random.uniform(0, _PAUSE_S * 2 ** (len(self._failed) - 1)))  # noqa: S311 -- jitter
+        if self._tries:
+            await asyncio.sleep(random.uniform(0, _PAUSE_S * 2 ** (self._tries - 1)))  # noqa: S311 -- jitter
         try:
             replica = await self._group.admitted(self._failed, self._prompt)
         except Overloaded:
             raise
         except BackendError as error:
             raise self._fault or error from error
-        self._asked_at, self._life = time.monotonic(), replica.life
+        self._spent_s, self._life = replica.spent_s(), replica.life
         return replica
 
     def _priced(self, usage: Usage, replica: Replica) -> Usage:
         """`usage`, with what the answer has cost by now."""
         if not replica.settings.is_priced:
             return usage
-        cost = prices.cost(replica.settings, usage, time.monotonic() - self._asked_at)
+        cost = prices.cost(replica.settings, usage, replica.spent_s() - self._spent_s)
         return msgspec.structs.replace(usage, cost_micro_usd=cost)
 
     def _answers(self, replica: Replica) -> None:
@@ -183,10 +185,17 @@ class Call:
         replica.failed(error)
         if may_pass(error):
             self._asking.failed[replica] = life
-        if self.replica is not None or not may_pass(error) or len(self._failed) >= self._group.retries:
+        if self.replica is not None or not may_pass(error) or self._tries >= self._group.retries:
             return False
+        self._tries += 1
         self._failed.add(replica)
         self._fault = error
+        if self._group.others(self._failed):
+            return True
+        if isinstance(error, BackendTimeout):  # it has had all the time that it gets
+            return False
+        # There is nobody else: what was wrong may have passed when it is asked again.
+        self._failed -= {replica}
         return self._group.others(self._failed)
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from math import ceil
 from typing import Final
 
 from gateway.canonical import Identity
@@ -105,7 +106,9 @@ class Pool:
         for replica in (*known, *self.replicas):
             if replica.fault is not None:
                 error = _again(replica.fault)
-                error.retry_after_s = replica.rests_s(now) or error.retry_after_s
+                if rests_s := replica.rests_s(now):
+                    error.retry_after_s = rests_s
+                    error.args = (f"{error} It is asked again in {ceil(rests_s)} s.",)
                 return error
         return BackendUnavailable(f"No backend of '{self.name}' can be asked now.")
 

@@ -64,8 +64,10 @@ class Replica:
         another process.
         """
         self.breaker = Breaker(first_s=0.5)
-        self._failures = self._silences = 0
-        self._rests_until = self._heard_at = 0.0
+        self.silences = 0
+        """How often in a row it did not say how it is."""
+        self._failures = 0
+        self._rests_until = self._heard_at = self._spent_s = self._spent_at = 0.0
         self._asked_at = float("-inf")
         self._failed_to_return = self._returning = False
         self._renewing: asyncio.Task[None] | None = None
@@ -103,12 +105,23 @@ class Replica:
 
     def begin(self) -> None:
         """It is given one more. After failures, this one is a trial: others are kept out until it is decided."""
+        self.spent_s()
         self.outstanding += 1
         if self.breaker.is_tripped:
             self.breaker.admits()
 
+    def spent_s(self) -> float:
+        """The seconds that one request would have had of it until now, had it been there all the time: those that run
+        at the same time share each of them.
+        """
+        now = time.monotonic()
+        self._spent_s += (now - self._spent_at) / max(1, self.outstanding)
+        self._spent_at = now
+        return self._spent_s
+
     def end(self) -> None:
         """It is done with one."""
+        self.spent_s()
         self.outstanding -= 1
         self.on_room()
 
@@ -122,7 +135,7 @@ class Replica:
         self._well()
 
     def _well(self) -> None:
-        self._failures = self._silences = 0
+        self._failures = self.silences = 0
         self.fault = None
         self.breaker.succeeded()
 
@@ -257,7 +270,7 @@ class Replica:
         except BackendError as error:
             (self._blame if is_lost(error) else self._unheard)(error)
         else:
-            self._silences = 0
+            self.silences = 0
 
     async def _told(self, question: Awaitable[T], within_s: float) -> T:
         """The answer. Raises `BackendError`, whatever happens."""
@@ -277,7 +290,7 @@ class Replica:
             self._failures, self.fault, self.breaker = 0, None, Breaker(first_s=0.5)
             self._failed_to_return = False
             self.life += 1
-        self._silences, self._rests_until = 0, self._rests_until if self.state == "ready" else 0.0
+        self.silences, self._rests_until = 0, self._rests_until if self.state == "ready" else 0.0
         back, self.state = self.state != "ready", "ready"
         if back:
             self.on_return()
@@ -294,9 +307,9 @@ class Replica:
     def _unheard(self, error: BackendError) -> None:
         """It is there, but does not say how it is: busy for once, or stuck."""
         self.fault = error
-        self._silences += 1
+        self.silences += 1
         busy = self.outstanding and time.monotonic() - self._heard_at < 5 * PING_S
-        if self.state == "ready" and self._silences >= _FAILURES and not busy:
+        if self.state == "ready" and self.silences >= _FAILURES and not busy:
             self.state = "silent"
             self.on_room()
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from gateway.routing.replica import Replica
 
-EVERY_S: Final = 5.0
+EVERY_S: Final = 2.5
 AWAY_S: Final = 0.5
-"""One that is away is looked for more often: it is wanted back."""
+"""One that is away is looked for more often: it is wanted back. So is one that did not say how it is."""
 
 
 class Watch:
@@ -38,7 +38,7 @@ class Watch:
 async def _watched(replica: Replica) -> None:
     while True:
         await replica.watch(EVERY_S)
-        every_s = EVERY_S if replica.state == "ready" else AWAY_S
+        every_s = EVERY_S if replica.state == "ready" and not replica.silences else AWAY_S
         replica.lost.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(every_s * random.uniform(0.75, 1.25)):  # noqa: S311 -- jitter

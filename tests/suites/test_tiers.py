@@ -257,3 +257,11 @@ async def test_a_prompt_with_nul_is_kept(database_url: str) -> None:
     assert found.chunks == item.chunks
     assert found.query.text == "x\u2400y"
     await tier.aclose()
+
+
+async def test_a_crowd_is_no_fault_of_redis(redis_url: str) -> None:
+    """However many look at once, each is told what is kept."""
+    tier = redis_tier.connect(redis_url, TTL_S)
+    await tier.put(encoded(made("a")))
+    assert await asyncio.gather(*(tier.get(made("a").query.key) for _ in range(600))) == [made("a")] * 600
+    await tier.aclose()

@@ -13,8 +13,8 @@ from gateway.routing.choosing import ByPrefix
 from gateway.routing.replica import Replica
 from gateway.routing.router import Router
 from storage.entry import Usage
+from tests.unit.gateway.fleet import Server
 from tests.unit.gateway.test_pipeline import asking
-from tests.unit.gateway.test_pools import Server
 
 MODEL = "m"
 NAMES = ("one", "two", "three")
