@@ -94,7 +94,7 @@ def wire_body(request: Request, model: str, dialect: Dialect) -> dict[str, Any]:
     body["stream_options"] = {"include_usage": True}
     if "seed" in body:
         body["seed"] %= dialect.seed_limit
-    if dialect.gives_token_ids:
+    if dialect.gives_token_ids and not request.params.get("echo"):  # vLLM's stream has the one or the other
         body["return_token_ids"] = True
     if dialect.salts and request.partition:
         body["cache_salt"] = request.partition

@@ -406,6 +406,19 @@ async def test_texts_become_vectors(served: Served) -> None:
     assert sum(value * value for value in first) == pytest.approx(1, abs=0.01)
 
 
+async def test_an_echo_begins_with_the_prompt(served: Served) -> None:
+    """And goes on with what is said; its tokens cannot be had then."""
+    if served.kind.name != "vllm":
+        pytest.skip("the others refuse it")
+    params = {"temperature": 0, "max_tokens": 3, "echo": True}
+    request = Request(kind="completion", model="m", prompt={"prompt": "The capital of France"}, params=params, extra={})
+    said = [step async for step in served.backend.complete(request)]
+    text = "".join(step.content for step in said)
+    assert text.startswith("The capital of France")
+    assert len(text) > len("The capital of France")
+    assert any(step.token_ids is None for step in said if step.content)
+
+
 async def test_a_vector_is_the_same_beside_others(served: Served) -> None:
     """Of texts of other lengths, in one call or in several; an engine that mixes them up is asked for one at a time."""
     if served.kind.name != "llamacpp":
