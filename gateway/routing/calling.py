@@ -19,6 +19,8 @@ from gateway.routing.replica import Replica
 from gateway.routing.timing import Patience
 from storage.entry import Chunk, Usage
 
+_FAULTS: Final = 500
+"""From this status on it is a server's own fault."""
 _PAUSE_S: Final = 0.05
 """The longest wait before a second try; each further one may wait twice as long."""
 
@@ -192,7 +194,7 @@ class Call:
         self._fault = error
         if self._group.others(self._failed):
             return True
-        if isinstance(error, BackendTimeout):  # it has had all the time that it gets
+        if isinstance(error, BackendTimeout) or error.status < _FAULTS:  # too slow, or it has too much to do
             return False
         # There is nobody else: what was wrong may have passed when it is asked again.
         self._failed -= {replica}
