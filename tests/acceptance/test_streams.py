@@ -198,7 +198,7 @@ def test_a_backend_that_fails_at_once_is_a_status(
     for _ in range(2):
         reply = post(parrot, stream=stream)
         assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
-    assert parrot.backend.calls == (2 if status == 429 else 6)  # what is its own fault may have passed
+    assert parrot.backend.calls == (2 if status < 500 else 6)  # what is its own fault may have passed
     parrot.flushed()
     assert rows(database_url) == 0
 
