@@ -51,6 +51,14 @@ class Marker(Protocol):
         ...
 
 
+def presented(authorization: str, api_key: str | None) -> str | None:
+    """The key as OpenAI's clients send it, or as Anthropic's do."""
+    kind, _, token = authorization.partition(" ")
+    if kind.lower() == "bearer" and token.strip():
+        return token.strip()
+    return api_key
+
+
 class Access:
     """Tells callers by their keys.
 
@@ -70,12 +78,19 @@ class Access:
         self._kept = kept
         self._closed = not local or bool(admin_key)
         self._admin_key = admin_key.encode()
+        self._operator = Caller(tenant=DEFAULT_TENANT, scopes=SCOPES)
+        self._anybody = Caller(tenant=DEFAULT_TENANT, scopes=SCOPES)
+        """Who asks while there are no keys."""
         self._marker = marker
         self._known: cachetools.TTLCache[str, Key] = cachetools.TTLCache(REMEMBERED, MAX_AGE_S, clock)
         self._unknown: cachetools.TTLCache[str, bool] = cachetools.TTLCache(REMEMBERED, _UNKNOWN_MAX_AGE_S, clock)
         self._required: cachetools.TTLCache[str, bool] = cachetools.TTLCache(1, MAX_AGE_S, clock)
         self._last: cachetools.LRUCache[str, tuple[int, Key]] = cachetools.LRUCache(REMEMBERED)
         """Each key as it was read last, and the number of the change it was read after."""
+        self._told_by: cachetools.LRUCache[str, tuple[int, Caller]] = cachetools.LRUCache(REMEMBERED)
+        """Who was told by what was presented, and after which change."""
+        self._callers: cachetools.LRUCache[str, tuple[Key, Caller]] = cachetools.LRUCache(REMEMBERED)
+        """Whose each key is."""
         self._was_required = (0, False)
         """The same of whether keys are required."""
         self._changes = 0
@@ -107,20 +122,66 @@ class Access:
     async def caller(self, presented: str | None) -> Caller:
         """Who presents this key. Raises `MissingKey`, `InvalidKey`, and `AccessUnknown` when that cannot be told."""
         if presented and self._admin_key and hmac.compare_digest(presented.encode(), self._admin_key):
-            return Caller(tenant=DEFAULT_TENANT, scopes=SCOPES)
+            return self._operator
+        if presented and (known := self._at_once(presented)) is not None:
+            return known
         await self._settled.wait()
         if not await self._is_required():
-            return Caller(tenant=DEFAULT_TENANT, scopes=SCOPES)
+            return self._anybody
         if not presented:
             raise MissingKey
+        changes = self._changes
         key = await self._key(presented)
-        return Caller(
+        caller = self._of(key)
+        self._told_by[presented] = changes, caller
+        return caller
+
+    def at_once(self, presented: str | None) -> Caller | None:
+        """The same, where it is known without asking the database; None also for who is to be refused."""
+        if presented and (known := self._at_once(presented)) is not None:
+            return known
+        is_open = self._settled.is_set() and not self._closed and self._required.get("") is False
+        return self._anybody if is_open else None
+
+    def _at_once(self, presented: str) -> Caller | None:
+        if (told := self._told_by.get(presented)) is None:
+            return None
+        changes, caller = told
+        return caller if changes == self._changes and self._settled.is_set() and self.still(caller) else None
+
+    @property
+    def changes(self) -> int:
+        """Goes up whenever callers may have become others."""
+        return self._changes
+
+    def still(self, caller: Caller) -> bool:
+        """Whether `caller`, told since the last of `changes`, would be told again without asking the database."""
+        if caller is self._operator:
+            return True
+        if not caller.key_id:
+            return self._required.get("") is False
+        key = self._known.get(caller.key_id)
+        if key is None or key.state(datetime.now(UTC)) != "active":
+            return False
+        now = self._of(key)  # it may have been read again meanwhile, and be another
+        if not caller.namespace:
+            return caller == now
+        return caller.namespace in now.namespaces and caller == now.within(caller.namespace)
+
+    def _of(self, key: Key) -> Caller:
+        """Whose `key` is; of one that has not changed, the same object."""
+        known = self._callers.get(key.id)
+        if known is not None and known[0] is key:
+            return known[1]
+        caller = Caller(
             tenant=key.tenant,
             scopes=frozenset(key.scopes),
             models=frozenset(key.models) if key.models is not None else None,
             namespaces=frozenset(key.namespaces),
             key_id=key.id,
         )
+        self._callers[key.id] = key, caller
+        return caller
 
     async def _key(self, presented: str) -> Key:
         """The key itself. Raises `InvalidKey`."""

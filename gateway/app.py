@@ -3,10 +3,12 @@
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from math import ceil
 from typing import Any, Literal
 
 import asyncpg
+import msgspec
 from litestar import Litestar, Request, Response
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
@@ -16,20 +18,24 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from gateway import policy
 from gateway.access import Access, GuardedKeys
 from gateway.building import BUILD
-from gateway.config import LOOPBACK, Config, ConfigError
+from gateway.config import LOOPBACK, Config, ConfigError, PolicyConfig
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
+from gateway.fastpath import FastPath
 from gateway.flights.shared import SharedFlights
+from gateway.looking import Looker
 from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
+from gateway.prepared import PreparedReplies
 from gateway.proof.proving import Proof
+from gateway.ready import Notes, Shelf
 from gateway.routes import admin, cache, described, embeddings, health, models, proof, responses, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.leaving import ClientLeft
-from gateway.routes.local_only import LocalOnly
+from gateway.routes.local_only import LocalOnly, foreign
 from gateway.routes.parts import Parts, Reload
 from gateway.routing.figures import Figures
 from gateway.routing.router import Router
@@ -43,12 +49,14 @@ from storage.flights import board as flights_in_redis
 from storage.flights.record import Timing
 from storage.gossip import Gossip
 from storage.guard import Guard, GuardedTier
+from storage.hits import Hits
 from storage.invalidations import Invalidations
 from storage.keys import KeyStore
 from storage.ledger import Ledger
 from storage.listing import Listing
 from storage.memory import MemoryTier
 from storage.near import Near
+from storage.prepared import GuardedReplies, RedisReplies
 from storage.responses import Responses
 from storage.tiers import Tiers
 from storage.verifications import Verifications
@@ -66,42 +74,61 @@ async def _no_parent() -> tuple[str, ...]:
     raise ConfigError("Only 'askonce serve' can read its settings again.")
 
 
+class _Stored(msgspec.Struct, frozen=True):
+    """Where things are kept."""
+
+    database: asyncpg.Pool
+    invalidations: Invalidations
+    memory: MemoryTier
+    tiers: Tiers
+    replies: GuardedReplies
+    ledger: Ledger
+    hits: Hits
+
+
+async def _stored(config: Config, telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> _Stored:
+    database = await postgres.connect(config.database_url, config.database_connections)
+    invalidations = Invalidations(database, telemetry.fault, config.database_deadline_s)
+    memory = MemoryTier(config.memory_max_bytes, config.redis_ttl_s)
+    tiers = _tiers(config, memory, database, invalidations, telemetry)
+    stack.push_async_callback(tiers.aclose)
+    stack.push_async_callback((replies := _replies(config, telemetry)).aclose)
+    writes = (Guard("postgres", telemetry.fault, sort=f"writes of {of}") for of in ("usage", "hits"))
+    ledger = Ledger(database, next(writes), config.database_deadline_s, partial(telemetry.uncounted, "usage"))
+    stack.push_async_callback(ledger.aclose)
+    hits = Hits(database, next(writes), config.database_deadline_s, partial(telemetry.uncounted, "hits"))
+    stack.push_async_callback(hits.aclose)
+    await invalidations.begin()
+    return _Stored(database, invalidations, memory, tiers, replies, ledger, hits)
+
+
 @contextlib.asynccontextmanager
 async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator[Parts]:
     """Everything `config` asks for, opened, and closed again: usable without HTTP."""
     policies = list(config.policies)  # one list that all share, for it can be changed
     telemetry = Telemetry()
     async with contextlib.AsyncExitStack() as stack:
-        database = await postgres.connect(config.database_url, config.database_connections)
-        invalidations = Invalidations(database, telemetry.fault, config.database_deadline_s)
-        tiers = _tiers(config, database, invalidations, telemetry)
-        stack.push_async_callback(tiers.aclose)
-        access = Access(
-            GuardedKeys(KeyStore(database), config.database_deadline_s, telemetry.fault),
-            local=config.host in LOOPBACK,
-            admin_key=config.admin_key,
-            marker=KeysRequired(config.data_dir) if config.data_dir else None,
-        )
+        stored = await _stored(config, telemetry, stack)
+        database, invalidations, tiers = stored.database, stored.invalidations, stored.tiers
+        ledger, hits = stored.ledger, stored.hits
+        access = _access(config, database, telemetry)
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
-        await invalidations.begin()
-        sweeper = Sweeper(
-            database,
-            invalidations,
-            policies,
-            marks_needed_s=config.redis_ttl_s + _SLACK_S,
-            responses_ttl_s=config.responses_ttl_s,
-        )
-        stack.push_async_callback(sweeper.aclose)
+        stack.push_async_callback(_sweeper(config, stored, policies, telemetry).aclose)
         router, others = _routing(config)
         stack.push_async_callback(others.aclose)
         stack.push_async_callback(router.aclose)
 
+        shelf = Shelf(config.ready_max_bytes, stored.memory, invalidations, access, Notes(telemetry, ledger, hits))
+        stack.callback(shelf.settle)
+
         def use(config: Config) -> None:
             router.configure(config.backends, config.models)
             policies[:] = config.policies
+            shelf.clear()
 
         use(config)
         telemetry.watch(Figures(router.pools))
+        telemetry.settle = shelf.settle
         board = flights_in_redis.connect(config.redis_url, telemetry.fault, Timing(deadline_s=config.redis_deadline_s))
         stack.push_async_callback(board.aclose)
         flights = SharedFlights(board)
@@ -109,10 +136,9 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
         stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
-        stack.push_async_callback((ledger := _ledger(config, database, telemetry)).aclose)
         yield Parts(
-            pipeline=Pipeline(tiers, router, flights, policies, ledger),
-            embedder=Embedder(tiers, router, flights, policies, ledger),
+            pipeline=Pipeline(tiers, router, flights, policies, ledger, hits),
+            embedder=Embedder(tiers, router, flights, policies, ledger, hits),
             router=router,
             tiers=tiers,
             telemetry=telemetry,
@@ -124,11 +150,35 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             reload=reload,
             explainer=Explainer(tiers, router, Near(database), policies),
             conversations=Conversations(given, policies),
+            shelf=shelf,
+            prepared=PreparedReplies(stored.replies, Looker(tiers, router, policies), shelf, access, _admits(config)),
+            hits=hits,
         )
 
 
+class Application:
+    """The ASGI application: what is ready is given at once, and the framework has the rest."""
+
+    def __init__(self, config: Config, reload: Reload = _no_parent) -> None:
+        """`reload` has the settings read again."""
+        self.framework = create_app(config, reload)
+        self.max_body_bytes = config.max_body_bytes
+        local = config.host in LOOPBACK
+        app: Any = LocalOnly(self.framework) if local else self.framework
+        self._app = FastPath(app, self.framework.state, only_local=local)
+
+    @property
+    def parts(self) -> Parts:
+        """What it is made of, once it runs."""
+        return self.framework.state.parts
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One connection's request, or the application's life."""
+        await self._app(scope, receive, send)
+
+
 def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
-    """The ASGI application. `reload` has the settings read again."""
+    """The framework's part of it."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
@@ -172,7 +222,7 @@ def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
         request_max_body_size=config.max_body_bytes,
         # Its own would start a thread that every request of httpx wakes.
         logging_config=None,
-        middleware=[*([LocalOnly] if config.host in LOOPBACK else []), Authenticated],
+        middleware=[Authenticated],
         # The bare document: the usual pages would load scripts of others into this origin.
         openapi_config=OpenAPIConfig(
             title="askonce",
@@ -186,6 +236,27 @@ def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
     return app
 
 
+def _access(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Access:
+    return Access(
+        GuardedKeys(KeyStore(database), config.database_deadline_s, telemetry.fault),
+        local=config.host in LOOPBACK,
+        admin_key=config.admin_key,
+        marker=KeysRequired(config.data_dir) if config.data_dir else None,
+    )
+
+
+def _sweeper(config: Config, stored: _Stored, policies: list[PolicyConfig], telemetry: Telemetry) -> Sweeper:
+    return Sweeper(
+        stored.database,
+        stored.invalidations,
+        policies,
+        marks_needed_s=config.redis_ttl_s + _SLACK_S,
+        responses_ttl_s=config.responses_ttl_s,
+        record_max_bytes=config.record_max_bytes,
+        telemetry=telemetry,
+    )
+
+
 def _heard(access: Access, invalidations: Invalidations) -> Callable[[str], Awaitable[None]]:
     async def heard(said: str) -> None:
         if said in {"keys", EVERYTHING}:
@@ -196,13 +267,25 @@ def _heard(access: Access, invalidations: Invalidations) -> Callable[[str], Awai
     return heard
 
 
-def _tiers(config: Config, database: asyncpg.Pool, invalidations: Invalidations, telemetry: Telemetry) -> Tiers:
+def _tiers(
+    config: Config, memory: MemoryTier, database: asyncpg.Pool, invalidations: Invalidations, telemetry: Telemetry
+) -> Tiers:
     lower = [
         GuardedTier(redis.connect(config.redis_url, config.redis_ttl_s), config.redis_deadline_s, telemetry.fault),
         GuardedTier(postgres.PostgresTier(database), config.database_deadline_s, telemetry.fault),
     ]
-    memory = MemoryTier(config.memory_max_bytes, config.redis_ttl_s)
     return Tiers(memory, lower, invalidations, telemetry.dropped)
+
+
+def _replies(config: Config, telemetry: Telemetry) -> GuardedReplies:
+    kept = RedisReplies(redis.client(config.redis_url), config.redis_ttl_s)
+    return GuardedReplies(kept, config.redis_deadline_s, config.ready_max_bytes, telemetry.fault)
+
+
+def _admits(config: Config) -> Callable[[bytes, bytes], bool]:
+    """Whether what has this host and origin is answered at all."""
+    is_local = config.host in LOOPBACK
+    return lambda host, origin: not (is_local and foreign(host, origin))
 
 
 def _routing(config: Config) -> tuple[Router, Gossip]:
@@ -222,10 +305,6 @@ def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry)
         Guard("postgres", telemetry.fault, sort=f"{sort} of verifications") for sort in ("reads", "writes")
     )
     return Verifications(database, reads, writes, config.database_deadline_s)
-
-
-def _ledger(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Ledger:
-    return Ledger(database, Guard("postgres", telemetry.fault, sort="writes of usage"), config.database_deadline_s)
 
 
 def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, telemetry: Telemetry) -> Responses:

@@ -1,7 +1,7 @@
 """A backend and a request in, the steps of a whole answer out: what is no answer raises."""
 
 import time
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.canonical import Request, Vector
 from gateway.errors import BackendError
+from gateway.steps import Batches, Steps, together, until_fault
 from storage.entry import Chunk
 
 
@@ -25,32 +26,67 @@ class Asked(Protocol):
         ...
 
 
+_replace = msgspec.structs.replace
 _ENDS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 """How an answer ends. Engines have words of their own for one that failed or was given up, such as vLLM's `abort`."""
 
 
-async def asked(backend: Asked, request: Request) -> AsyncGenerator[Chunk]:
+def asked(backend: Asked, request: Request) -> Steps:
     """The steps of the answer, each with its time; at the end all choices have ended. Raises `BackendError`.
 
     What it cost comes once it is known to be whole. Closing it cancels the call.
     """
-    started, costs = time.monotonic(), list[Chunk]()
-    choices, ended = range(request.choices), set[int]()
-    async with aclosing(backend.complete(request)) as arriving:
-        async for step in arriving:
-            _expected(step, choices, ended, backend.name)
+    return Steps(_asked(backend, request))
+
+
+async def _asked(backend: Asked, request: Request) -> Batches:
+    judge = _Judge(backend.name, request.choices)
+    async with aclosing(together(backend.complete(request))) as arriving:
+        async for some in arriving:
+            given, fault = judge.all_of(some)
+            if given:
+                yield given
+            if fault is not None:
+                raise fault
+    judge.end()
+    if judge.costs:
+        yield judge.costs
+
+
+class _Judge:
+    """Notes when steps come, and raises at what is no answer."""
+
+    def __init__(self, backend: str, choices: int) -> None:
+        self.costs: list[Chunk] = []
+        """What it cost, held back."""
+        self._backend = backend
+        self._choices = range(choices)
+        self._ended: set[int] = set()
+        self._started = time.monotonic()
+        self._after_ms = 0.0
+
+    def all_of(self, some: Sequence[Chunk]) -> tuple[list[Chunk], BackendError | None]:
+        """`some` with the time at which they came, which is now, and the fault that comes after that, if any."""
+        self._after_ms = since_ms(self._started)
+        return until_fault(map(self.hear, some))
+
+    def hear(self, step: Chunk) -> Chunk | None:
+        """`step` with its time. Raises `BackendError`."""
+        if step.finish_reason or self._ended or step.index not in self._choices:  # most are none of these
+            _expected(step, self._choices, self._ended, self._backend)
             if step.finish_reason:
-                ended.add(step.index)
-            step = msgspec.structs.replace(step, after_ms=since_ms(started))
-            if step.usage is not None:
-                costs.append(step)
-            else:
-                yield step
-    if len(ended) < len(choices):
-        message = f"Backend '{backend.name}' ended its stream before the answer did."
-        raise BackendError(message)
-    for step in costs:
-        yield step
+                self._ended.add(step.index)
+        step = _replace(step, after_ms=self._after_ms)
+        if step.usage is None:
+            return step
+        self.costs.append(step)
+        return None
+
+    def end(self) -> None:
+        """There are no more. Raises `BackendError` unless all choices have ended."""
+        if len(self._ended) < len(self._choices):
+            message = f"Backend '{self._backend}' ended its stream before the answer did."
+            raise BackendError(message)
 
 
 def sound(vector: Vector, backend: str) -> bytes:

@@ -1,10 +1,10 @@
 """An answer's steps in, the same out once the first is there, or all of them: so nothing is sent before."""
 
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from gateway.errors import BackendError
+from gateway.steps import Batches, Steps, together
 from storage.entry import Chunk, Usage
 
 
@@ -17,26 +17,27 @@ class BrokenOff(Exception):
         self.backend = backend
 
 
-class Begun(AsyncGenerator[Chunk, None]):
+class Begun(Steps):
     """The steps `had`, then the `rest`. Closing it closes the rest, also when nobody has taken a step yet."""
 
-    def __init__(self, had: deque[Chunk], rest: AsyncGenerator[Chunk]) -> None:
+    def __init__(self, had: Sequence[Chunk], rest: Batches) -> None:
+        super().__init__(rest)
+        self._had.extend(had)
         self.first = had[0] if had else None
         self.on_usage: Callable[[Usage], None] | None = None
         """Called with what the answer cost, when whoever hears it has come to its end."""
-        self._had = had
-        self._rest = rest
 
     @classmethod
     async def of(cls, steps: AsyncGenerator[Chunk], *, whole: bool) -> "Begun":
-        """`steps`, once the first has come; `whole`, once all have. Raises what they raise.
+        """`steps`, once the first have come; `whole`, once all have. Raises what they raise.
 
         Raises `BrokenOff` for a `BackendError` after the first.
         """
-        had: deque[Chunk] = deque()
+        had: list[Chunk] = []
+        arriving = together(steps)
         try:
-            async for step in steps:
-                had.append(step)
+            async for some in arriving:
+                had.extend(some)
                 if not whole:
                     break
         except BackendError as error:
@@ -44,27 +45,25 @@ class Begun(AsyncGenerator[Chunk, None]):
                 raise BrokenOff(error, had[0].backend) from error
             raise
         except BaseException:
-            await steps.aclose()
+            await arriving.aclose()
             raise
-        return cls(had, steps)
+        return cls(had, arriving)
+
+    def rest(self) -> Batches:
+        """What was not taken yet, as it came."""
+        return super().rest() if self.on_usage is None else _noted(super().rest(), self.on_usage)
 
     async def __anext__(self) -> Chunk:
-        step = self._had.popleft() if self._had else await anext(self._rest)
+        step = await super().__anext__()
         if step.usage is not None and self.on_usage is not None:
             self.on_usage(step.usage)
         return step
 
-    async def asend(self, value: None) -> Chunk:
-        """The next step."""
-        del value
-        return await anext(self)
 
-    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> Chunk:
-        """Leave, and raise."""
-        await self.aclose()
-        raise typ if val is None else val
-
-    async def aclose(self) -> None:
-        """Leave."""
-        self._had.clear()
-        await self._rest.aclose()
+async def _noted(batches: Batches, on_usage: Callable[[Usage], None]) -> Batches:
+    async with aclosing(batches):
+        async for some in batches:
+            for step in some:
+                if step.usage is not None:
+                    on_usage(step.usage)
+            yield some

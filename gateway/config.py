@@ -203,8 +203,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     hf_endpoint: str = ""
     hf_token: str = ""
     memory_max_bytes: Positive = 64 * 2**20
+    ready_max_bytes: Positive = 32 * 2**20
     redis_max_bytes: Positive = 256 * 2**20
     redis_ttl_s: Positive = 7 * 24 * 3600
+    record_max_bytes: Annotated[int, Meta(ge=0)] = 0
+    """What the answers in Postgres may take on disk; 0 is no bound."""
     responses_ttl_s: Positive = 30 * 24 * 3600
     """How long a response can be found again and followed; a policy's `ttl_s` may make it shorter."""
     redis_deadline_s: Seconds = 0.25

@@ -8,13 +8,14 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-import rfc8785
-
+from gateway import jcs
 from gateway.canonical import RENDERING, Identity, Request
 from gateway.errors import InvalidRequest
 from storage.entry import Query
 
 VERSION = b"askonce/1"
+
+_EXACT = 2.0**53
 
 DEFAULTS_OF_MODEL = "model"
 """The value of the parameter `defaults` where what is not said is left to the model's own settings."""
@@ -86,17 +87,14 @@ def _version(request: Request) -> bytes:
 
 def digest(values: Iterable[bytes]) -> bytes:
     """sha256 over length-prefixed values: no two different lists run together to the same bytes."""
-    state = hashlib.sha256()
-    for value in values:
-        state.update(len(value).to_bytes(8, "big"))
-        state.update(value)
-    return state.digest()
+    prefixed = [part for value in values for part in (len(value).to_bytes(8, "big"), value)]
+    return hashlib.sha256(b"".join(prefixed)).digest()
 
 
 def counted(request: Request, engine: str) -> dict[str, Any]:
     """The parameters that can change the answer; unknown ones are kept apart so that no name can collide."""
     request = request.of(engine)
-    known = {name: value for name, value in request.params.items() if name not in NEUTRAL}
+    known = {name: _whole(value) for name, value in request.params.items() if name not in NEUTRAL}
     if isinstance(known.get("seed"), int):
         # Seeds are 64-bit integers; canonical JSON numbers are doubles.
         known["seed"] = str(known["seed"])
@@ -105,14 +103,19 @@ def counted(request: Request, engine: str) -> dict[str, Any]:
     return {"known": known, "extra": request.extra}
 
 
+def _whole(value: Any) -> Any:
+    """A number without a fraction as an integer: both are written alike, and integers sooner."""
+    return int(value) if type(value) is float and abs(value) < _EXACT and value.is_integer() else value
+
+
 def canonical(value: Any) -> bytes:
     """RFC 8785 JSON. Raises `InvalidRequest` where there is none."""
     try:
-        return rfc8785.dumps(value)
-    except rfc8785.IntegerDomainError as error:
+        return jcs.dumps(value)
+    except jcs.IntegerDomainError as error:
         message = "Integers beyond ±(2^53 - 1) have no canonical JSON form; use a smaller one, or send it as a string."
         raise InvalidRequest(message, code="integer_out_of_range") from error
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+    except (jcs.CanonicalizationError, UnicodeEncodeError) as error:
         message = "A string holds half of a surrogate pair, which is not a character; send it whole or escape it."
         raise InvalidRequest(message, code="invalid_unicode") from error
 

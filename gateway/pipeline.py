@@ -10,7 +10,6 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from gateway import policy
 from gateway.asking import since_ms
 from gateway.begun import Begun, BrokenOff
 from gateway.caller import Caller
@@ -18,13 +17,14 @@ from gateway.canonical import Request
 from gateway.config import PolicyConfig
 from gateway.errors import AnswerChanged, BackendError, NotKept, RequestError, may_pass, passed
 from gateway.flights.shared import Joined, SharedFlights
-from gateway.naming import named, under
+from gateway.looking import Looker, Named, Preview
 from gateway.policy import Terms
 from gateway.routing.calling import Asking
 from gateway.routing.rank import Rank
 from gateway.routing.route import Route
 from gateway.routing.router import Router
 from gateway.steering import Steering
+from gateway.steps import Batches, Steps, together
 from storage.entry import Chunk, Entry, Kind, Query, Usage, usage_of
 from storage.flights.record import Wanted
 from storage.ledger import Cache
@@ -89,6 +89,14 @@ class Ledger(Protocol):
         ...
 
 
+class Hits(Protocol):
+    """Where it is written down how often each kept answer is given."""
+
+    def note(self, key: bytes, count: int = 1) -> None:
+        """Count it."""
+        ...
+
+
 class Answer(msgspec.Struct, frozen=True):
     """An answer on its way, new or old: both are the same stream of steps."""
 
@@ -136,15 +144,6 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
         return "regenerated" if self.refresh or self.stale else "generated"
 
 
-class _Named(msgspec.Struct, frozen=True):
-    """A request as one group of backends would be asked, and what is kept of it."""
-
-    request: Request
-    query: Query
-    terms: Terms
-    looked: Looked
-
-
 class _Flown(msgspec.Struct, frozen=True):
     """A question on its way to one group of backends."""
 
@@ -172,18 +171,30 @@ class Pipeline:
         flights: SharedFlights,
         policies: Sequence[PolicyConfig] = (),
         ledger: Ledger | None = None,
+        hits: Hits | None = None,
     ) -> None:
         self._tiers = tiers
         self._router = router
         self._flights = flights
-        self._policies = policies
+        self._looker = Looker(tiers, router, policies)
         self._ledger = ledger
+        self._hits = hits
 
-    async def answer(self, request: Request, caller: Caller, steering: Steering, reply_id: str) -> Answer:
+    async def preview(self, request: Request, caller: Caller) -> Preview | None:
+        """What is kept of a request without wishes, by those who should answer it; None while these are not known.
+
+        Raises `UnknownModel` and `InvalidRequest`.
+        """
+        return await self._looker.preview(request, caller)
+
+    async def answer(
+        self, request: Request, caller: Caller, steering: Steering, reply_id: str, preview: Preview | None = None
+    ) -> Answer:
         """The answer to `request`, its first step there; when it is to be sent whole, all of them.
 
         Each group of backends that may answer is looked up, and asked if it can be, until there is an answer. What a
-        group says is named after that group, kept under its name, and never under that of another.
+        group says is named after that group, kept under its name, and never under that of another. What is in `preview`
+        is not looked up again.
 
         Raises `UnknownModel`, `InvalidRequest`, `NotKept` and `BackendError`.
         """
@@ -191,12 +202,13 @@ class Pipeline:
         pool = self._router.model(request.model, caller.models)
         async with aclosing(pool.ranks(caller.models, lambda: fault is not None)) as ranks:
             async for rank in ranks:
-                named_as: dict[Route, _Named] = {}
+                named_as = dict(preview.of(rank, caller)) if preview else {}
                 for route in rank.looked():
-                    known = named_as[route] = await self._looked(route, request, caller, steering)
+                    known = named_as.get(route) or await self._looker.at(route, request, caller, steering)
+                    named_as[route] = known
                     if (found := known.looked.found) is not None:
                         self._note(caller.tenant, known.query, "hit", found.entry.usage)
-                        return _found(found, route, paced_out=steering.paced)
+                        return kept(found, route, paced_out=steering.paced)
                 for route in _order(rank, named_as, caller):
                     if steering.only_if_cached:
                         return await self._landed(named_as, caller)
@@ -209,14 +221,6 @@ class Pipeline:
         if steering.only_if_cached:
             raise NotKept
         raise fault or pool.refusal()
-
-    async def _looked(self, route: Route, request: Request, caller: Caller, steering: Steering) -> _Named:
-        """What a group would be asked, and what is kept of its answers."""
-        asked = under(route.model, request)
-        query = await named(asked, caller.scope, route.identity)
-        terms = policy.terms(policy.of(self._policies, caller.scope, route.model), asked, steering)
-        looked = await self._tiers.get(query.key, terms.max_age_s) if terms.look else Looked()
-        return _Named(asked, query, terms, looked)
 
     async def _flown(self, flown: _Flown) -> Answer:
         """The answer that a group gives, or is giving already. Nothing of it has been sent, so that one that breaks off
@@ -240,7 +244,7 @@ class Pipeline:
         fallback = flown.route.fallback
         if not (terms.look and terms.keep):  # what is not kept is not shared either
             status: Status = "miss" if terms.look else "bypass"
-            steps = self._ask(flown)
+            steps = Steps(self._ask(flown))
             return Answer(
                 status,
                 "backend",
@@ -259,7 +263,7 @@ class Pipeline:
             )
         return _heard(joined, query, fallback)
 
-    async def _landed(self, looked: Mapping[Route, _Named], caller: Caller) -> Answer:
+    async def _landed(self, looked: Mapping[Route, Named], caller: Caller) -> Answer:
         """What another gateway has just answered, though it is in no tier yet. Raises `NotKept`."""
         for route, known in looked.items():
             wanted = self._wanted(known.query, known.terms)
@@ -286,45 +290,43 @@ class Pipeline:
         )
 
     async def whole(
-        self, request: Request, caller: Caller, steering: Steering, reply_id: str
+        self, request: Request, caller: Caller, steering: Steering, reply_id: str, preview: Preview | None = None
     ) -> tuple[Answer, list[Chunk]]:
         """The answer, and all its steps. Raises what `answer` and the steps raise.
 
         Who is told nothing before the end can be told what a second try says, although others had heard another.
         """
         try:
-            return await self._whole(request, caller, steering, reply_id)
+            return await self._whole(request, caller, steering, reply_id, preview)
         except AnswerChanged:
             return await self._whole(request, caller, steering, reply_id)
 
     async def _whole(
-        self, request: Request, caller: Caller, steering: Steering, reply_id: str
+        self, request: Request, caller: Caller, steering: Steering, reply_id: str, preview: Preview | None = None
     ) -> tuple[Answer, list[Chunk]]:
-        answer = await self.answer(request, caller, steering, reply_id)
-        async with aclosing(answer.chunks) as steps:
-            return answer, [step async for step in steps]
+        answer = await self.answer(request, caller, steering, reply_id, preview)
+        async with aclosing(together(answer.chunks)) as arriving:
+            return answer, [step async for some in arriving for step in some]
 
-    async def _ask_once(self, flown: _Flown) -> AsyncGenerator[Chunk]:
+    def _ask_once(self, flown: _Flown) -> AsyncGenerator[Chunk]:
         """The backend's steps, unless somebody was answered the same since this request looked."""
         kept = self._tiers.in_memory(flown.query.key, flown.plan.terms.max_age_s)
         flown.plan.outcome.kept = kept is not None
         flown.plan.outcome.tags = kept.tags if kept else flown.plan.tags
         if kept is not None:
             self._note(flown.tenant, flown.query, "hit", kept.usage)
-        async with aclosing(replay(kept) if kept else self._ask(flown)) as steps:
-            async for step in steps:
-                yield step
+        return replay(kept) if kept else Steps(self._ask(flown))
 
-    async def _ask(self, flown: _Flown) -> AsyncGenerator[Chunk]:
+    async def _ask(self, flown: _Flown) -> Batches:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         plan = flown.plan
         call = flown.route.call(flown.asking, prompt=flown.query.prompt, broken=flown.broken)
         steps: list[Chunk] = []
-        async with aclosing(call.complete(flown.request)) as arriving:
-            async for step in arriving:
-                steps.append(step)
-                yield step
+        async with aclosing(together(call.complete(flown.request))) as arriving:
+            async for some in arriving:
+                steps.extend(some)
+                yield some
         entry = Entry(
             query=flown.query,
             origin_id=plan.reply_id,
@@ -347,6 +349,8 @@ class Pipeline:
     def _note(self, tenant: str, query: Query, cache: Cache, usage: Usage) -> None:
         if self._ledger is not None:
             self._ledger.note(tenant, query.model, query.kind, cache, usage)
+        if self._hits is not None and cache == "hit":
+            self._hits.note(query.key)
 
     async def _keep(self, entry: Entry, plan: _Plan) -> None:
         """Keep `entry`, if the terms allow it. One asked for anew takes the place of the old one everywhere."""
@@ -373,7 +377,7 @@ class Pipeline:
                     pass
 
 
-def _order(rank: Rank, named_as: Mapping[Route, _Named], caller: Caller) -> Iterator[Route]:
+def _order(rank: Rank, named_as: Mapping[Route, Named], caller: Caller) -> Iterator[Route]:
     """Those of a rank that can be asked, and were looked up."""
     prompt = next(iter(named_as.values())).query.prompt
     return (route for route in rank.asked(prompt, caller.scope) if route in named_as)
@@ -405,7 +409,7 @@ def _heard(joined: Joined, query: Query, fallback: str) -> Answer:
     )
 
 
-def _found(found: Found, route: Route, *, paced_out: bool) -> Answer:
+def kept(found: Found, route: Route, *, paced_out: bool = False) -> Answer:
     """A kept answer."""
     entry = found.entry
     return Answer(
@@ -422,10 +426,14 @@ def _found(found: Found, route: Route, *, paced_out: bool) -> Answer:
     )
 
 
-async def replay(entry: Entry) -> AsyncGenerator[Chunk]:
+def replay(entry: Entry) -> AsyncGenerator[Chunk]:
     """The steps of a kept answer, as they were."""
-    for step in entry.chunks:
-        yield step
+    return Steps(_all(entry))
+
+
+async def _all(entry: Entry) -> Batches:
+    if entry.chunks:
+        yield entry.chunks
 
 
 async def paced(entry: Entry) -> AsyncGenerator[Chunk]:

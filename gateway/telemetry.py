@@ -1,9 +1,13 @@
 """The counters of one process, in Prometheus' terms."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest
 from prometheus_client.registry import Collector
+
+
+def _nothing() -> None:
+    pass
 
 
 class Telemetry:
@@ -36,14 +40,34 @@ class Telemetry:
             ["tenant", "model", "outcome"],
             registry=self._registry,
         )
+        self._uncounted = Counter(
+            "askonce_uncounted",
+            "Requests that usage or hits do not have: the database was away for too long, or did not say what it did.",
+            ["of"],
+            registry=self._registry,
+        )
+        self._removed = Counter(
+            "askonce_record_removed",
+            "Rows that were taken from the record: expired by a policy, or evicted to keep it within its bound.",
+            ["why"],
+            registry=self._registry,
+        )
+        self._record_bytes = Gauge(
+            "askonce_record_bytes",
+            "What the answers in the record take on disk, as this process last estimated it.",
+            registry=self._registry,
+        )
+
+        self.settle: Callable[[], None] = _nothing
+        """Called before anything is shown: what was counted elsewhere comes here then."""
 
     def watch(self, figures: Collector) -> None:
         """Show these too."""
         self._registry.register(figures)
 
-    def replied(self, tenant: str, kind: str, model: str, cache: str, tier: str) -> None:
-        """A reply was begun."""
-        self._replies.labels(tenant, kind, model, cache, tier).inc()
+    def replied(self, tenant: str, kind: str, model: str, cache: str, tier: str, replies: int = 1) -> None:
+        """A reply was begun, or several."""
+        self._replies.labels(tenant, kind, model, cache, tier).inc(replies)
 
     def verified(self, tenant: str, model: str, outcome: str) -> None:
         """A kept answer was asked again."""
@@ -62,8 +86,21 @@ class Telemetry:
         """An answer was not kept in a tier."""
         self._drops.labels(tier).inc()
 
+    def uncounted(self, of: str, count: int) -> None:
+        """So many requests are missing from `usage` or `hits`."""
+        self._uncounted.labels(of).inc(count)
+
+    def removed(self, why: str, rows: int) -> None:
+        """So many rows of the record are gone."""
+        self._removed.labels(why).inc(rows)
+
+    def record_bytes(self, size: int) -> None:
+        """How large the record is."""
+        self._record_bytes.set(size)
+
     def exposition(self, tenant: str | None = None) -> bytes:
         """Everything, or what is one tenant's, in Prometheus' text format."""
+        self.settle()
         if tenant is None:
             return generate_latest(self._registry)
         return generate_latest(_Own(self._registry, tenant))

@@ -14,9 +14,10 @@ import uvicorn
 import uvloop
 
 from gateway import config as settings
-from gateway.app import create_app
+from gateway.app import Application
 from gateway.config import Config
 from gateway.parent import Parent
+from gateway.protocol import FastProtocol
 
 
 class _Server(uvicorn.Server):
@@ -48,20 +49,21 @@ def main(fd: int) -> None:
     config = settings.decoded(line)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every request
-    app = create_app(config, parent.reload)
+    app = Application(config, parent.reload)
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=FastProtocol,
             lifespan="on",
             log_level=config.log_level if config.log_level != "info" else "warning",
             access_log=False,
             timeout_graceful_shutdown=int(config.drain_s),
             server_header=False,
+            proxy_headers=False,  # nobody here looks at where a request comes from
         ),
         parent,
-        lambda config: app.state.parts.use(config),
+        lambda config: app.parts.use(config),
     )
     uvloop.run(server.serve(sockets=[socket.socket(fileno=fd)]))
 

@@ -13,7 +13,7 @@ OVERHEAD_BYTES = 200
 """What a key and its place in a map cost beside an encoded entry, measured with `tracemalloc` on CPython 3.11."""
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """A request's name: its key, and the parts of it people will want to query by."""
 
     key: bytes
@@ -33,7 +33,7 @@ class Query(msgspec.Struct, frozen=True):
     """The prompt as a person would search for it."""
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Token counts as the backend gave them."""
 
     prompt_tokens: int = 0
@@ -58,7 +58,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return Usage(self.prompt_tokens // choices, self.completion_tokens, cached, self.cost_micro_usd)
 
 
-class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
+class Chunk(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One step of an answer, as it arrived: a delta of one choice, or the usage at the end."""
 
     index: int = 0
@@ -84,7 +84,7 @@ def usage_of(chunks: Iterable[Chunk]) -> Usage:
     return sum((chunk.usage for chunk in chunks if chunk.usage), Usage())
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One complete answer. Never made from a partial one, never changed."""
 
     query: Query
@@ -135,15 +135,15 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def said_bytes(chunks: Iterable[Chunk]) -> int:
     """How much is said in these steps, in bytes."""
-    said = (step.content + step.reasoning + step.refusal + str(step.tool_calls or "") for step in chunks)
-    return sum(len(text.encode(errors="replace")) for text in said)
+    said = [step.content + step.reasoning + step.refusal + str(step.tool_calls or "") for step in chunks]
+    return len("".join(said).encode(errors="replace"))
 
 
 _HEAD = struct.Struct(">qd")
 HEAD_BYTES = _HEAD.size
 
 
-class Encoded(msgspec.Struct, frozen=True):
+class Encoded(msgspec.Struct, frozen=True, gc=False):
     """An entry as bytes: made once, shared by everything that keeps it or has it waiting to be kept."""
 
     key: bytes
@@ -168,6 +168,10 @@ class Encoded(msgspec.Struct, frozen=True):
         """The entry again."""
         return opened(self.data)
 
+    def replacing(self, over: Collection[bytes]) -> "Encoded":
+        """The same, to take the place of what is too old or has one of these heads. The bytes stay as they are."""
+        return Encoded(self.key, self.data, replaces=True, over=frozenset(over))
+
     def outranks(self, kept: bytes) -> bool:
         """Whether this takes the place of what is kept as `kept`: it was asked for since a later invalidation; or, if
         it is to replace what is too old, since the same one and later; or that one was seen not to count.
@@ -175,6 +179,13 @@ class Encoded(msgspec.Struct, frozen=True):
         (epoch, created_at), (kept_epoch, kept_at) = _HEAD.unpack_from(self.data), _HEAD.unpack_from(kept)
         newer = self.replaces and epoch == kept_epoch and created_at > kept_at
         return epoch > kept_epoch or newer or kept[:HEAD_BYTES] in self.over
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """An entry, and the bytes that a tier has of it."""
+
+    entry: Entry
+    encoded: Encoded
 
 
 def head(entry: Entry) -> bytes:

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from storage.breaker import Breaker
-from storage.entry import Encoded, Entry
+from storage.entry import Encoded, Held
 from storage.errors import RefusedError, StorageError, TooSlowError, brief
+from storage.lookups import AT_ONCE, Lookups
 from storage.patience import done_within
 
 T = TypeVar("T")
@@ -22,8 +23,8 @@ class Tier(Protocol):
 
     name: str
 
-    async def get(self, key: bytes) -> Entry | None:
-        """The entry of `key`, or None."""
+    async def get(self, keys: Sequence[bytes]) -> Sequence[Held | None]:
+        """The entry of each of `keys`, or None."""
         ...
 
     async def put(self, items: Sequence[Encoded]) -> None:
@@ -116,11 +117,12 @@ class GuardedTier:
         self._deadline_s = deadline_s
         self._reads = Guard(tier.name, on_fault, new_breaker(), sort="reads")
         self._writes = Guard(tier.name, on_fault, new_breaker(), sort="writes")
+        self._lookups: Lookups[Held] = Lookups(self._looked, AT_ONCE)
 
-    async def get(self, key: bytes) -> Entry | None:
+    async def get(self, key: bytes) -> Held | None:
         """The entry of `key`; None also when the tier cannot be asked in time."""
         try:
-            return await self._reads.call("get", lambda: self._tier.get(key), self._deadline_s)
+            return await self._lookups.get(key)
         except StorageError:
             return None
 
@@ -141,9 +143,13 @@ class GuardedTier:
 
     async def aclose(self) -> None:
         """Let go of connections and of calls that never came back."""
+        self._lookups.close()
         self._reads.close()
         self._writes.close()
         await self._tier.aclose()
+
+    async def _looked(self, keys: Sequence[bytes]) -> Sequence[Held | None]:
+        return await self._reads.call("get", lambda: self._tier.get(keys), self._deadline_s)
 
 
 def _abandon(task: asyncio.Future[Any]) -> None:

@@ -80,6 +80,8 @@ class Invalidations:
         """The last number known."""
         self.known = False
         """Whether the list has ever been read. Until then no tier can be trusted."""
+        self.changes = 0
+        """Goes up whenever something that counted may not count any more."""
 
     def allows(self, entry: Entry, *, unread: bool = False) -> bool:
         """Whether `entry` may still be given. While the list has not been read nothing may, unless `unread` says so."""
@@ -189,6 +191,7 @@ class Invalidations:
 
     def _take(self, rows: Iterable[Any]) -> None:
         for row in rows:
+            self.changes += 1
             self._closed.setdefault(row["scope"], Closed()).close(row["kind"], row["value"], row["id"])
             self.epoch = max(self.epoch, row["id"])
 

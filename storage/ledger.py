@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -51,13 +52,23 @@ class Database(Protocol):
         ...
 
 
-class Ledger:
-    """Counts until it is closed. A process that is killed loses the last few seconds."""
+def _unheard(count: int) -> None:
+    del count
 
-    def __init__(self, database: Database, writes: Guard, deadline_s: float) -> None:
+
+class Ledger:
+    """Counts until it is closed. A process that is killed loses the last few seconds.
+
+    `on_loss` is told how many requests were not counted.
+    """
+
+    def __init__(
+        self, database: Database, writes: Guard, deadline_s: float, on_loss: Callable[[int], None] = _unheard
+    ) -> None:
         self._database = database
         self._writes = writes
         self._deadline_s = deadline_s
+        self._on_loss = on_loss
         self._waiting: dict[_Place, _Sum] = {}
         self._task = asyncio.create_task(self._run(), name="ledger")
 
@@ -81,6 +92,7 @@ class Ledger:
                 _DEADLINES * self._deadline_s,
             )
         except TooSlowError:  # whether it was done is not known, and counted twice is worse than not at all
+            self._lose(writing)
             return False
         except StorageError:
             for place, said in writing.items():
@@ -92,7 +104,8 @@ class Ledger:
         """Write what waits, and stop."""
         self._task.cancel()
         await asyncio.wait({self._task})
-        await self.flush()
+        if not await self.flush():
+            self._lose(self._waiting)
 
     def _add(self, place: _Place, said: _Sum) -> None:
         known = self._waiting.get(place)
@@ -100,6 +113,11 @@ class Ledger:
             known.add(said)
         elif len(self._waiting) < _MOST:
             self._waiting[place] = said
+        else:
+            self._on_loss(said.requests)
+
+    def _lose(self, waiting: dict[_Place, _Sum]) -> None:
+        self._on_loss(sum(said.requests for said in waiting.values()))
 
     async def _run(self) -> None:
         while True:

@@ -15,19 +15,32 @@ class MemoryTier:
 
     def __init__(self, max_bytes: int, ttl_s: float = math.inf) -> None:
         self._entries: cachetools.TTLCache[bytes, bytes] = cachetools.TTLCache(max_bytes, ttl_s, getsizeof=_size)
+        self.replaced = 0
+        """How often an entry has taken the place of another."""
 
     def get(self, key: bytes) -> Entry | None:
         """The entry of `key`, if it is still here."""
         data = self._entries.get(key)
         return entry.opened(data) if data is not None else None
 
-    def put(self, item: Encoded) -> None:
+    def has(self, key: bytes, data: bytes) -> bool:
+        """Whether what is kept under `key` is this very object; it counts as used."""
+        return self._entries.get(key) is data
+
+    def data(self, key: bytes) -> bytes | None:
+        """What is kept under `key`, as it is."""
+        return self._entries.get(key)
+
+    def put(self, item: Encoded) -> bytes | None:
         """Keep `item`, unless its key is kept already, by what it does not outrank, or it alone is larger than the
-        bound.
+        bound. What is kept under its key now.
         """
         kept = self._entries.get(item.key)
-        if (kept is None or item.outranks(kept)) and item.size <= self._entries.maxsize:
-            self._entries[item.key] = item.data
+        if (kept is not None and not item.outranks(kept)) or item.size > self._entries.maxsize:
+            return kept
+        self._entries[item.key] = item.data
+        self.replaced += kept is not None
+        return item.data
 
     def __contains__(self, key: bytes) -> bool:
         """Whether there is an entry of `key`."""
@@ -36,6 +49,7 @@ class MemoryTier:
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self.replaced += 1
 
 
 def _size(data: bytes) -> int:

@@ -9,7 +9,8 @@ import msgspec
 
 from storage import sql
 from storage.entry import Query
-from storage.postgres import query_of, storable
+from storage.postgres import query_of
+from storage.rows import storable
 
 MAX_BYTES: Final = 2**16
 """Of prompt and parameters. Larger requests are not compared: it would take too long for a question about a miss."""

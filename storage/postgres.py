@@ -1,18 +1,22 @@
 """The record: every answer a row in Postgres, exact enough to replay and plain enough to query."""
 
-import json
+import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import msgspec
 
 from storage import entry as entries
-from storage import sql
-from storage.entry import Chunk, Encoded, Entry, Query, Usage
+from storage import rows, sql
+from storage.entry import Encoded, Entry, Held, Query, Usage
 from storage.errors import RefusedError, brief
 
+T = TypeVar("T")
+
+_AT_ONCE: Final = 4
+"""Rows made before others have their turn: half a millisecond, for answers of a hundred steps."""
 _LOG = logging.getLogger("askonce")
 _REFUSALS = (
     asyncpg.IntegrityConstraintViolationError,
@@ -31,21 +35,18 @@ class PostgresTier:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def get(self, key: bytes) -> Entry | None:
-        """The entry of `key`; None also for a row whose steps cannot be read."""
-        row = await self._pool.fetchrow(sql.query("completion_get"), key)
-        try:
-            return _entry(row) if row else None
-        except msgspec.DecodeError as error:
-            _LOG.warning("The row of %s cannot be read: %s", key.hex(), brief(error))
-            return None
+    async def get(self, keys: Sequence[bytes]) -> list[Held | None]:
+        """The entry of each of `keys`, in one round trip; None also for a row whose steps cannot be read."""
+        rows = await self._pool.fetch(sql.query("completion_get"), keys)
+        found = {row["key"]: held for row in rows if (held := _held(row)) is not None}
+        return [found.get(key) for key in keys]
 
     async def put(self, items: Sequence[Encoded]) -> None:
         """Keep `items`, all or none; those that were taken back while they were under way are left out.
 
         Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
         """
-        await put_rows(self._pool, "completion_put", (_row(item.entry()) for item in items))
+        await put_rows(self._pool, "completion_put", rows.row, *_rounds(items))
 
     async def ping(self) -> None:
         """Raise when the server does not answer."""
@@ -56,17 +57,18 @@ class PostgresTier:
         self._pool.terminate()
 
 
-async def put_rows(pool: asyncpg.Pool, query: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Run a query for each of `rows`, for all or none, taking turns with deletions. Rows are made here: one that cannot
-    be is refused, too.
+async def put_rows(pool: asyncpg.Pool, query: str, row: Callable[[T], tuple[Any, ...]], *rounds: Sequence[T]) -> None:
+    """Run a query for all items of a round together, round after round, for all or none, taking turns with deletions.
+    Its parameters are the columns of what `row` makes of them here: an item of which it cannot is refused, too.
 
     Raises `RefusedError` when one of them will never be taken, `TimeoutError`, and what asyncpg raises.
     """
     try:
-        made = list(rows)
+        made = [await _columns(row, items) for items in rounds]
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(sql.query("completion_lock"))
-            await connection.executemany(sql.query(query), made)
+            for columns in made:
+                await connection.execute(sql.query(query), *columns)
     except (asyncpg.DataError, ValueError) as error:
         kind, said, *_ = [*brief(error).split(": "), ""]  # the value follows, which no column can hold
         raise RefusedError(f"{kind}: {said}") from error
@@ -74,6 +76,26 @@ async def put_rows(pool: asyncpg.Pool, query: str, rows: Iterable[tuple[Any, ...
         raise RefusedError(brief(error)) from error
     except asyncpg.QueryCanceledError as error:
         raise TimeoutError(brief(error)) from error  # the server's own statement_timeout
+
+
+async def _columns(row: Callable[[T], tuple[Any, ...]], items: Sequence[T]) -> list[tuple[Any, ...]]:
+    """The columns of the items' rows, made a few at a time: requests are answered meanwhile."""
+    made: list[tuple[Any, ...]] = []
+    for start in range(0, len(items), _AT_ONCE):
+        made += map(row, items[start : start + _AT_ONCE])
+        await asyncio.sleep(0)
+    return list(zip(*made, strict=True))
+
+
+def _rounds(items: Iterable[Encoded]) -> list[list[Encoded]]:
+    """`items` in their order, no two of one key together: a statement cannot touch a row twice."""
+    rounds: list[dict[bytes, Encoded]] = []
+    for item in items:
+        free = next((one for one in rounds if item.key not in one), None)
+        if free is None:
+            rounds.append(free := {})
+        free[item.key] = item
+    return [list(one.values()) for one in rounds]
 
 
 async def _unchanged(connection: asyncpg.Connection) -> None:
@@ -85,46 +107,6 @@ async def connect(url: str, max_connections: int) -> asyncpg.Pool:
     """Connections to the server at `url`, made when first used, so that a server that is down stops nothing."""
     return await asyncpg.create_pool(
         url, min_size=0, max_size=max_connections, timeout=2, command_timeout=10, reset=_unchanged
-    )
-
-
-def _row(item: Entry) -> tuple[Any, ...]:
-    asked, usage = item.query, item.usage
-    first = [chunk for chunk in item.chunks if chunk.index == 0 and chunk.usage is None]
-    return (
-        asked.key,
-        asked.scope,
-        asked.kind,
-        asked.model,
-        asked.model_version,
-        asked.engine,
-        asked.engine_version,
-        item.backend,
-        asked.prompt_hash,
-        asked.prompt,
-        asked.params,
-        storable(asked.text),
-        item.origin_id,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.cached_tokens,
-        item.duration_ms,
-        entries.encode_steps(item.chunks),
-        item.embedding,
-        item.created_at,
-        storable(item.text()),
-        _messages(item.chunks),
-        item.finish_reason(),
-        item.token_ids(),
-        [len(chunk.content) for chunk in first],
-        _seed(asked),
-        item.first_ms(),
-        item.epoch,
-        list(item.tags),
-        item.made_by,
-        item.replaces,
-        item.fallback,
-        usage.cost_micro_usd,
     )
 
 
@@ -145,6 +127,15 @@ def query_of(row: asyncpg.Record) -> Query:
     )
 
 
+def _held(row: asyncpg.Record) -> Held | None:
+    try:
+        found = _entry(row)
+    except msgspec.DecodeError as error:
+        _LOG.warning("The row of %s cannot be read: %s", row["key"].hex(), brief(error))
+        return None
+    return Held(found, Encoded.of(found))
+
+
 def _entry(row: asyncpg.Record) -> Entry:
     return Entry(
         query=query_of(row),
@@ -160,28 +151,3 @@ def _entry(row: asyncpg.Record) -> Entry:
         made_by=row["made_by"],
         fallback=row["fallback"],
     )
-
-
-def storable(text: str) -> str:
-    """Text without NUL, which Postgres cannot hold."""
-    return text.replace("\x00", "\u2400")
-
-
-def _messages(chunks: Sequence[Chunk]) -> str:
-    """Each choice's message as JSON; escaped, so that NUL fits."""
-    found = [
-        {
-            "index": index,
-            "content": "".join(c.content for c in chunks if c.index == index),
-            "reasoning": "".join(c.reasoning for c in chunks if c.index == index),
-            "refusal": "".join(c.refusal for c in chunks if c.index == index),
-            "tool_calls": [call for c in chunks if c.index == index for call in c.tool_calls],
-        }
-        for index in sorted({chunk.index for chunk in chunks})
-    ]
-    return json.dumps([{name: value for name, value in choice.items() if value != []} for choice in found])
-
-
-def _seed(asked: Query) -> int | None:
-    seed = json.loads(asked.params).get("known", {}).get("seed")
-    return int(seed) if seed is not None else None

@@ -1,15 +1,16 @@
 """The tier replicas share: encoded entries in Redis, each with a time to live that a hit does not extend."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import redis.asyncio
 from redis.exceptions import ResponseError
 
 from storage import entry, lua
-from storage.entry import Encoded, Entry
+from storage.entry import Encoded, Held
 from storage.errors import AddressError, RefusedError, StorageError, brief
+from storage.exchange import Connections
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -28,16 +29,15 @@ class RedisTier:
 
     def __init__(self, client: "Redis", ttl_s: int) -> None:
         self._client = client
+        self._connections = Connections(client)
         self._ttl_s = ttl_s
 
-    async def get(self, key: bytes) -> Entry | None:
-        """The entry of `key`; None also for bytes that are no entry, or the entry of another key."""
-        data: Any = await self._client.get(PREFIX + key)
-        try:
-            found = entry.opened(data) if data is not None else None
-        except msgspec.DecodeError:
-            return None
-        return found if found and found.query.key == key else None
+    async def get(self, keys: Sequence[bytes]) -> list[Held | None]:
+        """The entry of each of `keys`, in one round trip; None also for bytes that are none, or that of another key."""
+        (values,) = await self._connections.exchange([("MGET", *(PREFIX + key for key in keys))])
+        if isinstance(values, ResponseError):
+            raise values
+        return [_held(key, data) for key, data in zip(keys, values, strict=True)]
 
     async def put(self, items: Sequence[Encoded]) -> None:
         """Keep `items`, in one round trip; each alone, so that some may be kept when this raises.
@@ -45,13 +45,11 @@ class RedisTier:
         Raises `RefusedError` for an item that will never be taken, and `StorageError` while none is: the server is
         full, or read-only, or cannot write its file.
         """
-        pipeline = self._client.pipeline(transaction=False)
-        for item in items:
-            # The whole text each time: Redis knows it by then, and need not be asked whether it does.
-            values = (item.data, self._ttl_s, int(item.replaces), *item.over)
-            pipeline.execute_command("EVAL", lua.text("keep"), 1, PREFIX + item.key, *values)
-        # Not the client's own error: it quotes the command, and so the prompt.
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        # The whole text each time: Redis knows it by then, and need not be asked whether it does.
+        keep = ("EVAL", lua.text("keep"), 1)
+        replies = await self._connections.exchange(
+            [(*keep, PREFIX + item.key, item.data, self._ttl_s, int(item.replaces), *item.over) for item in items]
+        )
         refusals = [_refusal(reply) for reply in replies if isinstance(reply, ResponseError)]
         if refusals:
             # What concerns the whole server comes first: nothing is to be dropped for it.
@@ -63,11 +61,17 @@ class RedisTier:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._connections.aclose()
         await self._client.aclose()
 
 
 def connect(url: str, ttl_s: int) -> RedisTier:
-    """A tier on the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used.
+    """A tier on the server at `url`. Connects when first used. Raises `AddressError`."""
+    return RedisTier(client(url), ttl_s)
+
+
+def client(url: str) -> "Redis":
+    """Of the server at `url` (`redis://…`, `rediss://…` or `unix://…`). Connects when first used.
 
     Raises `AddressError`.
     """
@@ -76,11 +80,18 @@ def connect(url: str, ttl_s: int) -> RedisTier:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url, socket_connect_timeout=2, max_connections=_CONNECTIONS, timeout=_PATIENCE_S
         )
-        client = redis.asyncio.Redis.from_pool(pool)
+        return redis.asyncio.Redis.from_pool(pool)
     except ValueError as error:
         message = f"The address of Redis (`redis_url`) is not valid: {error}."
         raise AddressError(message) from error
-    return RedisTier(client, ttl_s)
+
+
+def _held(key: bytes, data: bytes | None) -> Held | None:
+    try:
+        found = entry.opened(data) if data is not None else None
+    except msgspec.DecodeError:
+        return None
+    return Held(found, Encoded(key, data)) if data and found and found.query.key == key else None
 
 
 def _refusal(reply: ResponseError) -> StorageError:

@@ -15,6 +15,7 @@ from storage.errors import StorageError
 from storage.guard import Guard
 from storage.invalidations import Invalidations
 from storage.postgres import put_rows
+from storage.rows import words
 from storage.writer import Writer
 
 MAX_WAITING_BYTES: Final = 64 * 2**20
@@ -169,8 +170,7 @@ class _Sink:
 
         Raises `RefusedError`, `TooSlowError` and `StorageError`.
         """
-        rows = [_row(item) for item in items]
-        await self._guard.call("put", lambda: put_rows(self._pool, "response_put", rows), self._deadline_s)
+        await self._guard.call("put", lambda: put_rows(self._pool, "response_put", _row, items), self._deadline_s)
 
     def close(self) -> None:
         """End calls that never came back."""
@@ -186,7 +186,7 @@ def _row(item: Response) -> tuple[Any, ...]:
         item.model,
         item.key,
         item.prompt_hash,
-        list(item.tags),
+        words(item.tags),
         item.request,
         item.steps,
         item.provenance,

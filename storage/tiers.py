@@ -30,6 +30,8 @@ class Found(msgspec.Struct, frozen=True):
 
     entry: Entry
     tier: str
+    encoded: Encoded | None = None
+    """Its bytes, where it is not in memory yet."""
 
 
 class Looked(msgspec.Struct, frozen=True):
@@ -67,34 +69,38 @@ class Tiers:
     async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
         """The nearest entry of `key` that counts; it is promoted to every tier above the one that had it."""
         looked = await self.find(key, max_age_s)
-        if (found := looked.found) is not None and found.tier != self._memory.name:
-            entry = msgspec.structs.replace(found.entry, replaces=True) if looked.stale else found.entry
-            self._keep(entry, takewhile(lambda writer: writer.name != found.tier, self._writers))
+        if (found := looked.found) is not None and found.encoded is not None:
+            item = found.encoded.replacing(self._overruled.pop(key, ())) if looked.stale else found.encoded
+            self._memory.put(item)
+            for writer in takewhile(lambda writer: writer.name != found.tier, self._writers):
+                writer.put(item)
         return looked
 
     def in_memory(self, key: bytes, max_age_s: float | None = None) -> Entry | None:
         """The entry of `key` that counts, if this process has it."""
         entry = self._memory.get(key)
+        return entry if entry and self._counts_here(entry, max_age_s) else None
+
+    def _counts_here(self, entry: Entry, max_age_s: float | None) -> bool:
         # What is in this process's memory was put there while it knew as much as it does now, or less.
-        if entry and self._invalidations.allows(entry, unread=True) and _young(entry, max_age_s):
-            return entry
-        return None
+        return self._invalidations.allows(entry, unread=True) and _young(entry, max_age_s)
 
     async def find(self, key: bytes, max_age_s: float | None = None, *, scope: str | None = None) -> Looked:
         """The nearest entry of `key` that counts, left where it is.
 
         With `scope`, what is in another is not there: it is walked past in the same way, and takes as long.
         """
-        if (entry := self.in_memory(key, max_age_s)) is not None and _within(entry, scope):
-            return Looked(Found(entry, self._memory.name))
-        entry = self._memory.get(key)
-        overruled = {head(entry)} if entry is not None and _within(entry, scope) else set[bytes]()
+        overruled: set[bytes] = set()
+        if (entry := self._memory.get(key)) is not None and _within(entry, scope):
+            if self._counts_here(entry, max_age_s):
+                return Looked(Found(entry, self._memory.name))
+            overruled.add(head(entry))
         for tier in self._lower:
-            if (entry := await tier.get(key)) is None or not _within(entry, scope):
+            if (held := await tier.get(key)) is None or not _within(entry := held.entry, scope):
                 continue
             numbered = await self._invalidations.numbered(entry)
             if numbered and self._invalidations.allows(entry) and _young(entry, max_age_s):
-                return Looked(Found(entry, tier.name), self._overrule(key, overruled))
+                return Looked(Found(entry, tier.name, held.encoded), self._overrule(key, overruled))
             overruled.add(head(entry))
         entry = self.in_memory(key, max_age_s)
         if entry is not None and _within(entry, scope):  # it has come while the others were looked at

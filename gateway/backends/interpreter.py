@@ -1,7 +1,7 @@
 """Between a request and one engine: what it cannot do is done here or refused, and its answer is understood."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ from gateway.backends.forms import Form, Manners, form
 from gateway.backends.parameters import Engine
 from gateway.backends.understanding import Choice, Promise
 from gateway.canonical import Request
-from gateway.errors import BackendRefused, UnfitAnswer
+from gateway.errors import BackendError, BackendRefused, UnfitAnswer
+from gateway.steps import Batches, Steps, together, until_fault
 from storage.entry import Chunk
 
 Ask = Callable[[Request, Mapping[str, Any]], AsyncGenerator[Chunk]]
@@ -62,8 +63,11 @@ class Interpreter:
         self._abilities = self._effort = None
         self._alternates = False
 
-    async def answer(self, request: Request, ask: Ask) -> AsyncGenerator[Chunk]:
+    def answer(self, request: Request, ask: Ask) -> Steps:
         """The answer's steps. Raises `InvalidRequest`, `UnfitAnswer` and every other `BackendError`."""
+        return Steps(self._answer(request, ask))
+
+    async def _answer(self, request: Request, ask: Ask) -> Batches:
         self.expect(request)
         if self._manners.unsupported == "refuse":
             await self._expect_sight(request)
@@ -71,20 +75,14 @@ class Interpreter:
             await self._expect_tokens(request)
             await self._expect_slots(request)
         shaped = await self._form(request) if request.kind == "chat" else Form(request)
-        choices: dict[int, Choice] = {}
-        places = probabilities.Offsets() if probabilities.wanted(request) is not None else None
-        spoke = likely = False
-        async with aclosing(self._steps(shaped, ask)) as steps:
-            async for said in steps:
-                spoke, likely = spoke or bool(said.content), likely or said.logprobs is not None
-                if said.usage and places and spoke and not likely:
-                    parameters.refuse(self._name, "logprobs")  # an older engine that does not know them
-                step = places.placed(said) if places else said
-                choice = _choice(step, choices, shaped.promise)
-                with _blaming_stop(request):
-                    heard = choice.hear(step) if choice else step
-                if heard is not None:
-                    yield heard
+        hearing = _Hearing(self._name, request, shaped.promise)
+        async with aclosing(self._said(shaped, ask)) as arriving:
+            async for some in arriving:
+                given, fault = hearing.all_of(some)
+                if given:
+                    yield given
+                if fault is not None:
+                    raise fault
 
     def expect(self, request: Request) -> None:
         """Refuse what the engine cannot honour, unless the operator lets it pass. Raises `BackendRefused`."""
@@ -95,27 +93,37 @@ class Interpreter:
         if self._manners.constrains != "guided" and isinstance(grammar, str) and grammar.startswith(GUIDED):
             parameters.refuse(self._name, "grammar")  # whatever passes: such a llama.cpp would end
 
-    async def _steps(self, shaped: Form, ask: Ask) -> AsyncGenerator[Chunk]:
-        """The engine's steps. Where its template wants turns to alternate, neighbours of one role are made one."""
-        apart = shaped.request
+    async def _said(self, shaped: Form, ask: Ask) -> Batches:
+        """What the engine says; asked again in a plainer way when it refuses the tightest, and with neighbours of one
+        role made one when its template wants turns to alternate.
+        """
         if self._alternates:
-            shaped = msgspec.structs.replace(shaped, request=turns.alternating(apart))
-        begun = False
-        try:
-            async with aclosing(_asked(shaped, ask)) as steps:
-                async for step in steps:
-                    begun = True
-                    yield step
-        except BackendRefused as refused:
-            together = turns.alternating(shaped.request)
-            if begun or refused.code != "template_refused" or together is shaped.request:
-                raise
+            shaped = msgspec.structs.replace(shaped, request=turns.alternating(shaped.request))
+        place = 0
+        while True:
+            begun = False
+            try:
+                async with aclosing(together(ask(shaped.request, shaped.ways[place]))) as arriving:
+                    with blame.naming(shaped.request):
+                        async for some in arriving:
+                            begun = True
+                            yield some
+            except BackendRefused as refused:
+                if begun or (again := self._again(refused, shaped, place)) is None:
+                    raise
+                shaped, place = again
+            else:
+                return
+
+    def _again(self, refused: BackendRefused, shaped: Form, place: int) -> tuple[Form, int] | None:
+        """How it is asked after it refused the way at `place`; None when there is no other."""
+        if refused.code == "template_refused":
+            joined = turns.alternating(shaped.request)
+            if joined is shaped.request:
+                return None
             self._alternates = True
-        else:
-            return
-        async with aclosing(_asked(msgspec.structs.replace(shaped, request=together), ask)) as steps:
-            async for step in steps:
-                yield step
+            return msgspec.structs.replace(shaped, request=joined), 0
+        return (shaped, place + 1) if refused.status == 400 and place + 1 < len(shaped.ways) else None
 
     async def _form(self, request: Request) -> Form:
         """How it is asked; that of a large request is made in a thread."""
@@ -171,6 +179,47 @@ class Interpreter:
         return self._abilities
 
 
+class _Hearing:
+    """Understands the steps of one answer."""
+
+    def __init__(self, name: str, request: Request, promise: Promise | None) -> None:
+        self._name = name
+        self._request = request
+        self._promise = promise
+        self._choices: dict[int, Choice] = {}
+        self._places = probabilities.Offsets() if probabilities.wanted(request) is not None else None
+        self._spoke = self._likely = False
+
+    def all_of(self, some: Sequence[Chunk]) -> tuple[Sequence[Chunk], BackendError | None]:
+        """What the client hears of `some`, and the fault that comes after that, if any."""
+        if not (self._promise or self._places or self._choices or any([step.tool_calls for step in some])):  # noqa: C419 -- several times as fast as a generator
+            return some, None
+        return until_fault(map(self.hear, some))
+
+    def hear(self, step: Chunk) -> Chunk | None:
+        """What the client hears of `step`. Raises `BackendError`."""
+        if self._places:
+            step = self._placed(step, self._places)
+        if (choice := self._choice(step)) is None:
+            return step
+        with _blaming_stop(self._request):
+            return choice.hear(step)
+
+    def _placed(self, step: Chunk, places: probabilities.Offsets) -> Chunk:
+        self._spoke, self._likely = self._spoke or bool(step.content), self._likely or step.logprobs is not None
+        if step.usage and self._spoke and not self._likely:
+            parameters.refuse(self._name, "logprobs")  # an older engine that does not know them
+        return places.placed(step)
+
+    def _choice(self, step: Chunk) -> Choice | None:
+        """Who hears `step`; nobody needs to where nothing was promised and nothing is called."""
+        if step.usage is not None:
+            return None
+        if (self._promise or step.tool_calls) and step.index not in self._choices:
+            self._choices[step.index] = Choice(self._promise or Promise(), step.index)
+        return self._choices.get(step.index)
+
+
 @contextmanager
 def _blaming_stop(request: Request) -> Generator[None]:
     """Say that an answer that does not fit may have been ended by the client's own words."""
@@ -180,32 +229,6 @@ def _blaming_stop(request: Request) -> Generator[None]:
         if request.params.get("stop"):
             raise UnfitAnswer(f"{unfit} It may be one of 'stop' that ended it: leave those out.") from unfit
         raise
-
-
-def _choice(step: Chunk, choices: dict[int, Choice], promise: Promise | None) -> Choice | None:
-    """Who hears `step`; nobody needs to where nothing was promised and nothing is called."""
-    if step.usage is not None:
-        return None
-    if step.index not in choices and (promise or step.tool_calls):
-        choices[step.index] = Choice(promise or Promise(), step.index)
-    return choices.get(step.index)
-
-
-async def _asked(shaped: Form, ask: Ask) -> AsyncGenerator[Chunk]:
-    """The engine's steps; asked again in a plainer way when it refuses the tightest."""
-    for place, way in enumerate(shaped.ways):
-        begun = False
-        try:
-            async with aclosing(ask(shaped.request, way)) as steps:
-                with blame.naming(shaped.request):
-                    async for step in steps:
-                        begun = True
-                        yield step
-        except BackendRefused as refused:
-            if begun or refused.status != 400 or refused.code == "template_refused" or place == len(shaped.ways) - 1:
-                raise
-        else:
-            return
 
 
 def _is_token(token: str, count: int | None) -> bool:

@@ -193,14 +193,12 @@ class Ollama:
         """What Ollama itself shows of the model. Raises `BackendError`."""
         return await describing.of_ollama(self.name, self._server, self._model)
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
-        """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway.
+    def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Ask; the answer's steps, the usage last. Raises `BackendError`, also midway.
 
         Ollama makes one choice a call, so more choices are more calls, with seeds that follow each other.
         """
-        async with aclosing(self._interpreter.answer(request, self._said)) as steps:
-            async for step in steps:
-                yield step
+        return self._interpreter.answer(request, self._said)
 
     async def _said(self, request: Request, fields: Mapping[str, Any]) -> AsyncGenerator[Chunk]:
         """What the server says to `request` with `fields` more in the body."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
@@ -12,61 +13,21 @@ import msgspec
 from gateway.backends import abilities, blame, cutting, describing, probabilities, shapes, telling, upstream
 from gateway.backends import dialect as accents
 from gateway.backends.dialect import Dialect
+from gateway.backends.events import Choice, Counted, Event, Stream
 from gateway.backends.forms import Manners
 from gateway.backends.interpreter import Interpreter
 from gateway.backends.known import KnownIdentity
-from gateway.backends.shapes import Count
 from gateway.backends.weights import Files, NoFiles, Weights
 from gateway.canonical import Description, Identity, Request, Vector
 from gateway.errors import BackendError, BackendRefused
+from gateway.steps import Batches, Steps
 from storage.entry import Chunk, Usage
 
 T = TypeVar("T")
 
 _DRAIN_S = 0.5
-_DONE = b"[DONE]"
-_NOTHING = b"null"
 
 PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: Count = 0
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-    text: str | None = None
-    logprobs: dict[str, Any] | None = None
-    finish_reason: str | None = None
-    token_ids: tuple[Count, ...] | None = None
-    prompt_token_ids: tuple[Count, ...] | None = None
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: Count | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: Count = 0
-    completion_tokens: Count | None = 0
-    prompt_tokens_details: _Details | None = None
-
-    def counts(self) -> Usage:
-        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
-        return Usage(self.prompt_tokens, self.completion_tokens or 0, cached)
-
-
-class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
-    prompt_token_ids: tuple[Count, ...] | None = None
 
 
 class _Embedding(msgspec.Struct):
@@ -76,10 +37,9 @@ class _Embedding(msgspec.Struct):
 
 class _Embeddings(msgspec.Struct):
     data: list[_Embedding]
-    usage: _Usage = msgspec.field(default_factory=_Usage)
+    usage: Counted = msgspec.field(default_factory=Counted)
 
 
-_EVENT = msgspec.json.Decoder(_Event)
 _EMBEDDINGS = msgspec.json.Decoder(_Embeddings)
 
 
@@ -165,28 +125,40 @@ class OpenAICompatible:
         """What the server tells of its model. Raises `BackendError`."""
         return await describing.DESCRIBED[self._dialect.engine](self.name, self._server, self._model)
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
-        """Ask, and yield the answer's steps, the usage last. Raises `BackendError`, also midway."""
-        async with aclosing(self._interpreter.answer(request, self._said)) as steps:
-            async for step in steps:
-                yield step
+    def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+        """Ask; the answer's steps, the usage last. Raises `BackendError`, also midway."""
+        return self._interpreter.answer(request, self._said)
 
-    async def _said(self, request: Request, fields: Mapping[str, Any]) -> AsyncGenerator[Chunk]:
+    def _said(self, request: Request, fields: Mapping[str, Any]) -> Steps:
         """What the server says to `request` with `fields` more in the body."""
+        return Steps(self._batches(request, fields))
+
+    async def _batches(self, request: Request, fields: Mapping[str, Any]) -> Batches:
         body = msgspec.json.encode(accents.wire_body(request, self._model, self._dialect) | dict(fields))
-        tally = _Tally(self.name)
+        stream = Stream(self.name, partial(self._step, request))
         asked = self._server.asked(PATHS[request.kind], body, keep_connection=self._dialect.keeps_connections)
-        async with asked as pieces, aclosing(_events(pieces)) as arriving:
-            async for told in arriving:
-                for event in tally.events(told):
-                    for choice in event.choices:
-                        if (step := self._step(choice, event, request)) is not None:
-                            yield step
-        if not tally.complete:
+        async with asked as pieces:
+            async for piece in pieces:
+                for some, fault in stream.told(piece):
+                    if some:
+                        yield some
+                    if fault is not None:
+                        raise fault
+                if stream.done:
+                    await _drained(pieces)
+                    break
+        some, fault = stream.end()
+        if fault is not None:
+            raise fault
+        yield [*some, Chunk(usage=self._counted(stream, request))]
+
+    def _counted(self, stream: Stream, request: Request) -> Usage:
+        """What the answer in `stream` took. Raises `BackendError` when it is not complete."""
+        if not stream.complete:
             message = f"Backend '{self.name}' ended its stream before it was complete."
             raise BackendError(message)
         prompts = request.params.get("n", 1) if self._dialect.counts_prompt_per_choice else 1
-        yield Chunk(usage=shapes.usage(self.name, tally.usage.shared(prompts)))
+        return shapes.usage(self.name, stream.usage.shared(prompts))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
         """One vector for each request, in order; all must share their parameters. Raises `BackendError`."""
@@ -236,29 +208,30 @@ class OpenAICompatible:
         await self._identity.aclose()
         await self._server.aclose()
 
-    def _step(self, choice: _Choice, event: _Event, request: Request) -> Chunk | None:
+    def _step(self, request: Request, choice: Choice, event: Event) -> Chunk | None:
+        """What a choice says. Raises `BackendError`."""
         delta = choice.delta
         step = Chunk(
-            index=choice.index,
-            content=choice.text or delta.content or "",
-            reasoning=delta.reasoning_content or delta.reasoning or "",
-            refusal=delta.refusal or "",
-            tool_calls=shapes.tool_calls(self.name, delta.tool_calls or ()),
-            logprobs=self._probabilities(choice.logprobs, request),
-            finish_reason=choice.finish_reason,
-            token_ids=choice.token_ids if self._dialect.gives_token_ids else None,
-            prompt_token_ids=choice.prompt_token_ids or event.prompt_token_ids,
+            choice.index,
+            choice.text or delta.content or "",
+            delta.reasoning_content or delta.reasoning or "",
+            delta.refusal or "",
+            shapes.tool_calls(self.name, delta.tool_calls) if delta.tool_calls else (),
+            None if choice.logprobs is None else self._probabilities(choice.logprobs, request),
+            choice.finish_reason,
+            choice.token_ids if self._dialect.gives_token_ids else None,
+            choice.prompt_token_ids or event.prompt_token_ids,
         )
-        if step == Chunk(index=choice.index):
+        if not step.content and step == Chunk(choice.index):
             return None
         if self._dialect.gives_token_ids and step.token_ids is None and not _speaks(step):
             # vLLM's first event has the prompt's tokens and none of its own.
             return msgspec.structs.replace(step, token_ids=())
         return step
 
-    def _probabilities(self, logprobs: dict[str, Any] | None, request: Request) -> dict[str, Any] | None:
+    def _probabilities(self, logprobs: dict[str, Any], request: Request) -> dict[str, Any] | None:
         """In OpenAI's form. llama.cpp uses that of a chat for completions too."""
-        if logprobs is None or probabilities.wanted(request) is None:
+        if probabilities.wanted(request) is None:
             return None
         shapes.logprobs(self.name, logprobs)
         if "content" not in logprobs:
@@ -275,72 +248,12 @@ class OpenAICompatible:
         return upstream.decoded(self.name, await self._server.read(path), decoder)
 
 
-class _Tally:
-    """What a stream says besides its steps: what they cost, and that it is complete.
-
-    A server that dies leaves an end like any other, even after the last step. So there must be a `[DONE]`, or from a
-    server that has none the usage, which is asked for and comes last.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.usage = Usage()
-        self.complete = False
-
-    def events(self, told: Iterable[bytes]) -> Iterator[_Event]:
-        """What is told, decoded. Raises `BackendError`."""
-        for data in told:
-            if data == _DONE:
-                self.complete = True
-                return
-            event = _decode(self._name, data)
-            if event.usage:
-                self.usage += event.usage.counts()
-                self.complete = True
-            yield event
-
-
-async def _events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes]]:
-    """The data of the server-sent events in each piece, up to and with the one that says that it is done.
-
-    Lines end at \\n or \\r\\n only: a splitter that also honours U+2028 and its like, as httpx's does, would cut
-    answers that contain them.
-    """
-    rest = b""
-    async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        found = [line[5:].strip() for line in lines if line.startswith(b"data:")]
-        if _DONE in found:
-            yield _told(found[: found.index(_DONE) + 1])
-            await _drained(pieces)
-            return
-        yield _told(found)
-    if rest.startswith(b"data:"):
-        yield _told([rest[5:].strip()])
-
-
-def _told(found: list[bytes]) -> list[bytes]:
-    """Without what tells nothing: llama.cpp's `null` before the answers to several prompts."""
-    return [data for data in found if data != _NOTHING]
-
-
 async def _drained(pieces: AsyncIterator[bytes]) -> None:
     """Read to the end of the reply, which is here already: a connection left before it cannot be used again."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
             async for _ in pieces:
                 pass
-
-
-def _decode(name: str, data: bytes) -> _Event:
-    try:
-        event = _EVENT.decode(data)
-    except upstream.MISREAD as error:
-        message = f"The backend sent an event that is no completion chunk: {data[:120]!r}"
-        raise BackendError(message) from error
-    if event.error is not None:
-        upstream.refuse_midway(name, event.error)
-    return event
 
 
 def _speaks(step: Chunk) -> bool:

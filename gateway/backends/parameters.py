@@ -149,9 +149,14 @@ _LIMITS: Final[Mapping[Engine, Mapping[str, Can]]] = {
 """What each engine does not honour, or not all of."""
 
 
-def names(engine: Engine) -> dict[str, str]:
+_NAMES: Final[Mapping[Engine, Mapping[str, str]]] = {
+    engine: {name: can.called for name in PARAMETERS if (can := of(name, engine)).called} for engine in get_args(Engine)
+}
+
+
+def names(engine: Engine) -> Mapping[str, str]:
     """Parameters that have another name there."""
-    return {name: can.called for name in PARAMETERS if (can := of(name, engine)).called}
+    return _NAMES[engine]
 
 
 def expect(backend: str, engine: Engine, request: Request) -> None:

@@ -1,9 +1,10 @@
 """One HTTP server that backends ask: requests out, bytes in as they come, every fault a `BackendError`."""
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Generator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
+from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import aiohttp
 import msgspec
 
 from gateway.backends import upstream
+from gateway.backends.connections import quick
 from gateway.backends.tether import Tether
 from gateway.errors import BackendError, BackendGone, BackendTimeout, BackendUnavailable, BackendUnreachable
 
@@ -65,29 +67,33 @@ class Server:
         self.tied()
         return self._signs
 
-    @asynccontextmanager
-    async def asked(
-        self, path: str, content: bytes, *, keep_connection: bool = True
-    ) -> AsyncGenerator[AsyncIterator[bytes]]:
+    def asked(self, path: str, content: bytes, *, keep_connection: bool = True) -> "_Reply":
         """Post JSON; the reply's body, as it comes. Leaving before its end cuts the connection.
 
         Raises `BackendError` for a reply that is no success, and for a connection that fails, also midway.
         """
-        headers = _JSON if keep_connection else _JSON_AND_CLOSE
-        with translated(self._name), self._watched():
-            async with await self._replied("POST", path, content, headers) as response:
+        return _Reply(self, path, content, _JSON if keep_connection else _JSON_AND_CLOSE)
+
+    async def begun(self, path: str, content: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """The reply to JSON, once its head is here, which is that of a stream. Raises `BackendError`."""
+        with self.watched():
+            response = await self._replied("POST", path, content, headers)
+            try:
                 if response.status != HTTPStatus.OK:
                     _refuse(self._name, response, await response.read())
                 if response.content_type in _NO_STREAMS:
                     raise await _not_a_stream(self._name, response)
-                yield response.content.iter_any()
+            except BaseException:
+                response.close()
+                raise
+            return response
 
     async def read(self, path: str, content: bytes | None = None, *, sign: bool = True) -> bytes:
         """Post JSON, or get; the whole body of the reply. Raises `BackendError`.
 
         Without `sign`, a connection that breaks says nothing of who answers: some servers cut what they do not know.
         """
-        with translated(self._name), self._watched(sign=sign):
+        with self.watched(sign=sign):
             method = "GET" if content is None else "POST"
             async with await self._replied(method, path, content, _JSON) as response:
                 body = await response.read()
@@ -97,7 +103,7 @@ class Server:
 
     async def headers(self, path: str) -> Mapping[str, str]:
         """Get; the head of a successful reply, names in lower case. Raises `BackendError`, and that is no sign."""
-        with translated(self._name), self._watched(sign=False):
+        with self.watched(sign=False):
             async with await self._replied("GET", path, None, _JSON) as response:
                 if response.status != HTTPStatus.OK:
                     upstream.refuse(self._name, response.status, await response.read())
@@ -130,15 +136,17 @@ class Server:
             return await session.request(method, url, data=content, headers=headers, allow_redirects=False)
 
     @contextmanager
-    def _watched(self, *, sign: bool = True) -> Generator[None]:
-        """Count the connections that fail. One that is only slow is no sign."""
+    def watched(self, *, sign: bool = True) -> Generator[None]:
+        """Raise aiohttp's errors as `BackendError`s, and count the connections that fail: one only slow is no sign."""
         try:
             yield
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError):
-            self._signs += sign
-            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise self.failed(error, sign=sign) from error
+
+    def failed(self, error: aiohttp.ClientError | OSError, *, sign: bool = True) -> BackendError:
+        """What `error` means, counted as a sign unless it is only slowness."""
+        self._signs += sign and not isinstance(error, TimeoutError)
+        return meant(self._name, error)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._uds:
@@ -149,7 +157,10 @@ class Server:
             context = ssl.create_default_context() if self._base.startswith("https:") else True
             connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_S, ssl=context)
         return aiohttp.ClientSession(
-            connector=connector, headers=self._headers, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
+            connector=quick(connector),
+            headers=self._headers,
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
 
@@ -177,20 +188,33 @@ async def _not_a_stream(name: str, response: aiohttp.ClientResponse) -> BackendE
     return BackendError(f"Backend '{name}' answered {response.content_type} instead of a stream: {said[:200]}")
 
 
-@contextmanager
-def translated(name: str) -> Generator[None]:
-    """Raise aiohttp's errors as `BackendError`s that name the backend."""
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError as error:
-        message = f"Backend '{name}' took too long to connect to."
-        raise BackendTimeout(message, code="connect_timeout") from error
-    except TimeoutError as error:  # aiohttp's time-outs are such errors too, and some of them connection errors as well
-        message = f"Backend '{name}' did not answer in time."
-        raise BackendTimeout(message) from error
-    except aiohttp.ClientConnectorError as error:
-        message = f"Backend '{name}' cannot be reached. Is it running?"
-        raise BackendUnreachable(message) from error
-    except (aiohttp.ClientError, OSError) as error:
-        message = f"Backend '{name}' broke the connection."
-        raise BackendGone(message) from error
+class _Reply:
+    """A reply while it is read, for `async with`."""
+
+    def __init__(self, server: Server, path: str, content: bytes, headers: dict[str, str]) -> None:
+        self._server = server
+        self._question = path, content, headers
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        response = self._response = await self._server.begun(*self._question)
+        return response.content.iter_any()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._response is not None:
+            await self._response.__aexit__(kind, error, traceback)
+        if isinstance(error, (aiohttp.ClientError, OSError)):
+            raise self._server.failed(error) from error
+
+
+def meant(name: str, error: aiohttp.ClientError | OSError) -> BackendError:
+    """`error` as one that names the backend."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return BackendTimeout(f"Backend '{name}' took too long to connect to.", code="connect_timeout")
+    if isinstance(error, TimeoutError):  # aiohttp's are such errors too, and some of them connection errors as well
+        return BackendTimeout(f"Backend '{name}' did not answer in time.")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return BackendUnreachable(f"Backend '{name}' cannot be reached. Is it running?")
+    return BackendGone(f"Backend '{name}' broke the connection.")

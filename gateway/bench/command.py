@@ -10,26 +10,71 @@ import click
 @click.command("bench")
 @click.option("--seconds", type=click.FloatRange(min=0.05), default=2.0, show_default=True, help="Length of a cell.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="How often each cell is run.")
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Install LiteLLM and Portkey, and compare.")
+@click.option("--growth", type=click.IntRange(min=0), default=1_000_000, show_default=True, help="Answers, at last.")
+@click.option(
+    "--soak", type=click.FloatRange(min=0), default=0, show_default=True, help="Seconds of everything at once, instead."
+)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("docs/figures"), show_default=True)
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/benchmarks.md"), show_default=True)
 @click.option("--quick", is_flag=True, help="One short round: proves that it runs, not how fast.")
+@click.option("--flames", is_flag=True, help="Draw where the time of hits and misses goes instead; needs ptrace.")
 @click.option("--differential", is_flag=True, help="Look for wrong answers instead; exits 1 when there is one.")
 @click.option("--requests", type=click.IntRange(min=1), default=100_000, show_default=True, help="With --differential.")
 @click.option("--seed", type=int, default=1, show_default=True, help="With --differential: which requests.")
 def command(  # noqa: PLR0913 -- one for each option
-    *, seconds: float, rounds: int, output: Path, quick: bool, differential: bool, requests: int, seed: int
+    *,
+    seconds: float,
+    rounds: int,
+    peers: bool,
+    growth: int,
+    soak: float,
+    output: Path,
+    page: Path,
+    quick: bool,
+    flames: bool,
+    differential: bool,
+    requests: int,
+    seed: int,
 ) -> None:
-    """Measure start-up, memory, hits, misses and followers on this machine; write bench.json and bench.svg.
+    """Measure askonce on this machine beside a bare server, its backend and its peers; write figures and a page.
 
-    With --differential, compare every answer with the model's own; write differential.json and a page.
+    Start-up, memory, hits, misses, followers, and how all that is with a million answers. With --differential, compare
+    every answer with the model's own instead; write differential.json and a page. With --flames, have py-spy look at
+    the worker; write flame-hit.svg and flame-miss.svg. With --soak, see only whether its memory stays what it was.
     """
     if differential:
         sys.exit(0 if _compared(requests, seed, output) else 1)
-    from gateway.bench import report, suite  # noqa: PLC0415 -- the other commands need none of it
+    if flames:
+        _drawn(seconds, output)
+        return
+    from gateway.bench import page as pages  # noqa: PLC0415 -- the other commands need none of it
+    from gateway.bench import report, speed, suite  # noqa: PLC0415 -- see above
 
-    said = "askonce bench --quick" if quick else f"askonce bench --seconds {seconds:g} --rounds {rounds}"
-    options = suite.quick(said) if quick else suite.Options(command=said, seconds=seconds, rounds=rounds)
-    figures = suite.run(options, report.progress)
-    report.publish(figures, output)
+    if soak:
+        found = speed.soaked(f"askonce bench --soak {soak:g}", soak, report.progress)
+        pages.publish(found, output, page)
+        report.compared(found.peers, found.figures)
+        return
+    if quick:
+        said = "askonce bench --quick"
+        options, pace = suite.quick(said), speed.quick(said)
+    else:
+        said = f"askonce bench --seconds {seconds:g} --rounds {rounds}"
+        options = suite.Options(command=said, seconds=seconds, rounds=rounds)
+        said += f"{'' if peers else ' --no-peers'} --growth {growth}"
+        pace = speed.Options(command=said, seconds=seconds, rounds=rounds, peers=peers, grown=growth)
+    report.publish(suite.run(options, report.progress), output)
+    found = speed.run(pace, report.progress)
+    pages.publish(found, output, page)
+    report.compared(found.peers, found.figures)
+
+
+def _drawn(seconds: float, output: Path) -> None:
+    from gateway.bench import flames, report  # noqa: PLC0415 -- the other commands need none of it
+
+    for file in flames.run(seconds, output, report.progress):
+        click.echo(file)
 
 
 def _compared(requests: int, seed: int, output: Path) -> bool:

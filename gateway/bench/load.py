@@ -35,6 +35,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     first_number: int = 0
     expect: str = ""
     """A header line that every reply must have."""
+    headers: dict[str, str] = {}
+    """Further ones of each request, such as a key."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +190,8 @@ def _requests(job: Job) -> Iterator[bytes]:
     before, number, after = job.body.partition(NUMBER)
     start, end = before.encode(), after.encode()
     host = "localhost" if job.address.startswith("/") else job.address
-    head = f"POST {job.path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: "
+    own = "".join(f"{name}: {value}\r\n" for name, value in job.headers.items())
+    head = f"POST {job.path} HTTP/1.1\r\nhost: {host}\r\n{own}content-type: application/json\r\ncontent-length: "
     start = f"{head}{len(job.body.encode())}\r\n\r\n".encode() + start
     for count in range(job.first_number, job.first_number + job.most):
         yield start + (b"%010d" % count if number else b"") + end

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
-STEPS = 64
+STEPS = 100
 MODEL = "instant"
 """What the answering server calls its model."""
 STEADY_STEP_S = 0.02

@@ -22,6 +22,7 @@ _ROOT = Path(gateway.__file__).parents[1]
 _INHERITED = os.environ  # noqa: TID251 -- handed on to children, not read
 _ENVIRONMENT = {name: value for name, value in _INHERITED.items() if not name.startswith(settings.PREFIX)}
 """What children get: no setting of this shell's, which would make figures that nobody else can get."""
+_NEEDED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 
 
 class BenchError(AskonceError):
@@ -62,6 +63,16 @@ def pin(pid: int, on: frozenset[int]) -> None:
             os.sched_setaffinity(int(thread.name), on)
 
 
+def inherited() -> dict[str, str]:
+    """The environment of installers: how this machine reaches its registries is said there. Nothing of our Python's."""
+    return {name: value for name, value in _ENVIRONMENT.items() if not name.startswith("PYTHON")}
+
+
+def sparse(home: Path, **more: str) -> dict[str, str]:
+    """The environment of a program that is not ours: no key, address or habit of this shell's, a home of its own."""
+    return {**{name: _ENVIRONMENT[name] for name in _NEEDED if name in _ENVIRONMENT}, "HOME": str(home), **more}
+
+
 @contextlib.contextmanager
 def running(
     arguments: Sequence[str],
@@ -87,6 +98,60 @@ def running(
         yield process
     finally:
         end(process)
+
+
+@contextlib.contextmanager
+def program(
+    words: Sequence[str | Path], environment: dict[str, str], *, cwd: Path, log: IO[bytes]
+) -> Generator[subprocess.Popen[bytes]]:
+    """A program that is not ours, and all it starts, for the length of the block. Raises `BenchError`."""
+    try:
+        process = subprocess.Popen(  # noqa: S603 -- a program that the bench installed
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        message = f"{words[0]} cannot be started: {error.strerror}"
+        raise BenchError(message) from error
+    try:
+        yield process
+    finally:
+        go_on(process.pid)
+        end(process)
+        with contextlib.suppress(ProcessLookupError):  # what it has left behind
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def pause(pid: int) -> None:
+    """Have a `program` and all it started use no processor at all until `go_on`."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGSTOP)
+
+
+def go_on(pid: int) -> None:
+    """Undo `pause`."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGCONT)
+
+
+def said(arguments: Sequence[str], *, cwd: Path) -> str:
+    """What a Python process of ours prints until it ends. Raises `BenchError` when it fails."""
+    done = subprocess.run(  # noqa: S603 -- this interpreter, our modules
+        [sys.executable, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**_ENVIRONMENT, "PYTHONPATH": str(_ROOT)},
+        cwd=cwd,
+    )
+    if done.returncode:
+        raise BenchError(f"{' '.join(arguments)} failed: {done.stderr}")
+    return done.stdout
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -160,6 +225,18 @@ def descendants(pid: int) -> list[int]:
         for child in map(int, children.read_text().split()):
             found += [child, *descendants(child)]
     return found
+
+
+def pin_tree(pid: int, on: frozenset[int]) -> None:
+    """Keep `pid` and all its descendants on the cores `on`."""
+    for member in (pid, *descendants(pid)):
+        with contextlib.suppress(FileNotFoundError):
+            pin(member, on)
+
+
+def tree_bytes(pid: int) -> int:
+    """The memory of `pid` and all its descendants that is in RAM, those pages in full that several of them share."""
+    return sum(map(resident_bytes, (pid, *descendants(pid))))
 
 
 def command_of(pid: int) -> list[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gateway.bench import chart, figures
+from gateway.bench import chart, figures, standing
 from gateway.bench.figures import Figure
+from gateway.bench.standing import Peer
 
 _QUANTITIES = ("throughput", "p50", "p99")
 _ERRORS = Console(stderr=True)
@@ -25,6 +26,13 @@ def publish(found: Sequence[Figure], folder: Path) -> None:
     console.print(found[0].machine, figures.verdict(found), sep="\n", highlight=False, soft_wrap=True)
     figures.write(found, folder / "bench.json")
     (folder / "bench.svg").write_text(chart.svg(found), "utf-8")
+
+
+def compared(peers: Sequence[Peer], found: Sequence[Figure]) -> None:
+    """Print what came of the comparison."""
+    console = Console()
+    console.print(standing.table(peers), _others(found))
+    console.print(figures.verdict(found), highlight=False, soft_wrap=True)
 
 
 def cells(found: Sequence[Figure]) -> dict[str, dict[str, Figure]]:

@@ -5,8 +5,9 @@ import http.client
 import socket
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -53,6 +54,12 @@ class Served(msgspec.Struct, frozen=True):
             if Path((processes.command_of(pid) or [""])[0]).name.startswith(("postgres", "redis-server")):
                 processes.pin(pid, cores.tiers)
 
+    def key(self) -> str:
+        """A new key of a tenant of the benchmark's own; from now on every request needs one."""
+        words = ("-m", "gateway.cli", "keys", "create", "--tenant", "bench", "--data-dir", str(self.data_dir))
+        said = processes.said(words, cwd=self.data_dir.parent)
+        return said.split()[0]
+
     def llamacpp_socket(self) -> str:
         """Where its llama.cpp listens."""
         for pid in processes.descendants(self.process.pid):
@@ -70,8 +77,10 @@ class Place(msgspec.Struct, frozen=True):
     cores: Cores
 
     @contextlib.contextmanager
-    def served(self, data_dir: str, first: dict[str, Any], said: str = "") -> Generator[Served]:
-        """askonce with the data folder of this name; the clock runs until it has answered `first`.
+    def served(
+        self, data_dir: str, first: dict[str, Any], said: str = "", headers: Mapping[str, str] | None = None
+    ) -> Generator[Served]:
+        """askonce with the data folder of this name; the clock runs until it has answered `first` with these `headers`.
 
         `said` are its settings; without any it has the bundled model and the instant backend. Raises `BenchError` when
         it does not answer.
@@ -83,18 +92,20 @@ class Place(msgspec.Struct, frozen=True):
         with log_path.open("wb") as log:
             started = time.perf_counter()
             with processes.running(words, cwd=self.folder, log=log) as process:
-                headers = _first_answer(process, port, first, log_path)
+                replied = _first_answer(process, port, first, log_path, headers or {})
                 took_s = time.perf_counter() - started
-                served = Served(f"127.0.0.1:{port}", data, process, took_s, headers.get("x-askonce-cache", ""))
+                served = Served(f"127.0.0.1:{port}", data, process, took_s, replied.get("x-askonce-cache", ""))
                 served.pin(self.cores)
                 yield served
 
 
-def post(address: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+def post(
+    address: str, body: dict[str, Any], headers: Mapping[str, str] = MappingProxyType({})
+) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and content of the reply to one chat request. Raises `OSError` when there is none."""
     connection = http.client.HTTPConnection(address, timeout=START_TIMEOUT_S)
     try:
-        connection.request("POST", CHAT, msgspec.json.encode(body), {"content-type": "application/json"})
+        connection.request("POST", CHAT, msgspec.json.encode(body), {"content-type": "application/json", **headers})
         reply = connection.getresponse()
         return reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read()
     except http.client.HTTPException as error:
@@ -113,22 +124,22 @@ def flush_redis(data_dir: Path) -> None:
 
 
 def _first_answer(
-    process: "subprocess.Popen[bytes]", port: int, first: dict[str, Any], log_path: Path
+    process: "subprocess.Popen[bytes]", port: int, first: dict[str, Any], log_path: Path, said: Mapping[str, str]
 ) -> dict[str, str]:
     end = time.perf_counter() + START_TIMEOUT_S
-    said = "no answer"
+    heard = "no answer"
     while process.poll() is None and time.perf_counter() < end:
         try:
-            status, headers, content = post(f"127.0.0.1:{port}", first)
+            status, headers, content = post(f"127.0.0.1:{port}", first, said)
         except OSError as error:
-            said = str(error)
+            heard = str(error)
         else:
             if status == http.HTTPStatus.OK:
                 return headers
-            said = content.decode(errors="replace")
+            heard = content.decode(errors="replace")
         time.sleep(_ASK_AGAIN_S)
     tail = log_path.read_text(errors="replace")[-2000:]
-    message = f"askonce did not answer ({said}). Its output: {tail}"
+    message = f"askonce did not answer ({heard}). Its output: {tail}"
     raise BenchError(message)
 
 

@@ -19,7 +19,7 @@ from gateway.embedding.calling import Calls, Errand
 from gateway.errors import BackendError, NotKept, RequestError, passed
 from gateway.flights.shared import SharedFlights
 from gateway.naming import named, under
-from gateway.pipeline import Ledger, Provenance, Status
+from gateway.pipeline import Hits, Ledger, Provenance, Status
 from gateway.policy import Terms
 from gateway.routing.calling import Asking
 from gateway.routing.rank import Rank
@@ -93,11 +93,13 @@ class Embedder:
         flights: SharedFlights,
         policies: Sequence[PolicyConfig] = (),
         ledger: Ledger | None = None,
+        hits: Hits | None = None,
     ) -> None:
         self._tiers = tiers
         self._router = router
         self._policies = policies
         self._ledger = ledger
+        self._hits = hits
         self._calls = Calls(tiers, flights)
         self._batches = Batches()
 
@@ -132,6 +134,8 @@ class Embedder:
         usages: dict[Cache, list[Usage]] = {}
         for one in wanted.kept.values():
             usages.setdefault("hit", []).append(one.entry.usage)
+            if self._hits is not None:
+                self._hits.note(one.entry.query.key)
         for one in given.values():
             cache: Cache = "coalesced" if one.coalesced else "generated"
             usages.setdefault(cache, []).append(Usage(one.vector.tokens, 0, None, one.vector.cost_micro_usd))

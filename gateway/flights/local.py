@@ -2,22 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
 from gateway.errors import BackendUnavailable
+from gateway.steps import Batches
 from storage.entry import Chunk
 from storage.flights.record import Wanted
 
 _AGAIN_S = 1.0
 """How often it is asked whether others listen, once nobody here does."""
+_TURNS = 8
+"""How many turns of the loop those who were told of the first step have to pass it on."""
 _CLOSE_S = 5.0
 """How long sources may take to end when the gateway does."""
 _CLOSING = "This gateway is closing. Ask again."
 
-Source = Callable[["Flight"], Awaitable[AsyncGenerator[Chunk]]]
+Source = Callable[["Flight"], Awaitable[Batches]]
 """Opens what a flight gives, and tells the flight who leads and who else listens."""
 
 
@@ -96,9 +99,21 @@ class Flight:
 
     async def _run(self, source: Source) -> None:
         async with aclosing(await source(self)) as arriving:
-            async for step in arriving:
-                self.steps.append(step)
+            async for some in arriving:
+                begins = not self.steps
+                self.steps.extend(some)
                 self._wake()
+                if begins:
+                    await self._told()
+
+    async def _told(self) -> None:
+        """Have those who wait for the first step told of it before what came with it is read: that may be all the rest.
+        Who does not come for more in a few turns of the loop is not waited for.
+        """
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+            if self._waiting:
+                return
 
     def _land(self, task: "asyncio.Task[None]") -> None:
         self._fault = BackendUnavailable(_CLOSING) if task.cancelled() else task.exception()
@@ -138,8 +153,9 @@ class Flight:
         self._task.cancel()
 
 
-class Listener(AsyncGenerator[Chunk, None]):
-    """The steps of a flight for one of those who asked, from the first one. Raises what the source raised.
+class Listener(AsyncGenerator[Sequence[Chunk], None]):
+    """The steps of a flight for one of those who asked, from the first one: each time all that are there. Raises what
+    the source raised.
 
     Whoever is cancelled while waiting, or lets go of it, has left. The last one to close it waits for the source's end.
     """
@@ -177,12 +193,12 @@ class Listener(AsyncGenerator[Chunk, None]):
             await self._news()
         return bool(flight.leads)
 
-    async def __anext__(self) -> Chunk:
+    async def __anext__(self) -> Sequence[Chunk]:
         flight = self._flight
         while not self._gone:
-            if self._position < len(flight.steps):
-                self._position += 1
-                return flight.steps[self._position - 1]
+            if (position := self._position) < len(flight.steps):
+                self._position = len(flight.steps)
+                return flight.steps[position:]
             if flight.ended:
                 self._leave()
                 flight.check()
@@ -190,12 +206,12 @@ class Listener(AsyncGenerator[Chunk, None]):
                 await self._news()
         raise StopAsyncIteration
 
-    async def asend(self, value: None) -> Chunk:
-        """The next step."""
+    async def asend(self, value: None) -> Sequence[Chunk]:
+        """The next steps."""
         del value
         return await anext(self)
 
-    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> Chunk:
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> Sequence[Chunk]:
         """Leave, and raise."""
         self._leave()
         raise typ if val is None else val

@@ -12,6 +12,7 @@ from gateway.errors import AnswerChanged, BackendError
 from gateway.flights.agreement import Agreement
 from gateway.flights.local import Flight, Flights, Source
 from gateway.flights.relayed import raised, told
+from gateway.steps import Batches, Steps, heard, together
 from storage.entry import Chunk
 from storage.errors import LeaderLost, StorageError
 from storage.flights.record import Batch, Fault, Wanted
@@ -32,8 +33,8 @@ class Held(Protocol):
 
     ours: Literal[True]
 
-    def put(self, step: Chunk) -> None:
-        """Pass `step` on."""
+    def put(self, steps: Sequence[Chunk]) -> None:
+        """Pass `steps` on."""
         ...
 
     def land(self, *, kept: bool) -> None:
@@ -121,7 +122,7 @@ class SharedFlights:
         source = functools.partial(self._shared, _Asked(wanted, start, kept))
         listener, opened = self._flights.join(wanted, source)
         leads = await listener.leads()
-        return Joined(listener, opened and leads, listener.origin_id, listener.begun_at, listener.tags)
+        return Joined(Steps(listener), opened and leads, listener.origin_id, listener.begun_at, listener.tags)
 
     async def landed(self, wanted: Wanted) -> Joined | None:
         """An answer that another process was just given, all of it there; it may not have come into any tier yet."""
@@ -129,11 +130,11 @@ class SharedFlights:
             if self._board is None or (watched := await self._board.landed(wanted)) is None:
                 return None
             async with aclosing(_given(watched)) as arriving:
-                steps = [step async for step in arriving]
+                steps = [step async for some in arriving for step in some]
         except (StorageError, BackendError):
             return None
         return Joined(
-            steps=_each(steps),
+            steps=Steps(_one(steps)),
             leads=False,
             origin_id=watched.origin_id,
             begun_at=watched.begun_at,
@@ -144,7 +145,7 @@ class SharedFlights:
         """End what is under way. Other processes that follow take over at once."""
         await self._flights.aclose()
 
-    async def _shared(self, asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
+    async def _shared(self, asked: _Asked, flight: Flight) -> Batches:
         try:
             claimed = await self._board.claim(asked.wanted) if self._board else None
         except StorageError:
@@ -158,28 +159,27 @@ class SharedFlights:
         flight.heard_elsewhere = claimed.heard_elsewhere
         return _led(claimed, asked)
 
-    async def _followed(self, watched: Watched, asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
+    async def _followed(self, watched: Watched, asked: _Asked, flight: Flight) -> Batches:
         try:
-            async with aclosing(_given(watched)) as steps:
-                async for step in steps:
-                    yield step
+            async with aclosing(_given(watched)) as arriving:
+                async for some in arriving:
+                    yield some
             return
         except LeaderLost:
             source: Source = functools.partial(self._shared, asked)
         except StorageError:
             source = functools.partial(_alone, asked)
-        async with aclosing(self._again(source, flight)) as steps:
-            async for step in steps:
-                yield step
+        async with aclosing(self._again(source, flight)) as arriving:
+            async for some in arriving:
+                yield some
 
-    async def _again(self, source: Source, flight: Flight) -> AsyncGenerator[Chunk]:
+    async def _again(self, source: Source, flight: Flight) -> Batches:
         """The rest of `flight` from a second try, which is a flight of its own: others may hear it from the start."""
         agreement = Agreement(tuple(flight.steps))
         listener, _ = self._flights.join(Wanted(key=flight.key, epoch=flight.epoch), source, instead_of=flight)
         try:
-            async for step in listener:
-                if (rest := agreement.rest(step)) is not None:
-                    yield rest
+            async for some in heard(listener, agreement.rest):
+                yield some
             agreement.end()
         except AnswerChanged:
             listener.leave_in(_GRACE_S)
@@ -188,18 +188,18 @@ class SharedFlights:
             await listener.aclose()
 
 
-async def _alone(asked: _Asked, flight: Flight) -> AsyncGenerator[Chunk]:
+async def _alone(asked: _Asked, flight: Flight) -> Batches:
     flight.begun(leads=True, origin_id=asked.wanted.origin_id, begun_at=time.time(), tags=asked.wanted.tags)
-    return asked.start()
+    return together(asked.start())
 
 
-async def _led(held: Held, asked: _Asked) -> AsyncGenerator[Chunk]:
+async def _led(held: Held, asked: _Asked) -> Batches:
     """The backend's steps, passed on to other processes."""
     try:
-        async with aclosing(asked.start()) as steps:
-            async for step in steps:
-                held.put(step)
-                yield step
+        async with aclosing(together(asked.start())) as arriving:
+            async for some in arriving:
+                held.put(some)
+                yield some
         held.land(kept=asked.kept())
     except Exception as error:
         held.fail(told(error))
@@ -208,16 +208,16 @@ async def _led(held: Held, asked: _Asked) -> AsyncGenerator[Chunk]:
         held.release()
 
 
-async def _each(steps: Sequence[Chunk]) -> AsyncGenerator[Chunk]:
-    for step in steps:
-        yield step
+async def _one(steps: Sequence[Chunk]) -> Batches:
+    if steps:
+        yield steps
 
 
-async def _given(watched: Watched) -> AsyncGenerator[Chunk]:
+async def _given(watched: Watched) -> Batches:
     """Another process' steps. Raises what its backend raised."""
     async with aclosing(watched.batches()) as batches:
         async for batch in batches:
-            for step in batch.steps:
-                yield step
+            if batch.steps:
+                yield batch.steps
             if batch.fault is not None:
                 raise raised(batch.fault)

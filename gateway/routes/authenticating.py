@@ -6,6 +6,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
+from gateway.access import presented
 from gateway.caller import Caller
 from gateway.errors import RequestError
 
@@ -20,7 +21,7 @@ class Authenticated(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         """The caller. Raises `MissingKey`, `InvalidKey`, `Forbidden` and `AccessUnknown`."""
-        caller: Caller = await connection.app.state.parts.access.caller(_presented(connection))
+        caller: Caller = await connection.app.state.parts.access.caller(_of(connection))
         caller.expect(connection.route_handler.opt.get("scope", "ask"))
         if namespace := connection.headers.get(NAMESPACE):
             caller = caller.within(namespace)
@@ -30,16 +31,12 @@ class Authenticated(AbstractAuthenticationMiddleware):
 async def names_for(connection: ASGIConnection[Any, Any, Any, Any], models: Collection[str]) -> list[str] | None:
     """Which of these models may be named to who asks, on a route that is for everybody; None for a stranger."""
     try:
-        caller: Caller = await connection.app.state.parts.access.caller(_presented(connection))
+        caller: Caller = await connection.app.state.parts.access.caller(_of(connection))
         caller.expect("ask")
     except RequestError:
         return None
     return [name for name in models if caller.models is None or name in caller.models]
 
 
-def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-    """The key as OpenAI's clients send it, or as Anthropic's do."""
-    kind, _, token = connection.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and token.strip():
-        return token.strip()
-    return connection.headers.get("x-api-key")
+def _of(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+    return presented(connection.headers.get("authorization", ""), connection.headers.get("x-api-key"))

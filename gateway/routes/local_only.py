@@ -20,20 +20,21 @@ class LocalOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and (reason := _foreign(dict(scope["headers"]))):
-            await _refuse(send, reason)
-        else:
-            await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            if reason := foreign(headers.get(b"host", b"localhost"), headers.get(b"origin", b"")):
+                await _refuse(send, reason)
+                return
+        await self._app(scope, receive, send)
 
 
-def _foreign(headers: dict[bytes, bytes]) -> str | None:
-    """Why a request is not this machine's own; None when it is."""
-    host = headers.get(b"host", b"localhost").decode("latin-1")
-    if not _is_local(f"//{host}"):
-        return f"This server answers to localhost only, not to the name '{host}'."
-    origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and not _is_local(origin):
-        return f"Pages of {origin} may not use this server."
+def foreign(host: bytes, origin: bytes) -> str | None:
+    """Why a request with these headers is not this machine's own; None when it is."""
+    name, page = host.decode("latin-1"), origin.decode("latin-1")
+    if not _is_local(f"//{name}"):
+        return f"This server answers to localhost only, not to the name '{name}'."
+    if page and not _is_local(page):
+        return f"Pages of {page} may not use this server."
     return None
 
 

@@ -10,9 +10,12 @@ from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
 from gateway.pipeline import Pipeline
+from gateway.prepared import PreparedReplies
 from gateway.proof.proving import Proof
+from gateway.ready import Shelf
 from gateway.routing.router import Router
 from gateway.telemetry import Telemetry
+from storage.hits import Hits
 from storage.invalidations import Invalidations
 from storage.listing import Listing
 from storage.tiers import Tiers
@@ -35,6 +38,9 @@ class Parts(msgspec.Struct, frozen=True):
     listing: Listing
     explainer: Explainer
     conversations: Conversations
+    shelf: Shelf
+    prepared: PreparedReplies
+    hits: Hits
     use: Callable[[Config], None]
     """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
     reload: Reload

@@ -1,12 +1,14 @@
 """`/v1/chat/completions` and `/v1/completions`: one flow, two dialects."""
 
-from collections.abc import AsyncGenerator, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
-from litestar import Request, Response, post
+from litestar import Request, post
 from litestar.di import NamedDependency
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from gateway import steering
@@ -14,15 +16,22 @@ from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.errors import BackendError, envelope
 from gateway.pipeline import Answer
+from gateway.prepared import Said
+from gateway.ready import Form, form
 from gateway.routes import steps
+from gateway.routes.handed import Handed, handed
 from gateway.routes.headers import describing
-from gateway.routes.leaving import EventStream, unless_left
+from gateway.routes.leaving import STREAM, EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
+from gateway.steps import together
 from gateway.wire import openai_chat, openai_completions, reply
-from storage.entry import Chunk, Usage, usage_of
+from storage.entry import Chunk, Entry, Usage, usage_of
 
 HttpRequest = Request[Any, Caller, Any]
+_OWN: Final = frozenset({"x-askonce-tier", "age"})
+"""Headers of replies that differ from hit to hit."""
+_JSON: Final = {"content-type": "application/json"}
 
 
 class Wire(Protocol):
@@ -41,8 +50,8 @@ class Wire(Protocol):
         """The events before the first step."""
         ...
 
-    def event(self, head: reply.Head, chunk: Chunk) -> bytes:
-        """One step as an event."""
+    def events(self, head: reply.Head, chunks: Iterable[Chunk]) -> bytes:
+        """Each step as an event."""
         ...
 
     def closing(self, head: reply.Head, usage: Usage | None) -> bytes:
@@ -66,39 +75,79 @@ async def completions(request: HttpRequest, parts: NamedDependency[Parts]) -> AS
     return await _reply(request, parts, openai_completions)
 
 
+WIRES: Final[Mapping[str, Wire]] = {
+    "/v1/chat/completions": openai_chat,
+    "/v1/completions": openai_completions,
+}
+"""What is spoken at which path."""
+
+
+def rendered(wire: Wire, head: reply.Head, question: Question, entry: Entry) -> bytes:
+    """All of a kept answer, as it was asked for."""
+    said = [chunk for chunk in entry.chunks if chunk.usage is None]
+    if not question.stream:
+        return wire.whole(head, said, entry.usage)
+    closing = wire.closing(head, entry.usage if question.include_usage else None)
+    return wire.opening(head, question.choices) + wire.events(head, said) + closing
+
+
+def formed(wire: Wire, question: Question, entry: Entry, answer: Answer) -> Form:
+    """All replies to `question` with what is kept, but for what each has of its own. `answer` is one of them."""
+    told = describing(answer, ended=True)
+    headers = {name: value for name, value in told.items() if name not in _OWN}
+    headers |= STREAM if question.stream else _JSON
+    return form(wire.PREFIX, question.model, lambda head: rendered(wire, head, question, entry), headers)
+
+
 async def _reply(request: HttpRequest, parts: Parts, wire: Wire) -> Any:
-    question = await decoded(request, wire.decode)
-    head = reply.head(wire.PREFIX, question.model)
-    return await unless_left(request.receive, _answer(question, head, request, parts, wire))
+    asked = handed(request.scope) or Handed(await decoded(request, wire.decode))
+    head = reply.head(wire.PREFIX, asked.question.model)
+    return await unless_left(request.receive, _answer(asked, head, request, parts, wire))
 
 
-async def _answer(question: Question, head: reply.Head, request: HttpRequest, parts: Parts, wire: Wire) -> Any:
-    caller, wishes = request.auth, steering.read(request.headers)
+async def _answer(asked: Handed, head: reply.Head, request: HttpRequest, parts: Parts, wire: Wire) -> Any:
+    question, caller, wishes = asked.question, request.auth, steering.read(request.headers)
     if question.stream:
-        answer = await parts.pipeline.answer(question, caller, wishes, head.id)
+        answer = await parts.pipeline.answer(question, caller, wishes, head.id, asked.preview)
         first = await steps.first(answer.chunks)
         parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
         events = _events(question, head.of(answer.provenance), wire, first, answer)
         return EventStream(describing(answer), events, answer.chunks)
-    answer, chunks = await parts.pipeline.whole(question, caller, wishes, head.id)
+    answer, chunks = await parts.pipeline.whole(question, caller, wishes, head.id, asked.preview)
     parts.telemetry.replied(caller.tenant, question.kind, question.model, answer.status, answer.tier)
     said = (chunk for chunk in chunks if chunk.usage is None)
     content = wire.whole(head.of(answer.provenance), said, usage_of(chunks))
-    return Response(content, media_type="application/json", headers=describing(answer, ended=True), status_code=200)
+    if asked.since is not None and answer.status == "miss" and answer.is_kept():  # once the reply is on its way
+        asyncio.get_running_loop().call_soon(_prepare, parts, wire, asked, caller, answer)
+    return ASGIResponse(body=content, media_type="application/json", headers=describing(answer, ended=True))
+
+
+def _prepare(parts: Parts, wire: Wire, asked: Handed, caller: Caller, answer: Answer) -> None:
+    """Have the next who asks in the same bytes given what is kept by now."""
+    entry = parts.tiers.in_memory(answer.key)
+    if entry is None or asked.since is None:
+        return
+    again = msgspec.structs.replace(
+        answer, status="hit", provenance="exact", origin_id=entry.origin_id, backend=entry.backend
+    )
+    made = formed(wire, asked.question, entry, again)
+    said = Said(
+        place=asked.place, caller=caller, question=asked.question, form=made, entry=entry, fallback=answer.fallback
+    )
+    parts.prepared.keep_new(said, asked.since)
 
 
 async def _events(
     question: Question, head: reply.Head, wire: Wire, first: Chunk, answer: Answer
 ) -> AsyncGenerator[bytes]:
     usage = first.usage or Usage()
-    async with aclosing(answer.chunks) as arriving:
-        yield wire.opening(head, question.choices) + (b"" if first.usage else wire.event(head, first))
+    async with aclosing(together(answer.chunks)) as arriving:
+        yield wire.opening(head, question.choices) + wire.events(head, () if first.usage else (first,))
         try:
-            async for chunk in arriving:
-                if chunk.usage is None:
-                    yield wire.event(head, chunk)
-                else:
-                    usage += chunk.usage
+            async for some in arriving:
+                usage += usage_of(some)
+                if said := [chunk for chunk in some if chunk.usage is None]:
+                    yield wire.events(head, said)
         except BackendError as error:
             # Too late for a status: OpenAI's clients raise on this event, and no [DONE] follows.
             yield b"data: " + msgspec.json.encode(envelope(error)) + b"\n\n"

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import Final, Protocol
@@ -17,6 +17,7 @@ from gateway.routing import prices
 from gateway.routing.choosing import Prompt
 from gateway.routing.replica import Replica
 from gateway.routing.timing import Patience
+from gateway.steps import Batches, Steps, together
 from storage.entry import Chunk, Usage
 
 _FAULTS: Final = 500
@@ -86,19 +87,22 @@ class Call:
         """The name of who answers."""
         return self.replica.name if self.replica else ""
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk]:
+    def complete(self, request: Request) -> Steps:
         """The steps of a whole answer; the first names its backend. Raises `BackendError`, also midway."""
+        return Steps(self._complete(request))
+
+    async def _complete(self, request: Request) -> Batches:
         request = msgspec.structs.replace(request, partition=partition(self._asking.scope))
         while True:
             replica = await self._next()
             patience = Patience(replica.name, replica.settings, self._asking.started)
-            arriving = asked(replica.backend, request)
+            arriving = together(asked(replica.backend, request))
             try:
-                # Every step of every answer comes by here: one generator, and one timer for all waits.
+                # All of every answer comes by here: one generator, and one timer for all waits.
                 patience.waits()
-                async for step in arriving:
+                async for some in arriving:
                     patience.heard()
-                    yield self._heard(step, replica)
+                    yield self._heard(some, replica)
                     patience.waits()
                 patience.close()
                 self._succeeded(replica)
@@ -110,16 +114,22 @@ class Call:
                 await arriving.aclose()
                 replica.end()
 
-    def _heard(self, step: Chunk, replica: Replica) -> Chunk:
-        """A step, with what is known here: who says it, and what it costs."""
+    def _heard(self, some: Sequence[Chunk], replica: Replica) -> Sequence[Chunk]:
+        """Steps, with what is known here: who says them, and what they cost."""
         replica.heard()
         if self.replica is None:
             self._answers(replica)
-            step = msgspec.structs.replace(step, backend=replica.name)
-        if step.usage is not None:
-            self._usage = self._priced(step.usage, replica)
-            step = msgspec.structs.replace(step, usage=self._usage)
-        return step
+            some = [msgspec.structs.replace(some[0], backend=replica.name), *some[1:]]
+        if some[-1].usage is not None:
+            some = [self._counted(step, replica) for step in some]
+        return some
+
+    def _counted(self, step: Chunk, replica: Replica) -> Chunk:
+        """`step`, with what it costs if it says what was used."""
+        if step.usage is None:
+            return step
+        self._usage = self._priced(step.usage, replica)
+        return msgspec.structs.replace(step, usage=self._usage)
 
     def _succeeded(self, replica: Replica) -> None:
         replica.succeeded()

@@ -83,6 +83,32 @@ class Pool:
             if any(route.usable for route in routes) and _is_allowed(routes[0].model, allowed, self.name):
                 yield Rank(routes)
 
+    async def foremost(self, allowed: Collection[str] | None = None) -> Rank | None:
+        """The groups that a question is to be looked up under first; None where that is not known yet."""
+        if not self._introduced:
+            return None
+        rank = self._next((), allowed)
+        if rank is None or self.still(rank):
+            return rank
+        await _settled([replica for route in rank.routes for replica in route.replicas])
+        return rank if rank is self._next((), allowed) else None
+
+    def settled(self, allowed: Collection[str] | None = None) -> Rank | None:
+        """The same, where nobody has to be asked first."""
+        rank = self._next((), allowed) if self._introduced else None
+        return rank if rank is not None and self.still(rank) else None
+
+    def still(self, rank: Rank) -> bool:
+        """Whether `rank` is still the first of all, and everybody in it who they were, for certain."""
+        plan = self._plan()
+        if not plan or plan[0] is not rank:
+            return False
+        for route in rank.routes:
+            for replica in route.replicas:
+                if replica.look():
+                    return False
+        return self._plan() is plan
+
     async def first(self) -> Route:
         """The group that would answer now. Raises `BackendError` when none would."""
         async with aclosing(self.ranks()) as ranks:

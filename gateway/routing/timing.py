@@ -39,7 +39,10 @@ class Patience:
         self._task = asyncio.current_task()
         now = time.monotonic()
         due = self._due = min(now + self._limit_s, self._ends_at)
-        if self._timer is None or self._rings_at > due:
+        if self._timer is None:
+            # Not later than the next wait may need it: setting it once more costs more than one that rings in vain.
+            self._ring_at(min(due, now + self._settings.between_tokens_timeout_s), now)
+        elif self._rings_at > due:
             self._ring_at(due, now)
 
     def heard(self) -> None:

@@ -43,7 +43,7 @@ def decode(body: bytes) -> dict[str, Any]:
     text = _utf8(body)
     _bounded(body)
     try:
-        value: Any = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value: Any = _DECODE(text)
     except json.JSONDecodeError as error:
         message = f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise InvalidRequest(message, code="invalid_json") from error
@@ -68,18 +68,21 @@ def typed(raw: dict[str, Any], shape: type[T]) -> T:
 
 def unknown(raw: dict[str, Any], shape: type[msgspec.Struct]) -> dict[str, Any]:
     """The fields of `raw` that `shape` does not know."""
-    known = set(shape.__struct_encode_fields__)
-    return {name: value for name, value in raw.items() if name not in known}
+    return {name: value for name, value in raw.items() if name not in shape.__struct_encode_fields__}
 
 
 def _utf8(body: bytes) -> str:
     try:
-        return body.decode("utf-8")
+        text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         message = (
             f"The body is not valid UTF-8: byte {error.start} ({error.object[error.start]:#04x}) fits no character."
         )
         raise InvalidRequest(message, code="invalid_utf8") from error
+    if text.startswith("\ufeff"):
+        message = "The body is not valid JSON: it begins with a byte order mark (BOM), which JSON does not have."
+        raise InvalidRequest(message, code="invalid_json")
+    return text
 
 
 def _bounded(body: bytes) -> None:
@@ -124,6 +127,9 @@ def _finite(digits: str) -> float:
         message = f"The number {digits[:20]} is too large."
         raise InvalidRequest(message, code="invalid_json")
     return value
+
+
+_DECODE = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite).decode
 
 
 def _whole_characters(value: object) -> None:

@@ -361,7 +361,7 @@ def _said(content: str, reasoning: str, chunks: Iterable[Chunk], *, chat: bool) 
     thinking = {"thinking": reasoning} if reasoning else {}
     if not chat:
         return {"response": content, **thinking}
-    calls = [_called(call) for call in reply.message(chunks).get("tool_calls", ())]
+    calls = [_called(call) for call in reply.message(list(chunks)).get("tool_calls", ())]
     return {
         "message": {"role": "assistant", "content": content, **thinking, **({"tool_calls": calls} if calls else {})}
     }

@@ -1,6 +1,5 @@
 """OpenAI's `/v1/chat/completions`: bytes -> Request, and Chunks -> its two kinds of reply."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from gateway.wire import body, calls, reply, sampling
 from storage.entry import Chunk, Usage
 
 PREFIX = "chatcmpl-"
+_CHUNK = "chat.completion.chunk"
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -97,8 +97,31 @@ def opening(head: reply.Head, choices: int) -> bytes:
     return b"".join(_event(head, i, {"role": "assistant", "content": ""}, None, None) for i in range(choices))
 
 
-def event(head: reply.Head, chunk: Chunk) -> bytes:
-    """One step as an event of the stream."""
+def events(head: reply.Head, chunks: Iterable[Chunk]) -> bytes:
+    """Each step as an event of the stream. What all events share is encoded once, and so is most of those with text."""
+    begins = reply.beginning(_frame(head, _CHUNK))
+    return b"".join([_plain(begins, chunk) or _step(head, chunk) for chunk in chunks])
+
+
+def _plain(begins: bytes, chunk: Chunk) -> bytes:
+    """The event of a step that has a text and nothing else; empty for any other."""
+    if (
+        not chunk.content
+        or chunk.finish_reason is not None
+        or chunk.tool_calls
+        or chunk.reasoning
+        or chunk.refusal
+        or chunk.logprobs is not None
+    ):
+        return b""
+    return b'%s{"index":%d,"delta":{"content":%s},"finish_reason":null}]}\n\n' % (
+        begins,
+        chunk.index,
+        reply.encode(chunk.content),
+    )
+
+
+def _step(head: reply.Head, chunk: Chunk) -> bytes:
     delta: dict[str, Any] = {}
     if chunk.content or not (chunk.finish_reason or chunk.tool_calls or chunk.reasoning or chunk.refusal):
         delta["content"] = chunk.content
@@ -115,16 +138,13 @@ def closing(head: reply.Head, usage: Usage | None) -> bytes:
     """The events that end a stream: the usage, if it was asked for, and `[DONE]`."""
     if usage is None:
         return reply.DONE
-    frame = _frame(head, "chat.completion.chunk")
+    frame = _frame(head, _CHUNK)
     return reply.sse({**frame, "choices": [], "usage": reply.usage(usage, head.provenance)}) + reply.DONE
 
 
 def whole(head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:
     """All steps folded into one JSON reply."""
-    steps: defaultdict[int, list[Chunk]] = defaultdict(list)
-    for chunk in chunks:
-        steps[chunk.index].append(chunk)
-    choices = [_choice(index, steps[index]) for index in sorted(steps)]
+    choices = [_choice(index, steps) for index, steps in reply.by_choice(chunks)]
     frame = _frame(head, "chat.completion")
     return msgspec.json.encode({**frame, "choices": choices, "usage": reply.usage(usage, head.provenance)})
 
@@ -135,7 +155,7 @@ def _event(
     choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish}
     if logprobs is not None:
         choice["logprobs"] = logprobs
-    return reply.sse({**_frame(head, "chat.completion.chunk"), "choices": [choice]})
+    return reply.sse({**_frame(head, _CHUNK), "choices": [choice]})
 
 
 def _frame(head: reply.Head, kind: str) -> dict[str, Any]:
@@ -144,5 +164,5 @@ def _frame(head: reply.Head, kind: str) -> dict[str, Any]:
 
 def _choice(index: int, steps: list[Chunk]) -> dict[str, Any]:
     message = reply.message(steps)
-    finish = next((step.finish_reason for step in steps if step.finish_reason), None)
+    finish = reply.finish_reason(steps)
     return {"index": index, "message": message, "logprobs": reply.logprobs(steps), "finish_reason": finish}

@@ -70,15 +70,19 @@ def opening(head: reply.Head, choices: int) -> bytes:
     return b""
 
 
-def event(head: reply.Head, chunk: Chunk) -> bytes:
-    """One step as an event of the stream."""
-    choice = {
+def events(head: reply.Head, chunks: Iterable[Chunk]) -> bytes:
+    """Each step as an event of the stream. What all events share is encoded once."""
+    begins = reply.beginning(_frame(head))
+    return b"".join([b"%s%s]}\n\n" % (begins, reply.encode(_said(chunk))) for chunk in chunks])
+
+
+def _said(chunk: Chunk) -> dict[str, Any]:
+    return {
         "index": chunk.index,
         "text": chunk.content,
         "logprobs": chunk.logprobs,
         "finish_reason": chunk.finish_reason,
     }
-    return reply.sse({**_frame(head), "choices": [choice]})
 
 
 def closing(head: reply.Head, usage: Usage | None) -> bytes:

@@ -2,7 +2,8 @@
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +31,14 @@ class Head(msgspec.Struct, frozen=True):
 def head(prefix: str, model: str) -> Head:
     """A fresh head for one reply."""
     return Head(prefix + uuid.uuid4().hex, int(time.time()), model)
+
+
+encode = msgspec.json.Encoder().encode
+
+
+def beginning(frame: dict[str, Any]) -> bytes:
+    """What events of this frame begin with, up to their choice."""
+    return sse({**frame, "choices": []}).removesuffix(b"]}\n\n")
 
 
 def sse(value: object) -> bytes:
@@ -60,29 +69,46 @@ def usage(counts: Usage, provenance: str) -> dict[str, Any]:
     return shown | marker(provenance, counts.cost_micro_usd)
 
 
-def message(steps: Iterable[Chunk]) -> dict[str, Any]:
+def by_choice(chunks: Iterable[Chunk]) -> list[tuple[int, list[Chunk]]]:
+    """Each choice and its steps."""
+    chunks = list(chunks)
+    if chunks and not any([chunk.index for chunk in chunks]):  # noqa: C419 -- several times as fast as a generator
+        return [(0, chunks)]
+    steps: defaultdict[int, list[Chunk]] = defaultdict(list)
+    for chunk in chunks:
+        steps[chunk.index].append(chunk)
+    return sorted(steps.items())
+
+
+def message(steps: Sequence[Chunk]) -> dict[str, Any]:
     """The steps of one choice folded into an assistant message."""
-    steps = list(steps)
-    calls = _tool_calls(steps)
-    content = "".join(step.content for step in steps)
-    refusal = "".join(step.refusal for step in steps)
+    content = "".join([step.content for step in steps])
+    special = [step for step in steps if step.tool_calls or step.refusal or step.reasoning]
+    calls = _tool_calls(special)
+    refusal = "".join([step.refusal for step in special])
     folded: dict[str, Any] = {
         "role": "assistant",
         "content": None if not content and (calls or refusal) else content,
         "refusal": refusal or None,
     }
-    if reasoning := "".join(step.reasoning for step in steps):
+    if reasoning := "".join([step.reasoning for step in special]):
         folded["reasoning_content"] = reasoning
     if calls:
         folded["tool_calls"] = calls
     return folded
 
 
+def finish_reason(steps: Sequence[Chunk]) -> str | None:
+    """Why one choice ended."""
+    said = [step.finish_reason for step in steps if step.finish_reason]
+    return said[0] if said else None
+
+
 def logprobs(steps: Iterable[Chunk]) -> dict[str, Any] | None:
     """The steps' log-probability lists, joined; None when no step has any."""
     joined: dict[str, Any] = {}
-    for step in steps:
-        for name, values in (step.logprobs or {}).items():
+    for said in [step.logprobs for step in steps if step.logprobs]:
+        for name, values in said.items():
             old = joined.get(name)
             if isinstance(values, list):
                 joined[name] = [*(old if isinstance(old, list) else ()), *values]

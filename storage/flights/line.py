@@ -1,18 +1,17 @@
 """Commands in, replies out, in order: whatever waits for Redis at the same time is one round trip on one connection."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
+from storage.exchange import Command
 from storage.patience import done_within
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-Command = tuple[str | bytes | int, ...]
 Build = Callable[[], Command]
+Exchange = Callable[[Sequence[Command]], Coroutine[Any, Any, Sequence[Any]]]
+"""Gives the reply to each command, in one round trip."""
 
 _UNSAYABLE = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
 """What the encoder raises for values that have no encoding."""
@@ -24,8 +23,8 @@ class Line:
     A batch that takes longer than `deadline_s` has failed, and its connection is given up.
     """
 
-    def __init__(self, client: "Redis", deadline_s: float) -> None:
-        self._client = client
+    def __init__(self, exchange: Exchange, deadline_s: float) -> None:
+        self._exchange = exchange
         self._deadline_s = deadline_s
         self._waiting: list[tuple[Build, asyncio.Future[Any]]] = []
         self._sending: asyncio.Task[None] | None = None
@@ -64,36 +63,38 @@ class Line:
         while self._waiting:
             await asyncio.sleep(0)  # whatever is ready to run may add to the batch
             batch, self._waiting = self._waiting, []
-            await self._exchange(batch)
+            await self._sent(batch)
 
-    async def _exchange(self, batch: "Sequence[tuple[Build, asyncio.Future[Any]]]") -> None:
-        pipeline = self._client.pipeline(transaction=False)
+    async def _sent(self, batch: "Sequence[tuple[Build, asyncio.Future[Any]]]") -> None:
+        commands: list[Command] = []
         sent: list[asyncio.Future[Any]] = []
         for build, reply in batch:
             if reply.cancelled():
                 continue
             try:
-                pipeline.execute_command(*build())
+                commands.append(build())
             except _UNSAYABLE as error:
                 _tell(reply, error)
             else:
                 sent.append(reply)
+        if not commands:
+            return
         replies: Sequence[Any] = [ConnectionError("the line was closed")] * len(sent)
         try:
-            replies = await self._replies(asyncio.create_task(pipeline.execute(raise_on_error=False)), len(sent))
+            replies = await self._replies(asyncio.create_task(self._exchange(commands)), len(sent))
         finally:
             for reply, said in zip(sent, replies, strict=True):
                 _tell(reply, said)
 
-    async def _replies(self, task: "asyncio.Task[list[Any]]", count: int) -> Sequence[Any]:
+    async def _replies(self, task: "asyncio.Task[Sequence[Any]]", count: int) -> Sequence[Any]:
         """What came back for each command, or what went wrong with all of them."""
         self._running.add(task)
         task.add_done_callback(self._done)
         if not await done_within(task, self._deadline_s):
             task.cancel()
             return [TimeoutError(f"no answer in {self._deadline_s} s")] * count
-        (replies,) = await asyncio.gather(task, return_exceptions=True)
-        return [replies] * count if isinstance(replies, BaseException) else replies
+        fault = asyncio.CancelledError() if task.cancelled() else task.exception()
+        return task.result() if fault is None else [fault] * count
 
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._running.discard(task)

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from storage.errors import LeaderLost, StorageError
+from storage.exchange import Command
 from storage.flights import record
-from storage.flights.line import Command, Line
+from storage.flights.line import Line
 from storage.flights.lua import script
 from storage.flights.record import Batch, Lease, Names, Timing, ms
 from storage.guard import Guard

@@ -13,10 +13,11 @@ import openai
 import uvicorn
 
 from gateway import building
-from gateway.app import Parts, create_app
+from gateway.app import Application
 from gateway.backends.scripted import Scripted
 from gateway.canonical import Request
 from gateway.config import BackendConfig, Config
+from gateway.protocol import FastProtocol
 from storage.entry import Chunk
 
 MODEL = "parrot"
@@ -71,11 +72,15 @@ class Watched(Scripted):
 class Gateway:
     """One running gateway."""
 
-    def __init__(self, url: str, parts: Parts, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, url: str, application: Application, loop: asyncio.AbstractEventLoop, server: uvicorn.Server
+    ) -> None:
         self.url = url
-        self.parts = parts
+        self.application = application
+        self.parts = parts = application.parts
         self.backend: Any = parts.router.model(MODEL).replicas[0].backend
         self._loop = loop
+        self._server = server
 
     @property
     def port(self) -> int:
@@ -86,9 +91,18 @@ class Gateway:
         """OpenAI's client for it, which asks once."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=30)
 
+    def stop(self) -> None:
+        """Have it end what it has begun, and stop."""
+        self._server.should_exit = True
+
     def flushed(self) -> None:
-        """Wait until every tier has what it was given."""
-        for writer in self.parts.tiers._writers:
+        """Wait until every tier has what it was given, and what is ready has been counted."""
+
+        async def settle() -> None:
+            self.parts.shelf.settle()
+
+        self.run(settle())
+        for writer in (*self.parts.tiers._writers, self.parts.prepared.kept.writer):
             assert self.run(writer.flush(10)), "a tier did not take its entries"
 
     def run(self, doing: Any) -> Any:
@@ -101,10 +115,10 @@ class Gateway:
         """Serve until the block ends. `backends` among the settings come beside the scripted one."""
         backend = BackendConfig(kind="scripted", model=MODEL, script=script)
         backends = (backend, *settings.get("backends", ()))
-        application = create_app(Config(**{**settings, "backends": backends}))
+        application = Application(Config(**{**settings, "backends": backends}))
         up = threading.Event()
         server = _Server(
-            uvicorn.Config(application, http="httptools", lifespan="on", log_level="warning", access_log=False), up
+            uvicorn.Config(application, http=FastProtocol, lifespan="on", log_level="warning", access_log=False), up
         )
         found: dict[str, Any] = {}
         with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -115,7 +129,7 @@ class Gateway:
             assert "error" not in found, found["error"]
             try:
                 url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-                yield cls(url, application.state.parts, found["loop"])
+                yield cls(url, application, found["loop"], server)
             finally:
                 server.should_exit = True
                 thread.join(START_S)

@@ -78,6 +78,21 @@ def test_a_clean_stop_ends_every_child(folder: Path) -> None:
     assert gone(children, 2)
 
 
+def test_what_was_counted_is_written_before_a_clean_stop(folder: Path) -> None:
+    """An answer and a hit of the last second, with their tokens."""
+    server = Served(folder, "--model", "bundled").start()
+    answers = [ask(server.url).headers["x-askonce-cache"] for _ in range(3)]
+    assert server.stop() == 0
+    server.start()
+    try:
+        counted = "select cache, sum(requests), sum(prompt_tokens) > 0 from askonce.usage group by 1 order by 1"
+        rows = server.run("psql", "-At", "-c", counted).split()
+    finally:
+        server.stop()
+    assert answers == ["miss", "hit", "hit"]
+    assert rows == ["generated|1|t", "hit|2|t"]
+
+
 def test_a_killed_parent_takes_its_children_along_and_never_blocks_the_next_start(folder: Path) -> None:
     """SIGKILL at the parent alone: everything ends, and what was answered is still there."""
     server = Served(folder, "--model", "bundled").start()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from gateway.bench import figures
+from gateway.bench import figures, page
 from gateway.bench.command import command
 
 EXPECTED = {
@@ -29,7 +29,9 @@ EXPECTED = {
 @pytest.mark.bench
 def test_every_figure_is_complete(tmp_path: Path) -> None:
     """A quick run prints its verdict and writes figures with all their fields, and a picture."""
-    done = CliRunner().invoke(command, ["--quick", "--output", str(tmp_path)], catch_exceptions=False)
+    done = CliRunner().invoke(
+        command, ["--quick", "--output", str(tmp_path), "--page", str(tmp_path / "page.md")], catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     assert "bars met: " in done.output
     found = figures.read(tmp_path / "bench.json")
@@ -41,3 +43,11 @@ def test_every_figure_is_complete(tmp_path: Path) -> None:
         assert (figure.command, bool(figure.machine), bool(figure.date)) == ("askonce bench --quick", True, True)
     assert {figure.bar for figure in found} == {None, 3.0, 10.0, 50.0, 150.0}
     assert (tmp_path / "bench.svg").read_text("utf-8").startswith("<svg ")
+    fast = {figure.name: figure for figure in figures.read(tmp_path / "speed.json")}
+    apart = {"hit_vs_litellm", "miss_vs_litellm", "growth_1e4_to_1e6"}  # installing peers takes minutes, growing too
+    assert fast.keys() >= set(page.NAMES) - apart
+    assert all(fast[name].bar is not None for name in page.NAMES if name in fast)
+    assert (tmp_path / "speed.svg").read_text("utf-8").startswith("<svg ")
+    shown = (tmp_path / "page.md").read_text("utf-8")
+    for part in ("`hit_vs_bare`", "## Miss SSE, 16 at once", "a bare ASGI application", "| askonce |"):
+        assert part in shown

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from storage.entry import Chunk, Entry, Query, Usage
+from storage.guard import Tier
 from storage.vector import packed
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -109,3 +110,12 @@ SPECIAL = {
         + tuple(Chunk(index=i, finish_reason="length", token_ids=()) for i in range(3)),
     ),
 }
+
+
+async def got(tier: Tier, key: bytes) -> Entry | None:
+    """What one tier has under one key; its bytes are those of the entry."""
+    (held,) = await tier.get((key,))
+    if held is None:
+        return None
+    assert (held.encoded.key, held.encoded.entry()) == (key, held.entry)
+    return held.entry

@@ -116,6 +116,17 @@ async def test_a_finished_flight_can_still_be_read(shared: Replicas) -> None:
     assert (await shared.one().join(Wanted(key=KEY), backend.complete)).leads
 
 
+async def test_what_comes_at_once_is_written_at_once(shared: Replicas) -> None:
+    """A short answer costs others no more than one write, its end included."""
+    backend = Backend("a", "b", "c", None)
+    assert await text(await shared.one().join(Wanted(key=KEY), backend.complete)) == "abc"
+    late = await shared.one().join(Wanted(key=KEY), backend.complete)
+    assert await text(late) == "abc"
+    async with redis.asyncio.Redis.from_url(shared.url) as client:
+        (name,) = await client.keys("askonce:1:steps:*")
+        assert await client.xlen(name) == 1
+
+
 async def test_who_only_reads_hears_what_is_complete(shared: Replicas) -> None:
     """Not what is under way, nor what is not kept; and a flight is not kept going by it."""
     backend, reader = Backend(), shared.one()

@@ -11,6 +11,7 @@ import pytest
 
 from storage import postgres as postgres_tier
 from storage import redis as redis_tier
+from storage import rows as rows_of
 from storage.changes import Changes
 from storage.closed import Kind
 from storage.entry import Encoded
@@ -335,7 +336,8 @@ async def test_what_is_written_while_it_is_being_deleted_goes_too(
     deleting = asyncio.create_task(one.marks.add("default", Selector("all")))
     await waiting(1)
     epoch = await writer.fetchval("select max(id) from askonce.invalidations")
-    await writer.executemany(query("completion_put"), [postgres_tier._row(made("b", "was being written", epoch=epoch))])
+    written = rows_of.row(Encoded.of(made("b", "was being written", epoch=epoch)))
+    await writer.execute(query("completion_put"), *([value] for value in written))
     await writer.execute("commit")
     assert (await deleting).rows == 1
     assert await rows(database_url) == {}

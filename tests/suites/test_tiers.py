@@ -1,7 +1,8 @@
 """One suite for every tier, over the real servers: what goes in comes out, unchanged, or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -12,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 
 from storage import postgres as postgres_tier
 from storage import redis as redis_tier
-from storage.entry import Encoded, Entry, Usage
+from storage.entry import Chunk, Encoded, Entry, Held, Usage
 from storage.errors import RefusedError
 from storage.guard import Tier
 from storage.memory import MemoryTier
-from tests.suites.entries import ENTRIES, SPECIAL, made
+from tests.suites.entries import ENTRIES, SPECIAL, got, made
 
 TTL_S = 1000
 
@@ -34,9 +35,10 @@ class Memory:
     def __init__(self) -> None:
         self._tier = MemoryTier(2**26)
 
-    async def get(self, key: bytes) -> Entry | None:
+    async def get(self, keys: Sequence[bytes]) -> list[Held | None]:
         """Get."""
-        return self._tier.get(key)
+        found = [(self._tier.get(key), self._tier.data(key)) for key in keys]
+        return [Held(entry, Encoded(entry.query.key, data)) if entry and data else None for entry, data in found]
 
     async def put(self, items: list[Encoded]) -> None:
         """Put."""
@@ -65,7 +67,7 @@ async def tier(request: pytest.FixtureRequest, redis_url: str, database_url: str
 
 async def test_what_was_never_put_is_not_there(tier: Tier) -> None:
     """Nothing comes of nothing."""
-    assert await tier.get(made("x").query.key) is None
+    assert await got(tier, made("x").query.key) is None
     await tier.ping()
 
 
@@ -73,7 +75,7 @@ async def test_what_was_never_put_is_not_there(tier: Tier) -> None:
 async def test_a_special_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> None:
     """NUL, which Postgres cannot hold as text, huge texts, odd characters: the answer is the same."""
     await tier.put(encoded(item))
-    assert await tier.get(item.query.key) == item
+    assert await got(tier, item.query.key) == item
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -81,7 +83,7 @@ async def test_a_special_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> 
 async def test_any_entry_comes_back_as_it_was(tier: Tier, item: Entry) -> None:
     """Whatever a backend may have said."""
     await tier.put(encoded(item))
-    found = await tier.get(item.query.key)
+    found = await got(tier, item.query.key)
     assert found is not None
     if found != item:  # hypothesis came by here with the same key: the first one stays
         assert found.query.key == item.query.key
@@ -91,7 +93,7 @@ async def test_what_is_kept_never_changes(tier: Tier) -> None:
     """A second answer to the same question is not kept, alone or in a batch."""
     await tier.put(encoded(made("a", "first"), made("a", "in the same batch")))
     await tier.put(encoded(made("a", "second"), made("b", "other")))
-    found, other = await tier.get(made("a").query.key), await tier.get(made("b").query.key)
+    found, other = await got(tier, made("a").query.key), await got(tier, made("b").query.key)
     assert found is not None
     assert other is not None
     assert (found.text(), other.text()) == ("first", "other")
@@ -107,7 +109,7 @@ async def test_an_answer_asked_for_after_a_later_invalidation_wins(tier: Tier, r
         for item in order:
             query = msgspec.structs.replace(item.query, key=key)
             await tier.put(encoded(msgspec.structs.replace(item, query=query)))
-        found = await tier.get(key)
+        found = await got(tier, key)
         assert found is not None
         assert found.text() == "newer", name
 
@@ -121,20 +123,46 @@ async def test_what_replaces_wins_only_when_it_is_newer(tier: Tier) -> None:
         ("newer", 1.8e9, True, "newer"),
     ):
         await tier.put(encoded(made("a", text, created_at=moment, replaces=replaces)))
-        found = await tier.get(made("a").query.key)
+        found = await got(tier, made("a").query.key)
         assert found is not None
         assert found.text() == wins
+
+
+async def test_a_batch_is_decided_as_one_after_the_other(tier: Tier) -> None:
+    """However often a key is in it, in whatever order."""
+    answers = (
+        made("a", "first"),
+        made("a", "later, and not wanted", created_at=1.8e9),
+        made("a", "instead", created_at=1.9e9, replaces=True),
+        made("a", "after a deletion", epoch=1),
+    )
+    together: list[Entry] = []
+    for number, order in enumerate(itertools.permutations(answers)):
+        for name in (f"alone {number}", f"together {number}"):
+            query = msgspec.structs.replace(answers[0].query, key=made(name).query.key)
+            items = [msgspec.structs.replace(answer, query=query) for answer in order]
+            if name.startswith("together"):
+                together += items
+                continue
+            for item in items:
+                await tier.put(encoded(item))
+    await tier.put(encoded(*together))
+    for number in range(24):
+        alone, one = [await got(tier, made(f"{how} {number}").query.key) for how in ("alone", "together")]
+        assert alone is not None
+        assert one is not None
+        assert alone.text() == one.text()
 
 
 async def test_many_write_at_the_same_time(tier: Tier) -> None:
     """Everything arrives, and of equal keys one wins."""
     await asyncio.gather(*(tier.put(encoded(made(str(n % 10), f"{n}"), made(f"own {n}"))) for n in range(40)))
     for number in range(10):
-        found = await tier.get(made(str(number)).query.key)
+        found = await got(tier, made(str(number)).query.key)
         assert found is not None
         assert int(found.text()) % 10 == number
     for number in range(40):
-        assert await tier.get(made(f"own {number}").query.key) is not None
+        assert await got(tier, made(f"own {number}").query.key) is not None
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xc1", b"{}", b"\x90", b"\x81\xa5query\x80"], ids=repr)
@@ -144,7 +172,7 @@ async def test_other_bytes_in_redis_are_no_answer(redis_url: str, data: bytes) -
     tier = redis_tier.connect(redis_url, TTL_S)
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.set(redis_tier.PREFIX + key, data)
-    assert await tier.get(key) is None
+    assert await got(tier, key) is None
     await tier.aclose()
 
 
@@ -155,7 +183,7 @@ async def test_another_keys_entry_in_redis_is_no_answer(redis_url: str) -> None:
     await tier.put(encoded(item))
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.copy(redis_tier.PREFIX + item.query.key, redis_tier.PREFIX + key)
-    assert await tier.get(key) is None
+    assert await got(tier, key) is None
     await tier.aclose()
 
 
@@ -165,13 +193,13 @@ async def test_cancelled_reads_never_mix_up_replies(redis_url: str) -> None:
     items = [made(str(number), "x" * 20_000) for number in range(50)]
     await tier.put(encoded(*items))
     for round_ in range(20):
-        tasks = [asyncio.ensure_future(tier.get(item.query.key)) for item in items]
+        tasks = [asyncio.ensure_future(got(tier, item.query.key)) for item in items]
         for _ in range(round_):
             await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert [await tier.get(item.query.key) for item in items] == items
+        assert [await got(tier, item.query.key) for item in items] == items
     await tier.aclose()
 
 
@@ -182,7 +210,7 @@ async def test_a_hit_does_not_extend_the_time_to_live(redis_url: str) -> None:
     await tier.put(encoded(item))
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.expire(redis_tier.PREFIX + item.query.key, 50)
-        assert await tier.get(item.query.key) == item
+        assert await got(tier, item.query.key) == item
         await tier.put(encoded(made("a", "y")))
         assert 0 < await client.ttl(redis_tier.PREFIX + item.query.key) <= 50
         await tier.put(encoded(made("b")))
@@ -197,8 +225,8 @@ async def test_a_row_that_cannot_be_read_is_no_answer(database_url: str, caplog:
     connection = await asyncpg.connect(database_url)
     await connection.execute("update askonce.completions set steps = 'oops' where prompt_text = 'a'")
     await connection.close()
-    assert await tier.get(made("a").query.key) is None
-    assert await tier.get(made("b").query.key) == made("b")
+    assert await got(tier, made("a").query.key) is None
+    assert await got(tier, made("b").query.key) == made("b")
     assert "cannot be read" in caplog.text
     await tier.aclose()
 
@@ -212,6 +240,7 @@ def asked(name: str, **fields: Any) -> Entry:
 NO_COLUMN = {
     "a NUL": made("NUL", origin_id="a\x00 secret"),
     "a large number": made("number", usage=Usage(2**40)),
+    "a large token": made("token", chunks=(Chunk(content="x", token_ids=(2**40,)),)),
     "no seed": asked("seed", params='{"known":{"seed":"secret"}}'),
     "no key": asked("key", key=b"secret"),
 }
@@ -225,9 +254,9 @@ async def test_what_no_column_can_hold_is_refused(database_url: str, bad: Entry)
     with pytest.raises(RefusedError) as refusal:
         await tier.put(encoded(good[0], bad, good[1]))
     assert "secret" not in str(refusal.value)
-    assert [await tier.get(item.query.key) for item in good] == [None, None]
+    assert [await got(tier, item.query.key) for item in good] == [None, None]
     await tier.put(encoded(*good))
-    assert [await tier.get(item.query.key) for item in good] == good
+    assert [await got(tier, item.query.key) for item in good] == good
     await tier.aclose()
 
 
@@ -252,7 +281,7 @@ async def test_a_prompt_with_nul_is_kept(database_url: str) -> None:
     item = made("x\x00y", "z")
     tier = postgres_tier.PostgresTier(await postgres_tier.connect(database_url, 2))
     await tier.put(encoded(item))
-    found = await tier.get(item.query.key)
+    found = await got(tier, item.query.key)
     assert found is not None
     assert found.chunks == item.chunks
     assert found.query.text == "x\u2400y"
@@ -263,5 +292,5 @@ async def test_a_crowd_is_no_fault_of_redis(redis_url: str) -> None:
     """However many look at once, each is told what is kept."""
     tier = redis_tier.connect(redis_url, TTL_S)
     await tier.put(encoded(made("a")))
-    assert await asyncio.gather(*(tier.get(made("a").query.key) for _ in range(600))) == [made("a")] * 600
+    assert await asyncio.gather(*(got(tier, made("a").query.key) for _ in range(600))) == [made("a")] * 600
     await tier.aclose()

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from storage import writer as writing
 from storage.breaker import Breaker
-from storage.entry import Encoded, Entry
+from storage.entry import Encoded, Entry, Held
 from storage.guard import GuardedTier
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
@@ -26,10 +26,11 @@ class Store:
         self.state = "up"
         self.kept: dict[bytes, Entry] = {}
 
-    async def get(self, key: bytes) -> Entry | None:
-        """The entry, an error, or nothing for ever."""
+    async def get(self, keys: Sequence[bytes]) -> list[Held | None]:
+        """The entries, an error, or nothing for ever."""
         await self.ping()
-        return self.kept.get(key)
+        found = (self.kept.get(key) for key in keys)
+        return [Held(entry, Encoded.of(entry)) if entry else None for entry in found]
 
     async def put(self, items: Sequence[Encoded]) -> None:
         """Keep, fail or hang."""

@@ -18,7 +18,7 @@ from storage.guard import GuardedTier
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
 from tests.conftest import Servers
-from tests.suites.entries import made
+from tests.suites.entries import got, made
 from tests.suites.frozen import frozen
 from tests.suites.marks import nothing_invalidated
 
@@ -94,7 +94,7 @@ async def test_postgres_alone_brings_an_answer_back_to_redis(real: Real, redis_u
     assert found is not None
     assert (found.entry, found.tier) == (item, "postgres")
     await real.written()
-    assert await tier.get(item.query.key) == item
+    assert await got(tier, item.query.key) == item
     await tier.aclose()
 
 

@@ -3,7 +3,7 @@
 from functools import cache
 from importlib import resources
 
-from storage.flights.line import Command
+from storage.exchange import Command
 
 
 @cache

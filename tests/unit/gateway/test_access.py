@@ -289,3 +289,40 @@ def test_a_tenants_place_and_a_shared_one_never_meet() -> None:
     assert caller.within("docs").scope != caller.scope
     with pytest.raises(Forbidden):
         caller.within("other")
+
+
+async def test_who_was_told_once_is_told_again_only_while_the_key_is_what_it_was() -> None:
+    """Also when nobody says that it has changed: after a while it is read again, and counts as it is then."""
+    clock, kept = Clock(), Kept(key())
+    access = Access(kept, local=True, clock=clock)
+    caller = await access.caller(TEXT)
+    assert access.still(caller)
+    assert access.still(caller.within("docs"))
+    assert await access.caller(TEXT) is caller
+
+    clock.now += MAX_AGE_S + 1
+    assert not access.still(caller)
+    assert await access.caller(TEXT) == caller
+    assert access.still(caller)
+
+    for change in ({"tenant": "rival"}, {"models": None}, {"namespaces": ()}, {"scopes": ("cache",)}):
+        kept.found["a" * 10] = key(**change)
+        clock.now += MAX_AGE_S + 1
+        other = await access.caller(TEXT)
+        assert other != caller
+        assert not access.still(caller)
+        assert not access.still(caller.within("docs"))
+        kept.found["a" * 10] = key()
+        clock.now += MAX_AGE_S + 1
+        assert await access.caller(TEXT) == caller
+
+    for gone in ({"revoked_at": datetime.now(UTC)}, {"expires_at": datetime.now(UTC)}):
+        kept.found["a" * 10] = key(**gone)
+        clock.now += MAX_AGE_S + 1
+        for _ in range(3):
+            with pytest.raises(InvalidKey):
+                await access.caller(TEXT)
+            assert not access.still(caller)
+        kept.found["a" * 10] = key()
+        clock.now += MAX_AGE_S + 1
+        assert await access.caller(TEXT) == caller

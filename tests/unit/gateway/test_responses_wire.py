@@ -296,7 +296,7 @@ def test_events_put_together_are_the_whole_response(steps: list[Chunk], likely: 
         assert mine[-1]["item"] == item
         deltas = "".join(event["delta"] for event in mine if event["type"].endswith(".delta"))
         assert deltas == item.get("arguments", "".join(part_text(part) for part in item.get("content", ())))
-    folded = reply.message(step for step in chunks)
+    folded = reply.message(chunks)
     messages = items.messages(whole["output"])
     assert "".join(message["content"] or "" for message in messages) == (folded["content"] or "")
     calls = [call for message in messages for call in message.get("tool_calls", ())]

@@ -17,7 +17,7 @@ from gateway import building
 from gateway.backends import dialect
 from gateway.backends.ollama import Client, Ollama
 from gateway.backends.openai_compatible import OpenAICompatible
-from gateway.backends.server import translated
+from gateway.backends.server import meant
 from gateway.backends.unbroken import UnbrokenLines
 from gateway.canonical import Identity, Request
 from gateway.config import BackendConfig
@@ -30,6 +30,7 @@ from gateway.errors import (
     BackendUnreachable,
     may_pass,
 )
+from gateway.steps import together
 from storage.entry import Chunk, Usage
 from tests.suites.faulty import Peer, faulty
 
@@ -158,6 +159,42 @@ async def test_events_may_be_cut_anywhere(texts: list[str], places: list[int], l
     assert [step.content for step in found if step.content] == [text for text in texts if text]
     assert found[-1] == Chunk(usage=Usage(3, 4))
     assert [step.finish_reason for step in found if step.finish_reason] == ["stop"]
+
+
+@st.composite
+def deltas(draw: st.DrawFn) -> dict[str, Any]:
+    """An event of a chat: most often a text and nothing else."""
+    event = delta(content=draw(st.none() | TEXT | ODD), **draw(st.just({}) | st.just({"reasoning": "Hm"})))
+    choice = event["choices"][0] | draw(st.just({}) | st.sampled_from([{"index": 1}, {"token_ids": [1, 2]}]))
+    ids = draw(st.just({}) | st.sampled_from([{"prompt_token_ids": [5]}, {"usage": {"prompt_tokens": 1}}]))
+    return {"choices": [choice, *draw(st.just([]) | st.just([choice]))]} | ids
+
+
+@given(st.lists(deltas(), max_size=8), st.lists(st.integers(0, 10_000), max_size=4), st.booleans())
+async def test_what_an_event_says_is_read_in_one_way(
+    events: list[dict[str, Any]], places: list[int], gives_token_ids: bool
+) -> None:
+    """One that says a text and nothing else is read in a quicker way than one that says besides what means nothing."""
+    accent = dialect.VLLM if gives_token_ids else dialect.OPENAI
+    ends = [{"choices": [{"index": index, "finish_reason": "stop"} for index in (0, 1)]}, *END[1:]]
+    longer = msgspec.json.decode(msgspec.json.encode(events))
+    for choice in itertools.chain.from_iterable(event["choices"] for event in longer):
+        choice["delta"]["refusal"] = ""
+    data = sse([*events, *ends], "\n", comments=False)
+    quick = await steps(openai_over(cut(data, places), accent))
+    assert quick == await steps(openai_over(sse([*longer, *ends], "\n", comments=False), accent))
+
+
+async def test_the_first_step_does_not_wait_for_what_came_with_it() -> None:
+    """Not even for a fault."""
+    data = sse([delta(role="assistant"), delta(content="a"), delta(content="b")], "\n", comments=False)
+    backend = openai_over(data + GARBAGE["no JSON"])
+    async with closing(backend):
+        batches = together(backend.complete(QUESTION))
+        assert await anext(batches) == [Chunk(content="a")]
+        assert await anext(batches) == [Chunk(content="b")]
+        with pytest.raises(BackendError):
+            await anext(batches)
 
 
 async def test_an_event_may_lack_its_space_and_its_last_line_end() -> None:
@@ -297,9 +334,8 @@ async def _meet(fault: Exception) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise fault
 
-    if not isinstance(fault, httpx.HTTPError):
-        with translated("there"):
-            raise fault
+    if isinstance(fault, (aiohttp.ClientError, OSError)):
+        raise meant("there", fault)
 
     client = Client("http://server", transport=UnbrokenLines(httpx.MockTransport(fail)))
     await steps(Ollama("there", client, Said([]), "m"))

@@ -73,7 +73,7 @@ def events(data: bytes) -> list[Any]:
 
 def streamed(wire: ModuleType, chunks: list[Chunk], usage: Usage | None, choices: int = 3) -> list[Any]:
     """A whole stream's events."""
-    data = wire.opening(HEAD, choices) + b"".join(wire.event(HEAD, chunk) for chunk in chunks)
+    data = wire.opening(HEAD, choices) + wire.events(HEAD, chunks)
     return events(data + wire.closing(HEAD, usage))
 
 
@@ -125,6 +125,15 @@ def test_a_chat_stream_put_together_is_the_whole_reply(chunks: list[Chunk]) -> N
 
 
 @given(answers())
+def test_a_step_makes_the_same_event_alone_and_among_others(chunks: list[Chunk]) -> None:
+    """To the byte, and as its JSON is written by any encoder: a text has no form of its own."""
+    for wire in (openai_chat, openai_completions):
+        told = wire.events(HEAD, chunks)
+        assert told == b"".join(wire.events(HEAD, [chunk]) for chunk in chunks)
+        assert told == b"".join(b"data: %s\n\n" % msgspec.json.encode(event) for event in events(told))
+
+
+@given(answers())
 def test_a_completion_stream_put_together_is_the_whole_reply(chunks: list[Chunk]) -> None:
     """Texts and finish reasons of every choice."""
     chunks = [Chunk(index=chunk.index, content=chunk.content, finish_reason=chunk.finish_reason) for chunk in chunks]
@@ -142,7 +151,7 @@ def test_a_completion_stream_put_together_is_the_whole_reply(chunks: list[Chunk]
 @pytest.mark.parametrize("wire", [openai_chat, openai_completions])
 def test_no_text_can_break_an_event(wire: ModuleType, text: str) -> None:
     """Line ends of any kind stay inside their event, for strict readers and for those that split at U+2028 too."""
-    data = wire.event(HEAD, Chunk(content=text))
+    data = wire.events(HEAD, [Chunk(content=text)])
     (event,) = events(data)
     choice = event["choices"][0]
     assert (choice["text"] if wire is openai_completions else choice["delta"]["content"]) == text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from storage.breaker import Breaker
-from storage.entry import Encoded, Entry
+from storage.entry import Encoded, Entry, Held
 from storage.errors import RefusedError, StorageError, TooSlowError
 from storage.guard import GuardedTier
 from tests.suites.entries import made
@@ -16,6 +16,7 @@ from tests.suites.entries import made
 ITEM = made("a", "x")
 KEY = ITEM.query.key
 ENCODED = [Encoded.of(ITEM)]
+HELD = Held(ITEM, ENCODED[0])
 
 
 class Tier:
@@ -27,11 +28,10 @@ class Tier:
         self.doing = doing
         self.calls = 0
 
-    async def get(self, key: bytes) -> Entry | None:
+    async def get(self, keys: Sequence[bytes]) -> list[Held | None]:
         """One call."""
-        del key
         self.calls += 1
-        return await self.doing()
+        return [Held(await self.doing(), ENCODED[0]) for _ in keys]
 
     async def put(self, items: Sequence[Encoded]) -> None:
         """One call."""
@@ -96,10 +96,9 @@ async def test_a_fault_costs_one_deadline_once(doing: Any) -> None:
 class ReadOnly(Tier):
     """A tier that is read, and does with writes what `doing` does."""
 
-    async def get(self, key: bytes) -> Entry | None:
+    async def get(self, keys: Sequence[bytes]) -> list[Held | None]:
         """The entry."""
-        del key
-        return ITEM
+        return [HELD for _ in keys]
 
     async def ping(self) -> None:
         """All is well, as far as a ping can tell."""
@@ -113,7 +112,7 @@ async def test_a_tier_that_takes_no_writes_is_still_read(doing: Any) -> None:
     for _ in range(20):
         with pytest.raises(StorageError):
             await guarded.put(ENCODED)
-        assert await guarded.get(KEY) == ITEM
+        assert await guarded.get(KEY) == HELD
     assert tier.calls == 1
     with pytest.raises(StorageError, match=r"is read, but takes no writes \((OSError: no|TimeoutError: no answer)"):
         await guarded.ping()
@@ -180,7 +179,7 @@ async def test_many_at_once_cost_one_deadline_each_and_one_wait() -> None:
     assert time.monotonic() - started < 3
     tier.doing = fine
     now[0] += 1
-    assert await guarded.get(KEY) == ITEM
+    assert await guarded.get(KEY) == HELD
     await guarded.aclose()
 
 
@@ -204,8 +203,8 @@ async def test_it_is_tried_again() -> None:
     tier.doing = fine
     assert await guarded.get(KEY) is None
     now[0] += 1
-    assert await guarded.get(KEY) == ITEM
-    assert await guarded.get(KEY) == ITEM
+    assert await guarded.get(KEY) == HELD
+    assert await guarded.get(KEY) == HELD
 
 
 async def test_a_request_that_is_cancelled_is_cancelled_at_once() -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from storage.flights.line import Command, Line
+from storage.exchange import Command
+from storage.flights.line import Line
 
 DEADLINE_S = 0.2
 
@@ -20,32 +22,13 @@ class Server:
         self.answering.set()
         self.fault: Exception | None = None
 
-    def pipeline(self, *, transaction: bool) -> "Pipeline":
-        """As the client library has it."""
-        assert not transaction
-        return Pipeline(self)
-
-
-class Pipeline:
-    """One batch."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._commands: list[Command] = []
-
-    def execute_command(self, *command: Any) -> None:
-        """One more."""
-        self._commands.append(command)
-
-    async def execute(self, *, raise_on_error: bool) -> list[Any]:
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Each command is answered with its name; `FAIL` is an error."""
-        assert not raise_on_error
-        if self._commands:
-            self._server.batches.append(self._commands)
-        await self._server.answering.wait()
-        if self._server.fault:
-            raise self._server.fault
-        return [ValueError("wrong") if command[0] == "FAIL" else command[0] for command in self._commands]
+        self.batches.append(list(commands))
+        await self.answering.wait()
+        if self.fault:
+            raise self.fault
+        return [ValueError("wrong") if command[0] == "FAIL" else command[0] for command in commands]
 
 
 @pytest.fixture
@@ -57,7 +40,7 @@ def server() -> Server:
 @pytest.fixture
 def line(server: Server) -> Line:
     """A line to it."""
-    return Line(server, DEADLINE_S)  # type: ignore[arg-type]
+    return Line(server.exchange, DEADLINE_S)
 
 
 async def test_what_waits_together_goes_together(line: Line, server: Server) -> None:

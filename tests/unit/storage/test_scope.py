@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from storage.entry import Encoded, Entry
+from storage.entry import Encoded, Entry, Held
 from storage.guard import GuardedTier
 from storage.memory import MemoryTier
 from storage.tiers import Tiers
@@ -19,10 +19,10 @@ class Walked:
         self.asked = 0
         self.kept: dict[bytes, Entry] = {}
 
-    async def get(self, key: bytes) -> Entry | None:
+    async def get(self, keys: list[bytes]) -> list[Held | None]:
         """Count."""
         self.asked += 1
-        return self.kept.get(key)
+        return [Held(self.kept[key], Encoded.of(self.kept[key])) if key in self.kept else None for key in keys]
 
     async def put(self, items: list[Encoded]) -> None:
         """Keep."""
