@@ -90,9 +90,10 @@ async def _stored(config: Config, telemetry: Telemetry, stack: contextlib.AsyncE
     database = await postgres.connect(config.database_url, config.database_connections)
     invalidations = Invalidations(database, telemetry.fault, config.database_deadline_s)
     memory = MemoryTier(config.memory_max_bytes, config.redis_ttl_s)
-    tiers = _tiers(config, memory, database, invalidations, telemetry)
+    lower = _lower(config, database, telemetry)
+    tiers = Tiers(memory, lower, invalidations, telemetry.dropped)
     stack.push_async_callback(tiers.aclose)
-    stack.push_async_callback((replies := _replies(config, telemetry)).aclose)
+    stack.push_async_callback((replies := _replies(config, lower[0], telemetry)).aclose)
     writes = (Guard("postgres", telemetry.fault, sort=f"writes of {of}") for of in ("usage", "hits"))
     ledger = Ledger(database, next(writes), config.database_deadline_s, partial(telemetry.uncounted, "usage"))
     stack.push_async_callback(ledger.aclose)
@@ -267,19 +268,17 @@ def _heard(access: Access, invalidations: Invalidations) -> Callable[[str], Awai
     return heard
 
 
-def _tiers(
-    config: Config, memory: MemoryTier, database: asyncpg.Pool, invalidations: Invalidations, telemetry: Telemetry
-) -> Tiers:
-    lower = [
+def _lower(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> tuple[GuardedTier, GuardedTier]:
+    """Redis and Postgres."""
+    return (
         GuardedTier(redis.connect(config.redis_url, config.redis_ttl_s), config.redis_deadline_s, telemetry.fault),
         GuardedTier(postgres.PostgresTier(database), config.database_deadline_s, telemetry.fault),
-    ]
-    return Tiers(memory, lower, invalidations, telemetry.dropped)
+    )
 
 
-def _replies(config: Config, telemetry: Telemetry) -> GuardedReplies:
+def _replies(config: Config, entries: GuardedTier, telemetry: Telemetry) -> GuardedReplies:
     kept = RedisReplies(redis.client(config.redis_url), config.redis_ttl_s)
-    return GuardedReplies(kept, config.redis_deadline_s, config.ready_max_bytes, telemetry.fault)
+    return GuardedReplies(kept, entries, config.redis_deadline_s, config.ready_max_bytes, telemetry.fault)
 
 
 def _admits(config: Config) -> Callable[[bytes, bytes], bool]:

@@ -11,7 +11,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from gateway.access import presented
 from gateway.caller import Caller
 from gateway.canonical import Request
-from gateway.errors import RequestError
 from gateway.looking import Preview
 from gateway.pipeline import kept
 from gateway.prepared import PreparedReplies, Said
@@ -103,7 +102,7 @@ async def _found(parts: Parts, offered: Offered, scope: Any) -> tuple[Ready, str
             caller = caller.within(offered.namespace.decode("latin-1"))
         question = wire.decode(offered.body)
         preview = await parts.pipeline.preview(question, caller)
-    except RequestError:
+    except Exception:  # noqa: BLE001 -- whatever it is, the framework meets it, too, and knows how to say it
         return None
     if preview is None or preview.hit is None:
         hand(scope, Handed(question, preview, offered.place, since))

@@ -5,6 +5,7 @@ deleted, who would answer.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -26,10 +27,14 @@ from storage.prepared import Given, Prepared
 K = TypeVar("K")
 V = TypeVar("V")
 
+_LOG = logging.getLogger("askonce")
+
 MAX_BYTES: Final = 4096
 """Larger replies are made anew from their entries: they would take more of Redis than these do."""
 _REMEMBERED: Final = 1024
 """Callers, and what they stand on; when there are more, all are found out again."""
+_LONG_BYTES: Final = 1024
+"""Who says who it is in more than these is found out each time: a thousand of them would be a heap."""
 _MADE: Final = key.VERSION + b"/1"
 """The number goes up when requests are read, or replies to them made, in another way."""
 
@@ -181,13 +186,19 @@ class PreparedReplies:
             caller = caller.within(namespace.decode("latin-1")) if namespace else caller
         except RequestError:
             return None
-        return _remembered(self._askers, who, _Asker(caller, changes, _name(caller)))
+        asker = _Asker(caller, changes, _name(caller))
+        return _remembered(self._askers, who, asker) if sum(map(len, who)) <= _LONG_BYTES else asker
 
     def _told(
         self, asker: _Asker, then: Callable[[Ready | None], None], given: Given | None, error: Exception | None
     ) -> None:
         del error  # what cannot be asked has none
-        then(self._ready(asker, given) if given is not None else None)
+        try:
+            ready = self._ready(asker, given) if given is not None else None
+        except Exception:  # noqa: BLE001 -- whatever it is, the request goes the long way, and is answered
+            _LOG.exception("A reply of another gateway was left alone.")
+            ready = None
+        then(ready)
 
     def _ready(self, asker: _Asker, given: Given) -> Ready | None:
         try:

@@ -101,6 +101,8 @@ class FastProtocol(HttpToolsProtocol):
         """What is parked does not hold up who comes after it."""
         if self._parked is not None:
             self._unpark()
+        if self.timeout_keep_alive_task is not None:  # of a reply that was ready, to what came in the same packet
+            self._unset_keepalive_if_required()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -179,9 +181,10 @@ class FastProtocol(HttpToolsProtocol):
 
     def _give(self, cycle: RequestResponseCycle, reply: Reply) -> None:
         cycle.response_started = cycle.response_complete = True
+        is_last = not cycle.keep_alive  # the gateway is about to stop
         if not cycle.disconnected:
-            self.transport.write(reply(self._dated()))
-        if not cycle.keep_alive:  # the gateway is about to stop
+            self.transport.write(reply(self._dated() + b"connection: close\r\n" if is_last else self._dated()))
+        if is_last:
             self.transport.close()
         self.on_response_complete()
 

@@ -126,6 +126,10 @@ class GuardedTier:
         except StorageError:
             return None
 
+    async def read(self, doing: str, start: Callable[[], Awaitable[T]]) -> T:
+        """What `start()` reads from the same server: what ails one sort of reads ails all. Raises as `Guard.call`."""
+        return await self._reads.call(doing, start, self._deadline_s)
+
     async def put(self, items: Sequence[Encoded]) -> None:
         """Keep `items`.
 
@@ -149,7 +153,7 @@ class GuardedTier:
         await self._tier.aclose()
 
     async def _looked(self, keys: Sequence[bytes]) -> Sequence[Held | None]:
-        return await self._reads.call("get", lambda: self._tier.get(keys), self._deadline_s)
+        return await self.read("get", lambda: self._tier.get(keys))
 
 
 def _abandon(task: asyncio.Future[Any]) -> None:

@@ -1,6 +1,5 @@
 """How often kept answers are given, and when last: counted in memory and added to the database every few seconds."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -8,6 +7,7 @@ from typing import Any, Final, Protocol
 from storage import sql
 from storage.errors import StorageError, TooSlowError
 from storage.guard import Guard
+from storage.rounds import Rounds
 
 _EVERY_S: Final = 5.0
 _DEADLINES: Final = 5
@@ -34,7 +34,7 @@ class Hits:
         self._deadline_s = deadline_s
         self._on_loss = on_loss
         self._waiting: dict[bytes, int] = {}
-        self._task = asyncio.create_task(self._run(), name="hits")
+        self._rounds = Rounds(self.flush, _EVERY_S, "hits")
 
     def note(self, key: bytes, count: int = 1) -> None:
         """The answer of `key` was given, or several times. This is on the way of every hit."""
@@ -60,8 +60,7 @@ class Hits:
 
     async def aclose(self) -> None:
         """Write what waits, and stop."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await self._rounds.aclose()
         if not await self.flush():
             self._on_loss(sum(self._waiting.values()))
 
@@ -81,8 +80,3 @@ class Hits:
                 self.note(key, count)
             return False
         return True
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            await self.flush()

@@ -1,6 +1,5 @@
 """What was answered, counted by the minute in memory and added to the database every few seconds."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, Protocol
@@ -11,6 +10,7 @@ from storage import sql
 from storage.entry import Kind, Usage
 from storage.errors import StorageError, TooSlowError
 from storage.guard import Guard
+from storage.rounds import Rounds
 
 Cache = Literal["hit", "coalesced", "generated"]
 """Whether the model was asked for it: a hit was kept, a coalesced one was being made for somebody else."""
@@ -70,7 +70,7 @@ class Ledger:
         self._deadline_s = deadline_s
         self._on_loss = on_loss
         self._waiting: dict[_Place, _Sum] = {}
-        self._task = asyncio.create_task(self._run(), name="ledger")
+        self._rounds = Rounds(self.flush, _EVERY_S, "ledger")
 
     def note(self, tenant: str, model: str, kind: Kind, cache: Cache, usage: Usage, requests: int = 1) -> None:
         """Count `requests`, with what they cost, or would have cost."""
@@ -102,8 +102,7 @@ class Ledger:
 
     async def aclose(self) -> None:
         """Write what waits, and stop."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await self._rounds.aclose()
         if not await self.flush():
             self._lose(self._waiting)
 
@@ -118,8 +117,3 @@ class Ledger:
 
     def _lose(self, waiting: dict[_Place, _Sum]) -> None:
         self._on_loss(sum(said.requests for said in waiting.values()))
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            await self.flush()

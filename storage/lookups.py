@@ -1,6 +1,7 @@
 """Keys in, what is kept under them out, for one tier: what waits together is one round trip."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -9,6 +10,8 @@ from typing import Final, Generic, TypeVar
 from storage.errors import StorageError
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger("askonce")
 
 MOST: Final = 128
 """Keys in one round trip: enough to make its cost small for each, and not so many that the first waits for the last."""
@@ -40,7 +43,7 @@ class Lookups(Generic[T]):
         return await waiter
 
     def ask(self, key: bytes, then: Then[T]) -> None:
-        """The same, for who does not wait: `then` is called, not before this returns. It must not raise."""
+        """The same, for who does not wait: `then` is called, not before this returns."""
         self._waiting.setdefault(key, []).append(then)
         if not self._due:
             self._due = True
@@ -89,14 +92,20 @@ class Lookups(Generic[T]):
             _fail(batch, error)
         else:
             for waiting, held in pairs:
-                for then in waiting:
-                    then(held, None)
+                _tell(waiting, held, None)
 
 
 def _fail(batch: dict[bytes, list[Then[T]]], error: Exception) -> None:
     for waiting in batch.values():
-        for then in waiting:
-            then(None, error)
+        _tell(waiting, None, error)
+
+
+def _tell(waiting: list[Then[T]], found: T | None, error: Exception | None) -> None:
+    for then in waiting:
+        try:
+            then(found, error)
+        except Exception:  # noqa: BLE001 -- one's mistake is not to keep the others waiting
+            _LOG.exception("What was found could not be taken.")
 
 
 def _settle(waiter: "asyncio.Future[T | None]", found: T | None, error: Exception | None) -> None:

@@ -3,6 +3,7 @@
 import math
 
 import cachetools
+import msgspec
 
 from storage import entry
 from storage.entry import OVERHEAD_BYTES, Encoded, Entry
@@ -19,9 +20,16 @@ class MemoryTier:
         """How often an entry has taken the place of another."""
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry of `key`, if it is still here."""
+        """The entry of `key`, if it is still here. Bytes that are none are let go of."""
         data = self._entries.get(key)
-        return entry.opened(data) if data is not None else None
+        if data is None:
+            return None
+        try:
+            return entry.opened(data)
+        except msgspec.DecodeError:  # what came from another tier unread, with a reply that was made of it
+            del self._entries[key]
+            self.replaced += 1
+            return None
 
     def has(self, key: bytes, data: bytes) -> bool:
         """Whether what is kept under `key` is this very object; it counts as used."""

@@ -6,8 +6,9 @@ What the bytes of a reply mean, and whether it may be given, is the gateway's af
 entry is still kept, and still the same.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 from redis.exceptions import ResponseError
@@ -23,6 +24,10 @@ from storage.writer import Writer
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("askonce")
 
 PREFIX: Final = b"askonce:2:ready:"
 """The number changes when the encoding does."""
@@ -70,13 +75,17 @@ class RedisReplies:
         self._client = client
         self._connections = Connections(client)
         self._ttl_s = ttl_s
+        self._refused = False
 
     async def get(self, digests: Sequence[bytes]) -> list[Given | None]:
         """The reply of each of `digests`, in one round trip."""
         names = [PREFIX + digest for digest in digests]
         (found,) = await self._connections.exchange([("EVAL", lua.text("prepared"), len(names), *names, ENTRY)])
-        if isinstance(found, ResponseError):
-            raise found
+        if isinstance(found, ResponseError):  # it takes no scripts, perhaps; entries are read without
+            if not self._refused:
+                self._refused = True
+                _LOG.warning("Redis gives no ready replies (%s); they are made from entries.", brief(found))
+            return [None] * len(digests)
         return [_given(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
 
     async def put(self, items: Sequence[Prepared]) -> None:
@@ -94,21 +103,30 @@ class RedisReplies:
         await self._client.aclose()
 
 
+class Reads(Protocol):
+    """Reads from the same server."""
+
+    async def read(self, doing: str, start: Callable[[], Awaitable[T]]) -> T:
+        """What `start()` gives. Raises `StorageError` in time."""
+        ...
+
+
 class GuardedReplies:
-    """`replies`, each call within `deadline_s`; what ails them is no fault of the entries beside them."""
+    """`replies`, read as entries are, by the same `reads`: a Redis that hangs is waited for once."""
 
     def __init__(
         self,
         replies: RedisReplies,
+        reads: Reads,
         deadline_s: float,
         max_bytes: int,
         on_fault: OnFault,
     ) -> None:
-        """`max_bytes` of replies may wait to be written."""
+        """`max_bytes` of replies may wait to be written, each batch for some `deadline_s`."""
         self.name = replies.name
         self._replies = replies
         self._deadline_s = deadline_s
-        self._reads = Guard(replies.name, on_fault, sort="reads of replies")
+        self._reads = reads
         self._writes = Guard(replies.name, on_fault, sort="writes of replies")
         self._lookups: Lookups[Given] = Lookups(self._looked, AT_ONCE)
         self.writer = Writer[Prepared](self, max_bytes, _lost)
@@ -129,12 +147,11 @@ class GuardedReplies:
         """Write what waits, if that takes a moment only, and stop."""
         self._lookups.close()
         await self.writer.aclose(_CLOSE_S)
-        self._reads.close()
         self._writes.close()
         await self._replies.aclose()
 
     async def _looked(self, digests: Sequence[bytes]) -> Sequence[Given | None]:
-        return await self._reads.call("prepared", lambda: self._replies.get(digests), self._deadline_s)
+        return await self._reads.read("prepared", lambda: self._replies.get(digests))
 
 
 def _lost(name: str) -> None:

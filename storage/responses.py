@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import asyncpg
+import cachetools
 import msgspec
 
 from storage import sql
@@ -23,8 +24,10 @@ FLUSH_S: Final = 5.0
 MAX_TURNS: Final = 1000
 MAX_BYTES: Final = 32 * 2**20
 """How much of a conversation is read: what a model could take is far less."""
-_AGAIN_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4)
-"""Pauses before what is not there is looked for again: another process may just be writing it."""
+_AGAIN_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2)
+"""Pauses before what is not there is looked for again: another process may just be writing it, on a busy machine."""
+_FORGOTTEN: Final = 1024
+"""How many ids are remembered that were deleted here, so that nobody waits for them."""
 _WRITE_DEADLINES: Final = 10
 
 
@@ -75,6 +78,7 @@ class Responses:
         self._deadline_s = deadline_s
         # Exactly what the writer still holds: once it has written or dropped one, nothing refers to it any more.
         self._waiting: weakref.WeakValueDictionary[str, Response] = weakref.WeakValueDictionary()
+        self._forgotten: cachetools.LRUCache[str, bool] = cachetools.LRUCache(_FORGOTTEN)
         self._sink = _Sink(pool, writes, deadline_s * _WRITE_DEADLINES)
         self._writer = Writer(self._sink, MAX_WAITING_BYTES, on_drop, gather_s=0)
 
@@ -99,7 +103,7 @@ class Responses:
         Where one is missing, or `MAX_BYTES` are reached, it ends with a response that has a `previous_id`. Raises
         `StorageError`.
         """
-        for pause_s in (0.0, *_AGAIN_S):
+        for pause_s in self._pauses(name):
             await asyncio.sleep(pause_s)
             if turns := await self._turns(name, tenant, most):
                 return turns
@@ -107,9 +111,10 @@ class Responses:
 
     async def delete(self, name: str, tenant: str, models: Collection[str] | None) -> bool:
         """Forget the tenant's response of this id; False when there is none. Raises `StorageError`."""
-        for pause_s in (0.0, *_AGAIN_S):
+        for pause_s in self._pauses(name):
             await asyncio.sleep(pause_s)
             if name not in self._waiting and await self._deleted(name, tenant, models):
+                self._forgotten[name] = True
                 return True
         if name in self._waiting:
             message = "The response is still waiting to be written."
@@ -125,6 +130,10 @@ class Responses:
         await self._writer.aclose(FLUSH_S)
         self._reads.close()
         self._sink.close()
+
+    def _pauses(self, name: str) -> tuple[float, ...]:
+        """How long to wait each time before the response of this id is looked for."""
+        return (0.0,) if name in self._forgotten else (0.0, *_AGAIN_S)
 
     async def _turns(self, name: str, tenant: str, most: int) -> list[Response]:
         found: list[Response] = []

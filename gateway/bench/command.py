@@ -43,6 +43,8 @@ def command(  # noqa: PLR0913 -- one for each option
     every answer with the model's own instead; write differential.json and a page. With --flames, have py-spy look at
     the worker; write flame-hit.svg and flame-miss.svg. With --soak, see only whether its memory stays what it was.
     """
+    if quick:
+        _alone("quick")
     if differential:
         sys.exit(0 if _compared(requests, seed, output) else 1)
     if flames:
@@ -68,6 +70,20 @@ def command(  # noqa: PLR0913 -- one for each option
     found = speed.run(pace, report.progress)
     pages.publish(found, output, page)
     report.compared(found.peers, found.figures)
+
+
+def _alone(name: str) -> None:
+    """Raises `UsageError` where an option stands beside this one that it would not heed."""
+    context, taken = click.get_current_context(), {name, "output", "page"}
+    beside = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name not in taken
+        and context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if beside:
+        message = f"--{name} takes no {' and no '.join(beside)}: it is one short round of everything."
+        raise click.UsageError(message)
 
 
 def _drawn(seconds: float, output: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -229,6 +230,20 @@ def test_requests_sent_at_once_are_answered_in_their_order(gateway: Callable[...
     assert said == expected
     assert True in ready
     assert asked(served, request(old[0]) * 50, 50)
+
+
+def test_what_comes_behind_a_ready_reply_may_take_its_time(
+    gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a connection stays open on which nothing is asked."""
+    served = gateway()
+    for _ in range(2):
+        post(served)
+    monkeypatch.setattr(served._server.config, "timeout_keep_alive", 0.2)
+    served.backend.hold_after = 1
+    threading.Timer(1.0, setattr, (served.backend, "hold_after", None)).start()
+    replies = asked(served, request(HI) + request(HI | {"max_tokens": 9}), 2)
+    assert [b"x-askonce-cache: hit" in reply for reply in replies] == [True, False]
 
 
 def test_a_request_that_comes_byte_by_byte_is_answered(gateway: Callable[..., Gateway], ready: list[bool]) -> None:

@@ -15,7 +15,8 @@ import redis
 from gateway.config import PolicyConfig
 from gateway.prepared import MAX_BYTES
 from gateway.routes.text import WIRES
-from storage import keys
+from storage import keys, lua
+from storage.entry import HEAD_BYTES
 from storage.keys import KeyStore, Wanted
 from storage.prepared import PREFIX
 from storage.redis import PREFIX as ENTRY
@@ -180,6 +181,36 @@ def test_bytes_that_are_no_reply_are_passed_over(gateway: Gateways, redis_url: s
     assert post(other).headers["x-askonce-tier"] == "redis"
 
 
+def test_an_entry_that_was_damaged_does_no_harm(gateway: Gateways, redis_url: str) -> None:
+    """It comes into memory with a reply that was made of it while it was whole; other bytes find the record."""
+    one, other = kept(gateway)
+    with redis.Redis.from_url(redis_url) as client:
+        for name in list(client.scan_iter(ENTRY + b"*")):
+            said = client.get(name)
+            assert isinstance(said, bytes)
+            client.set(name, said[:HEAD_BYTES] + b"damaged")
+    assert bare(post(other)) == bare(post(one))
+    reply = httpx.post(other.url + CHAT, content=json.dumps(HI) + " ", timeout=30)
+    assert (reply.status_code, reply.headers["x-askonce-tier"]) == (200, "postgres")
+    assert bare(reply) == bare(post(one))
+
+
+def test_a_redis_that_takes_no_scripts_gives_entries(
+    gateway: Gateways, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is said once."""
+    _, other = kept(gateway)
+    plain = lua.text
+    refused = "return redis.error_reply('NOPERM no scripts')"
+    monkeypatch.setattr(lua, "text", lambda name: refused if name == "prepared" else plain(name))
+    for spaces in range(3):
+        reply = httpx.post(other.url + CHAT, content=json.dumps(HI) + " " * spaces, timeout=30)
+        assert reply.headers["x-askonce-tier"] == ("memory" if spaces else "redis")
+    assert [record.getMessage() for record in caplog.records] == [
+        "Redis gives no ready replies (NoPermissionError: no scripts); they are made from entries."
+    ]
+
+
 def test_long_replies_are_made_anew(gateway: Gateways, decoded: list[str], redis_url: str) -> None:
     """They would fill Redis."""
     one, other = (gateway("[[line]]\nreply = '" + "x" * MAX_BYTES + "'\n", **PATIENT) for _ in range(2))
@@ -233,15 +264,17 @@ def test_who_leaves_meanwhile_is_forgotten(gateway: Gateways, servers: Servers) 
 
 def test_a_gateway_that_stops_answers_what_it_has_taken(gateway: Gateways, servers: Servers) -> None:
     """Also what was being looked up when it was told to."""
-    _, other = kept(gateway, redis_deadline_s=0.25)
+    _, other = kept(gateway, redis_deadline_s=1.0)
     replies: list[bytes] = []
     asker = threading.Thread(target=lambda: replies.extend(asked(other, request(HI), 1)))
     with frozen(servers.redis_process):
         asker.start()
         time.sleep(0.1)
         other.stop()
+        time.sleep(0.4)  # it looks every tenth of a second whether it is to stop
     asker.join(20)
     assert replies[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nconnection: close\r\n" in replies[0]
 
 
 def counted(served: Gateway, tier: str) -> float:

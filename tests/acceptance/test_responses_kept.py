@@ -14,7 +14,7 @@ import pytest
 from gateway.canonical import Request
 from gateway.config import PolicyConfig
 from gateway.sweeping import Sweeper
-from storage import postgres
+from storage import postgres, responses
 from storage.entry import Chunk
 from storage.guard import Guard
 from storage.invalidations import Invalidations
@@ -23,6 +23,14 @@ from storage.responses import Response, Responses
 from tests.acceptance.responding import HI, Asked, Make, events
 from tests.conftest import Servers
 from tests.suites.frozen import frozen
+
+PATIENCE = responses._AGAIN_S
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there is not waited for as long as on a busy machine."""
+    monkeypatch.setattr(responses, "_AGAIN_S", (0.02, 0.05))
 
 
 @pytest.fixture
@@ -48,12 +56,21 @@ def test_a_response_is_found_again_as_it_was_given(ask: Asked) -> None:
     assert ask.found(name).headers["x-askonce-key"] == given.headers["x-askonce-key"]
 
 
-def test_another_gateway_and_another_day(gateway: Make) -> None:
+def test_another_gateway_and_another_day(gateway: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A response is found by every gateway of the database, as soon as its reply has been read, and by the next one."""
+    monkeypatch.setattr(responses, "_AGAIN_S", PATIENCE)
     one, other = Asked(gateway()), Asked(gateway())
     for number in range(5):
         made = one.made(input=f"Question {number}")
         assert other.found(made["id"]).json() == made
+    slow = one.gateway.parts.conversations._kept._sink
+    plain = slow.put
+
+    async def late(items: Any) -> None:
+        await asyncio.sleep(2)  # so much has its machine to do
+        await plain(items)
+
+    monkeypatch.setattr(slow, "put", late)
     made = one.made(input="Hello", stream=False)
     followed = other.made(input="And now?", previous_response_id=made["id"])
     assert followed["previous_response_id"] == made["id"]

@@ -26,6 +26,13 @@ EXPECTED = {
 }
 
 
+def test_a_quick_run_takes_no_lengths() -> None:
+    """What it would not heed is refused."""
+    refused = CliRunner().invoke(command, ["--quick", "--seconds", "5", "--no-peers"])
+    assert refused.exit_code == 2
+    assert "--quick takes no --seconds and no --peers: it is one short round of everything." in refused.output
+
+
 @pytest.mark.bench
 def test_every_figure_is_complete(tmp_path: Path) -> None:
     """A quick run prints its verdict and writes figures with all their fields, and a picture."""

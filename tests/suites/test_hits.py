@@ -26,6 +26,8 @@ class Database:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self.pool = pool
         self.away = self.silent = False
+        self.asked, self.may = asyncio.Event(), asyncio.Event()
+        self.may.set()
 
     async def execute(self, query: str, *args: Any) -> str:
         """Run a statement, or not."""
@@ -33,6 +35,8 @@ class Database:
             raise OSError("away")
         if self.silent:
             await asyncio.Event().wait()
+        self.asked.set()
+        await self.may.wait()
         return await self.pool.execute(query, *args)
 
 
@@ -122,6 +126,34 @@ async def test_usage_that_is_not_counted_is_told(database: Database) -> None:
     database.away = True
     await ledger.aclose()
     assert lost == [4, 1]
+
+
+@pytest.mark.parametrize("kind", [Hits, Ledger])
+async def test_what_is_being_written_at_the_end_is_written(
+    database: Database, monkeypatch: pytest.MonkeyPatch, kind: type[Hits | Ledger]
+) -> None:
+    """And what comes meanwhile, too."""
+    monkeypatch.setattr(f"{kind.__module__}._EVERY_S", 0.01)
+    lost: list[int] = []
+    counts = kind(database, guard(), 5.0, lost.append)
+
+    def note() -> None:
+        if isinstance(counts, Hits):
+            counts.note(KEYS[0])
+        else:
+            counts.note("default", "m", "chat", "hit", Usage(1, 2))
+
+    database.may.clear()
+    note()
+    await asyncio.wait_for(database.asked.wait(), 5)
+    ending = asyncio.create_task(counts.aclose())
+    note()
+    await asyncio.sleep(0.05)
+    database.may.set()
+    await ending
+    count = "select sum(hits) from askonce.hits" if kind is Hits else "select sum(requests) from askonce.usage"
+    assert await database.pool.fetchval(count) == 2
+    assert not lost
 
 
 async def test_hits_of_answers_that_are_gone_are_forgotten(database: Database) -> None:

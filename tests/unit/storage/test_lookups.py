@@ -66,6 +66,22 @@ async def test_a_fault_is_told_to_all_who_wait(fault: Exception) -> None:
     assert await lookups.get(b"a1") == HELD
 
 
+async def test_who_cannot_take_what_was_found_takes_nobody_along(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever waits for the same, or for another key of the same round trip; nor do those who come later wait."""
+
+    def broken(found: Held | None, error: Exception | None) -> None:
+        raise RuntimeError(found, error)
+
+    server = Server()
+    lookups = Lookups(server.look, 2)
+    for fault in (None, StorageError("down")):
+        server.fault = fault
+        lookups.ask(b"a1", broken)
+        found = await asyncio.gather(*map(lookups.get, (b"a1", b"a2")), return_exceptions=True)
+        assert found == [fault or HELD] * 2
+    assert len(caplog.records) == 2
+
+
 async def test_who_leaves_takes_nobody_along() -> None:
     """The others hear what they asked for."""
     server = Server()

@@ -28,6 +28,19 @@ def test_what_is_larger_than_everything_is_not_kept() -> None:
     assert tier.get(made("large").query.key) is None
 
 
+def test_bytes_that_are_no_entry_are_let_go_of() -> None:
+    """Whoever relied on them hears of it; another one may take their place."""
+    tier, whole = MemoryTier(10_000), Encoded.of(made("a", "x"))
+    damaged = Encoded(whole.key, whole.data[: entry.HEAD_BYTES] + b"damaged")
+    tier.put(damaged)
+    before = tier.replaced
+    assert tier.get(whole.key) is None
+    assert not tier.has(whole.key, damaged.data)
+    assert tier.replaced > before
+    tier.put(whole)
+    assert tier.get(whole.key) == made("a", "x")
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3_000)), max_size=60))
 def test_the_bound_holds(puts: list[tuple[int, int]]) -> None:
     """Whatever comes, in whatever sizes."""
