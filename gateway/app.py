@@ -4,8 +4,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -21,7 +20,6 @@ from gateway.building import BUILD
 from gateway.config import LOOPBACK, Config, ConfigError, PolicyConfig
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
-from gateway.errors import BackendError, NotKept, RequestError, envelope
 from gateway.explaining import Explainer
 from gateway.fastpath import FastPath
 from gateway.flights.shared import SharedFlights
@@ -34,7 +32,7 @@ from gateway.ready import Notes, Shelf
 from gateway.routes import admin, cache, described, embeddings, health, models, proof, responses, text
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
-from gateway.routes.leaving import ClientLeft
+from gateway.routes.failing import Refusal, in_envelope, refusal, refused
 from gateway.routes.local_only import LocalOnly, foreign
 from gateway.routes.parts import Parts, Reload
 from gateway.routing.figures import Figures
@@ -44,7 +42,6 @@ from gateway.telemetry import Telemetry
 from storage import gossip, postgres, redis
 from storage.changes import EVERYTHING, Changes
 from storage.embedded.marker import KeysRequired
-from storage.errors import AskonceError
 from storage.flights import board as flights_in_redis
 from storage.flights.record import Timing
 from storage.gossip import Gossip
@@ -65,9 +62,6 @@ _LOG = logging.getLogger("askonce")
 
 _SLACK_S = 24 * 3600
 """How much longer than entries live in Redis the marks of invalidations are kept."""
-
-_HINTS = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
-"""Headers that go with a status."""
 
 
 async def _no_parent() -> tuple[str, ...]:
@@ -214,11 +208,8 @@ def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
         lifespan=[lifespan],
         dependencies={"parts": Provide(parts, sync_to_thread=False)},
         exception_handlers={
-            RequestError: _named,
-            BackendError: _failed,
-            ClientLeft: _left,
             HTTPException: _http,
-            Exception: _unexpected,
+            Exception: _failed,
         },
         request_max_body_size=config.max_body_bytes,
         # Its own would start a thread that every request of httpx wakes.
@@ -328,31 +319,16 @@ OLLAMA = (
 RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)
 
 
-def _error(
-    status: int, content: dict[str, Any], request: Request[Any, Any, Any], cache: Literal["bypass", "miss"] = "bypass"
-) -> Response[dict[str, Any]]:
-    request.app.state.parts.telemetry.refused(str(content["error"]["code"]))
-    headers = {"x-askonce-cache": cache} | _HINTS.get(status, {})
+def _told(said: Refusal, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+    request.app.state.parts.telemetry.refused(said.code)
+    content = said.content
     if request.url.path.startswith("/api/"):  # Ollama's clients expect the bare sentence
         content = {"error": content["error"]["message"]}
-    return Response(content, status_code=status, media_type="application/json", headers=headers)
+    return Response(content, status_code=said.status, media_type="application/json", headers=said.headers)
 
 
-def _named(request: Request[Any, Any, Any], error: RequestError) -> Response[dict[str, Any]]:
-    return _error(error.status, envelope(error), request, "miss" if isinstance(error, NotKept) else "bypass")
-
-
-def _failed(request: Request[Any, Any, Any], error: BackendError) -> Response[dict[str, Any]]:
-    """No kept answer helped: a miss, whose backend had none either."""
-    response = _error(error.status, envelope(error), request, "miss")
-    if error.retry_after_s:
-        response.headers["retry-after"] = str(ceil(error.retry_after_s))
-    return response
-
-
-def _left(request: Request[Any, Any, Any], error: ClientLeft) -> Response[dict[str, Any]]:
-    """Nobody reads this; 499 is what access logs use for it."""
-    return _error(499, _envelope("The client left.", "client_left"), request)
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    return _told(refusal(error, f"{request.method} {request.url.path}"), request)
 
 
 def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
@@ -364,15 +340,4 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[dic
         413: ("request_too_large", f"The body is larger than this server takes ({limit} bytes)."),
     }
     code, message = said.get(error.status_code, ("invalid_request", error.detail))
-    return _error(error.status_code, _envelope(message, code), request)
-
-
-def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    named = error if isinstance(error, AskonceError) else None
-    message = str(named or "askonce made a mistake; its log has the details.")
-    return _error(500, _envelope(message, "internal_error", "server_error"), request)
-
-
-def _envelope(message: str, code: str, kind: str = "invalid_request_error") -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return _told(refused(error.status_code, in_envelope(message, code)), request)

@@ -1,64 +1,31 @@
-"""A request in, the kept answer to it out, before the framework.
+"""A request for text without wishes in, its reply out, before the framework: what it does for others is done here.
 
-Everything else goes on to the framework, with what was found out on the way: its handlers do not do it again.
+Everything else goes on to the framework.
 """
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
+import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access import presented
-from gateway.caller import Caller
-from gateway.canonical import Request
-from gateway.looking import Preview
 from gateway.pipeline import kept
-from gateway.prepared import PreparedReplies, Said
+from gateway.prepared import Said
 from gateway.protocol import OFFERED, Offered
-from gateway.ready import Ready, Shelf
-from gateway.routes.handed import Handed, hand
+from gateway.ready import Ready
+from gateway.routes.failing import Refusal, refusal
+from gateway.routes.incoming import Incoming
+from gateway.routes.leaving import EventStream
 from gateway.routes.local_only import foreign
-from gateway.routes.text import WIRES, formed
+from gateway.routes.parts import Parts
+from gateway.routes.text import WIRES, formed, replying
+from gateway.routes.whole import JSON, Whole
+from gateway.steering import Steering
 
-
-class Access(Protocol):
-    """Tells callers by their keys."""
-
-    async def caller(self, presented: str | None) -> Caller:
-        """Who presents this key. Raises a `RequestError`."""
-        ...
-
-
-class Pipeline(Protocol):
-    """Answers requests."""
-
-    async def preview(self, request: Request, caller: Caller) -> Preview | None:
-        """What is kept of a request without wishes; None while it is not known who should answer."""
-        ...
-
-
-class Parts(Protocol):
-    """What a running application is made of."""
-
-    @property
-    def access(self) -> Access:
-        """Who asks."""
-        ...
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """What is kept."""
-        ...
-
-    @property
-    def shelf(self) -> Shelf:
-        """What is ready."""
-        ...
-
-    @property
-    def prepared(self) -> PreparedReplies:
-        """What is ready elsewhere."""
-        ...
+_NO_WISHES = Steering()
+_RECORD = "postgres"
+"""What comes from there was not asked for in a long time; its reply is shared when somebody else asks for it, too."""
 
 
 class FastPath:
@@ -80,37 +47,45 @@ class FastPath:
             await self._app(scope, receive, send)
             return
         parts: Parts = self._state.parts
-        found = await _found(parts, offered, said)
-        if found is None:
-            await self._app(scope, receive, send)
-            return
-        ready, tier = found
-        offered.give(partial(ready.form.reply, tier=tier.encode(), age_s=ready.marks.age_s))
-        parts.shelf.given(ready, tier, offered.place)
+        try:
+            reply = await _reply(parts, offered, receive)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the client is told in the same way
+            reply = _refused(parts, refusal(error, f"POST {offered.path}"))
+        if isinstance(reply, EventStream):
+            await reply(scope, receive, send)
+        elif isinstance(reply, Whole):
+            offered.give(reply.reply)
+        else:
+            ready, tier = reply
+            offered.give(partial(ready.form.reply, tier=tier.encode(), age_s=ready.marks.age_s))
+            parts.shelf.given(ready, tier, offered.place)
 
 
-async def _found(parts: Parts, offered: Offered, scope: Any) -> tuple[Ready, str] | None:
-    """A reply with what is kept, and the tier that had it; None when nothing is, or something is wrong that the
-    framework knows how to say.
+def _refused(parts: Parts, said: Refusal) -> Whole:
+    parts.telemetry.refused(said.code)
+    return Whole(msgspec.json.encode(said.content), said.headers | JSON, said.status)
+
+
+async def _reply(parts: Parts, offered: Offered, receive: Receive) -> EventStream | Whole | tuple[Ready, str]:
+    """What is kept, made ready, with the tier that had it; or the reply with what is said now.
+
+    Raises what is wrong with the request, with who asks, or with who was to answer.
     """
     since, wire = parts.shelf.stamp, WIRES[offered.path]
-    try:
-        key = presented(offered.authorization.decode("latin-1"), offered.api_key.decode("latin-1"))
-        caller = await parts.access.caller(key)
-        caller.expect("ask")
-        if offered.namespace:
-            caller = caller.within(offered.namespace.decode("latin-1"))
-        question = wire.decode(offered.body)
-        preview = await parts.pipeline.preview(question, caller)
-    except Exception:  # noqa: BLE001 -- whatever it is, the framework meets it, too, and knows how to say it
-        return None
+    key = presented(offered.authorization.decode("latin-1"), offered.api_key.decode("latin-1"))
+    caller = await parts.access.caller(key)
+    caller.expect("ask")
+    if offered.namespace:
+        caller = caller.within(offered.namespace.decode("latin-1"))
+    question = wire.decode(offered.body)
+    preview = await parts.pipeline.preview(question, caller)
     if preview is None or preview.hit is None:
-        hand(scope, Handed(question, preview, offered.place, since))
-        return None
+        asked = Incoming(question, preview, offered.place, since)
+        return await replying(asked, caller, _NO_WISHES, receive, parts, wire)
     route, _, found = preview.hit
     made = formed(wire, question, found.entry, kept(found, route))
-    parts.prepared.keep(
-        Said(
+    if found.tier != _RECORD:
+        said = Said(
             place=offered.place,
             caller=caller,
             question=question,
@@ -118,5 +93,5 @@ async def _found(parts: Parts, offered: Offered, scope: Any) -> tuple[Ready, str
             entry=found.entry,
             fallback=route.fallback,
         )
-    )
+        parts.prepared.keep(said)
     return parts.shelf.made(made, found.entry, preview, since), found.tier

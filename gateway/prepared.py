@@ -33,6 +33,10 @@ MAX_BYTES: Final = 4096
 """Larger replies are made anew from their entries: they would take more of Redis than these do."""
 _REMEMBERED: Final = 1024
 """Callers, and what they stand on; when there are more, all are found out again."""
+_LATELY: Final = 32
+_RARE: Final = 1 / 64
+"""Where fewer are found, only one of `_SELDOM` is asked for; the first that is found is above it again."""
+_SELDOM: Final = 16
 _LONG_BYTES: Final = 1024
 """Who says who it is in more than these is found out each time: a thousand of them would be a heap."""
 _MADE: Final = key.VERSION + b"/1"
@@ -139,15 +143,18 @@ class PreparedReplies:
         self._shelf = shelf
         self._access = access
         self._admits = admits
+        self._found = 1.0
+        """Of those that were asked for lately, how many there were."""
+        self._passed = 0
         self._askers: dict[Place, _Asker] = {}
         self._footings: dict[tuple[Caller, bytes], _Footing] = {}
 
     def ask(self, place: Place, then: Callable[[Ready | None], None]) -> bool:
         """Have `then` told the reply to what has these bytes: None when there is none, or the long way might come to
-        another. False when it is not known who asks, or whether it may.
+        another. False when it is not known who asks, or whether it may, and mostly where hardly anything is found.
         """
         asker = self._asker(place)
-        if asker is None:
+        if asker is None or self._is_vain():
             return False
         self.kept.ask(_digest(asker.name, place), partial(self._told, asker, then))
         return True
@@ -198,7 +205,15 @@ class PreparedReplies:
         except Exception:  # noqa: BLE001 -- whatever it is, the request goes the long way, and is answered
             _LOG.exception("A reply of another gateway was left alone.")
             ready = None
+        self._found += ((ready is not None) - self._found) / _LATELY
         then(ready)
+
+    def _is_vain(self) -> bool:
+        """Whether to ask is a waste, so far as is known. Some are asked for all the same, to know it."""
+        if self._found >= _RARE:
+            return False
+        self._passed = (self._passed + 1) % _SELDOM
+        return self._passed != 0
 
     def _ready(self, asker: _Asker, given: Given) -> Ready | None:
         try:

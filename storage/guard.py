@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from storage.breaker import Breaker
@@ -121,10 +122,13 @@ class GuardedTier:
 
     async def get(self, key: bytes) -> Held | None:
         """The entry of `key`; None also when the tier cannot be asked in time."""
-        try:
-            return await self._lookups.get(key)
-        except StorageError:
-            return None
+        return await self.sought(key)
+
+    def sought(self, key: bytes) -> "asyncio.Future[Held | None]":
+        """The same, asked for now; it need not be awaited."""
+        future: asyncio.Future[Held | None] = asyncio.get_running_loop().create_future()
+        self._lookups.ask(key, partial(_settle, future))
+        return future
 
     async def read(self, doing: str, start: Callable[[], Awaitable[T]]) -> T:
         """What `start()` reads from the same server: what ails one sort of reads ails all. Raises as `Guard.call`."""
@@ -154,6 +158,14 @@ class GuardedTier:
 
     async def _looked(self, keys: Sequence[bytes]) -> Sequence[Held | None]:
         return await self.read("get", lambda: self._tier.get(keys))
+
+
+def _settle(future: "asyncio.Future[Held | None]", found: Held | None, error: Exception | None) -> None:
+    if not future.done():
+        if error is None or isinstance(error, StorageError):
+            future.set_result(found)
+        else:
+            future.set_exception(error)
 
 
 def _abandon(task: asyncio.Future[Any]) -> None:

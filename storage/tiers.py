@@ -21,6 +21,9 @@ RECORD_GATHER_S = 0.2
 MAX_WAITING_BYTES = 64 * 2**20
 """What may wait for each tier: minutes of answers for a tier that is away, and a bound a worker can afford."""
 SUPERSEDE_S = 1.0
+_LATELY = 32
+_RARE = 1 / 64
+"""Where the first lower tier has less than this of what is looked up, the others are asked at the same time."""
 _OVERRULED = 1024
 """How many keys' entries are remembered that were seen not to count, until others take their place."""
 
@@ -55,6 +58,8 @@ class Tiers:
         self._memory = memory
         self._lower = lower
         self._invalidations = invalidations
+        self._nearby = 1.0
+        """Of what was looked up lately in the first lower tier, how much it had."""
         self._overruled: cachetools.LRUCache[bytes, set[bytes]] = cachetools.LRUCache(_OVERRULED)
         self._writers = [
             Writer(tier, MAX_WAITING_BYTES, on_drop, GATHER_S if tier is lower[0] else RECORD_GATHER_S)
@@ -95,8 +100,12 @@ class Tiers:
             if self._counts_here(entry, max_age_s):
                 return Looked(Found(entry, self._memory.name))
             overruled.add(head(entry))
-        for tier in self._lower:
-            if (held := await tier.get(key)) is None or not _within(entry := held.entry, scope):
+        at_once = [tier.sought(key) for tier in self._lower] if self._nearby < _RARE else None
+        for depth, tier in enumerate(self._lower):
+            held = await (at_once[depth] if at_once else tier.sought(key))
+            if not depth:
+                self._nearby += ((held is not None) - self._nearby) / _LATELY
+            if held is None or not _within(entry := held.entry, scope):
                 continue
             numbered = await self._invalidations.numbered(entry)
             if numbered and self._invalidations.allows(entry) and _young(entry, max_age_s):

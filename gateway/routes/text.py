@@ -8,8 +8,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from litestar import Request, post
 from litestar.di import NamedDependency
-from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive
 
 from gateway import steering
 from gateway.caller import Caller
@@ -19,11 +18,13 @@ from gateway.pipeline import Answer
 from gateway.prepared import Said
 from gateway.ready import Form, form
 from gateway.routes import steps
-from gateway.routes.handed import Handed, handed
 from gateway.routes.headers import describing
+from gateway.routes.incoming import Incoming
 from gateway.routes.leaving import STREAM, EventStream, unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
+from gateway.routes.whole import JSON, Whole
+from gateway.steering import Steering
 from gateway.steps import together
 from gateway.wire import openai_chat, openai_completions, reply
 from storage.entry import Chunk, Entry, Usage, usage_of
@@ -31,7 +32,6 @@ from storage.entry import Chunk, Entry, Usage, usage_of
 HttpRequest = Request[Any, Caller, Any]
 _OWN: Final = frozenset({"x-askonce-tier", "age"})
 """Headers of replies that differ from hit to hit."""
-_JSON: Final = {"content-type": "application/json"}
 
 
 class Wire(Protocol):
@@ -95,18 +95,28 @@ def formed(wire: Wire, question: Question, entry: Entry, answer: Answer) -> Form
     """All replies to `question` with what is kept, but for what each has of its own. `answer` is one of them."""
     told = describing(answer, ended=True)
     headers = {name: value for name, value in told.items() if name not in _OWN}
-    headers |= STREAM if question.stream else _JSON
+    headers |= STREAM if question.stream else JSON
     return form(wire.PREFIX, question.model, lambda head: rendered(wire, head, question, entry), headers)
 
 
 async def _reply(request: HttpRequest, parts: Parts, wire: Wire) -> Any:
-    asked = handed(request.scope) or Handed(await decoded(request, wire.decode))
-    head = reply.head(wire.PREFIX, asked.question.model)
-    return await unless_left(request.receive, _answer(asked, head, request, parts, wire))
+    asked = Incoming(await decoded(request, wire.decode))
+    return await replying(asked, request.auth, steering.read(request.headers), request.receive, parts, wire)
 
 
-async def _answer(asked: Handed, head: reply.Head, request: HttpRequest, parts: Parts, wire: Wire) -> Any:
-    question, caller, wishes = asked.question, request.auth, steering.read(request.headers)
+async def replying(
+    asked: Incoming, caller: Caller, wishes: Steering, receive: Receive, parts: Parts, wire: Wire
+) -> EventStream | Whole:
+    """The reply to it, its first step there, or all of it.
+
+    Raises what `Pipeline.answer` raises, and `ClientLeft` when `receive` says so before.
+    """
+    return await unless_left(receive, _answer(asked, caller, wishes, parts, wire))
+
+
+async def _answer(asked: Incoming, caller: Caller, wishes: Steering, parts: Parts, wire: Wire) -> EventStream | Whole:
+    question = asked.question
+    head = reply.head(wire.PREFIX, question.model)
     if question.stream:
         answer = await parts.pipeline.answer(question, caller, wishes, head.id, asked.preview)
         first = await steps.first(answer.chunks)
@@ -119,10 +129,10 @@ async def _answer(asked: Handed, head: reply.Head, request: HttpRequest, parts: 
     content = wire.whole(head.of(answer.provenance), said, usage_of(chunks))
     if asked.since is not None and answer.status == "miss" and answer.is_kept():  # once the reply is on its way
         asyncio.get_running_loop().call_soon(_prepare, parts, wire, asked, caller, answer)
-    return ASGIResponse(body=content, media_type="application/json", headers=describing(answer, ended=True))
+    return Whole(content, describing(answer, ended=True) | JSON)
 
 
-def _prepare(parts: Parts, wire: Wire, asked: Handed, caller: Caller, answer: Answer) -> None:
+def _prepare(parts: Parts, wire: Wire, asked: Incoming, caller: Caller, answer: Answer) -> None:
     """Have the next who asks in the same bytes given what is kept by now."""
     entry = parts.tiers.in_memory(answer.key)
     if entry is None or asked.since is None:

@@ -18,7 +18,7 @@ from gateway.routes.text import WIRES
 from storage import keys, lua
 from storage.entry import HEAD_BYTES
 from storage.keys import KeyStore, Wanted
-from storage.prepared import PREFIX
+from storage.prepared import PREFIX, GuardedReplies
 from storage.redis import PREFIX as ENTRY
 from tests.acceptance.in_thread import Gateway
 from tests.acceptance.test_fastpath import CHAT, HI, LONG_WAY, SHAPES, asked, bare, post, request
@@ -179,6 +179,30 @@ def test_bytes_that_are_no_reply_are_passed_over(gateway: Gateways, redis_url: s
             assert isinstance(said, bytes)
             client.set(name, said[:48] + b"nothing that is known")
     assert post(other).headers["x-askonce-tier"] == "redis"
+
+
+def test_who_finds_next_to_none_seldom_looks(gateway: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And looks again as soon as there are some."""
+    one, other = gateway(**PATIENT), gateway(**PATIENT)
+    post(other, WARM)
+    looked: list[bool] = []
+    plain = GuardedReplies.ask
+
+    def ask(replies: GuardedReplies, digest: bytes, then: Any) -> None:
+        looked.append(True)
+        plain(replies, digest, then)
+
+    monkeypatch.setattr(GuardedReplies, "ask", ask)
+    for number in range(250):
+        post(other, HI | {"max_tokens": 100 + number})
+    assert 130 <= len(looked) < 170  # all at first, one of sixteen at last
+    ready = [HI | {"max_tokens": 1000 + number} for number in range(32)]
+    for body in ready:
+        post(one, body)
+    one.flushed()
+    looked.clear()
+    assert {post(other, body).headers["x-askonce-tier"] for body in ready} == {"redis"}
+    assert len(looked) > 8
 
 
 def test_an_entry_that_was_damaged_does_no_harm(gateway: Gateways, redis_url: str) -> None:
