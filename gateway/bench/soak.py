@@ -11,11 +11,14 @@ import msgspec
 from gateway.bench import load, peers, processes
 from gateway.bench.figures import Figure, Maker
 from gateway.bench.load import Job
-from gateway.bench.processes import LoadGenerator
+from gateway.bench.processes import BenchError, LoadGenerator
 from gateway.bench.rivals import Rival
 
 DRIFT_MAX: Final = 0.05
 _SLICE_S: Final = 5.0
+_BROKEN: Final = 100_000
+"""More than a slice asks: what one that ended with an error has asked is not known."""
+_BROKEN_MOST: Final = 20
 _WARM: Final = 0.25
 """Of the time: until then caches fill up to their bounds."""
 _KINDS: Final = (
@@ -29,10 +32,10 @@ _KINDS: Final = (
 def measured(
     ours: Rival, generator: LoadGenerator, made: Maker, seconds: float, progress: Callable[[str], None]
 ) -> Iterator[Figure]:
-    """Hits and misses, whole and streamed, in turn for so long. Raises `BenchError`."""
-    salt, number, requests = secrets.token_hex(4), 0, 0
+    """Hits and misses, whole and streamed, in turn for so long. Raises `BenchError` when too many slices fail."""
+    salt, number, requests, broken = secrets.token_hex(4), 0, 0, 0
     weights: list[tuple[float, float]] = []
-    started = time.monotonic()
+    started, slice_s = time.monotonic(), min(_SLICE_S, seconds / 20)
     while (passed := time.monotonic() - started) < seconds:
         for _, new, stream in _KINDS:
             job = Job(
@@ -40,11 +43,18 @@ def measured(
                 path=ours.path,
                 headers=ours.headers,
                 body=_question(salt, new=new, stream=stream),
-                seconds=min(_SLICE_S, seconds / 20),
+                seconds=slice_s,
                 concurrency=16,
                 first_number=number,
             )
-            result = generator.measure(job)
+            try:
+                result = generator.measure(job)
+            except BenchError as error:  # an hour is not to be lost for it, and it is told in the end
+                progress(f"soak: {error}")
+                number += _BROKEN
+                if (broken := broken + 1) > _BROKEN_MOST:
+                    raise
+                continue
             number += result.requests + job.concurrency
             requests += result.requests
         weights.append((passed, processes.resident_bytes(ours.pid) / 1e6))
@@ -54,6 +64,7 @@ def measured(
     note = (
         f"the worker's resident set at the end ({end:.1f} MB) against that after a quarter of {seconds:.0f} s"
         f" ({begin:.1f} MB), as a fraction; {requests} requests: {kinds}; 16 at once"
+        + (f"; {broken} slices of {slice_s:g} s ended with an error" if broken else "")
     )
     yield made.figure("soak_rss_drift", end / begin - 1, "", note=note, bar=DRIFT_MAX)
 

@@ -27,15 +27,17 @@ main()
 
 
 @pytest.mark.bench
-def test_a_short_run_finds_no_wrong_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_short_run_finds_no_wrong_answer(tmp_path: Path, seed: int) -> None:
     """Everything happens at least once: tiers are emptied, processes killed, answers deleted, weights changed."""
-    words = ["--differential", "--requests", "1000", "--seed", "1", "--output", str(tmp_path / "figures")]
+    words = ["--differential", "--requests", "1000", "--seed", str(seed), "--output", str(tmp_path / "figures")]
     done = CliRunner().invoke(command, words)
-    assert done.exit_code == 0, done.output
     found = {figure.name: figure.value for figure in figures.read(tmp_path / "figures" / "differential.json")}
-    assert (found["requests"], found["wrong answers"], found["errors"]) == (1000, 0, 0)
+    assert (found["requests"], found["wrong answers"], found["errors"]) == (1000, 0, 0), done.output
     assert found["possible hits"] > 100
-    assert found["hits of those possible"] >= telling.HIT_RATE_MIN
+    # The bar is for a hundred thousand: of so few, one that a busy machine missed is more than one in a thousand.
+    assert found["missed hits"] <= 1, done.output
+    assert (done.exit_code == 0) == (found["hits of those possible"] >= telling.HIT_RATE_MIN), done.output
     assert {name for name in found if name.startswith("befallen: ")} >= {
         "befallen: flush redis",
         "befallen: truncate postgres",
@@ -44,14 +46,12 @@ def test_a_short_run_finds_no_wrong_answer(tmp_path: Path) -> None:
         "befallen: delete, under way",
     }
     page = (tmp_path / "differential.md").read_text("utf-8")
-    assert "`askonce bench --differential --requests 1000 --seed 1`" in page
+    assert f"`askonce bench --differential --requests 1000 --seed {seed}`" in page
     assert "| wrong answers | 0 |" in page
 
 
 CUT = {"other steps", "another text, call, end or choice"}
-"""What is said of an answer that was cut short: whoever is the first to hear it, as a stream or whole. There may be nobody
-whose it is.
-"""
+"""What is said of an answer that was cut short, by who hears it first: a stream, or the whole. It may be nobody's."""
 MISTAKES = {
     "a field is left out of the key": (
         """

@@ -51,6 +51,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "min_p": 0,
     "repetition_penalty": 1,
 }
+_GOING_ON: Final = {"continue_final_message": True, "add_generation_prompt": False}
+"""What is said to vLLM where the last turn is the model's own: to go on from there, as others do by themselves."""
 _KNOWN: Final = _DEFAULTS.keys() | {"seed", "max_tokens", "suffix", "tool_choice", "reasoning_effort", "dimensions"}
 
 
@@ -69,11 +71,18 @@ def meant(kind: str, body: dict[str, Any]) -> dict[str, Any]:
         found["stop"] = [found["stop"]]
     if kind == COMPLETION and found.get("max_tokens") == 16:
         del found["max_tokens"]
+    if kind == CHAT and _goes_on(found["messages"]):
+        found = {name: value for name, value in found.items() if name not in _GOING_ON or value is not _GOING_ON[name]}
     if found.get("top_logprobs") == 0:
         del found["top_logprobs"]
     if found.get("tool_choice") == ("auto" if found.get("tools") else "none"):
         del found["tool_choice"]
     return {name: value for name, value in found.items() if not _says_nothing(name, value)}
+
+
+def _goes_on(messages: list[dict[str, Any]]) -> bool:
+    last = messages[-1]
+    return last["role"] == "assistant" and bool(last.get("content")) and not last.get("tool_calls")
 
 
 def _says_nothing(name: str, value: Any) -> bool:
