@@ -31,6 +31,8 @@ _PLACES: Final = {
     b"content-length": 6,
 }
 """Headers that decide whether a request is answered, and with whose answers, by their place among its bytes."""
+_BEHIND: Final = 4
+"""Requests that wait behind one that is being answered, before no more are read."""
 _SMALL_BYTES: Final = 2048
 """Bodies up to here are kept as they are; of longer ones, their sha256."""
 
@@ -95,6 +97,7 @@ class FastProtocol(HttpToolsProtocol):
         """Of a request that may be ready: its bytes that decide what it is answered, its body last."""
         self._parked: list[bytes] | None = None
         """Of a request that is whole, and may be ready elsewhere."""
+        self._running: RequestResponseCycle | None = None
         self._date: tuple[object, bytes] = (None, b"")
 
     def on_message_begin(self) -> None:
@@ -109,7 +112,7 @@ class FastProtocol(HttpToolsProtocol):
         """Wait for the body of what may be ready; it is there in a moment."""
         self._parts = self._deciding()
         if self._parts is None:
-            super().on_headers_complete()
+            self._begin()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of it."""
@@ -167,9 +170,16 @@ class FastProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for what is parked."""
+        """Nobody waits for what is parked, nor for what is being answered while others wait behind it."""
         self._parked = None
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def shutdown(self) -> None:
         """A request whose body is on its way, or that is parked, is still answered."""
@@ -180,16 +190,22 @@ class FastProtocol(HttpToolsProtocol):
         super().shutdown()
 
     def _give(self, cycle: RequestResponseCycle, reply: Reply) -> None:
-        cycle.response_started = cycle.response_complete = True
         is_last = not cycle.keep_alive  # the gateway is about to stop
+        content = reply(self._dated() + b"connection: close\r\n" if is_last else self._dated())
+        cycle.response_started = cycle.response_complete = True
         if not cycle.disconnected:
-            self.transport.write(reply(self._dated() + b"connection: close\r\n" if is_last else self._dated()))
+            self.transport.write(content)
         if is_last:
             self.transport.close()
         self.on_response_complete()
 
-    def _pass_on(self, body: bytes) -> None:
+    def _begin(self) -> None:
         super().on_headers_complete()
+        if 0 < len(self.pipeline) <= _BEHIND:  # uvicorn would read no more, and not see that the client leaves
+            self.flow.resume_reading()
+
+    def _pass_on(self, body: bytes) -> None:
+        self._begin()
         if body:
             super().on_body(body)
 
@@ -200,11 +216,12 @@ class FastProtocol(HttpToolsProtocol):
             return None
         if self.pipeline or (cycle is not None and not cycle.response_complete):  # that one is answered first
             return None
-        parts = [self.url, b"", b"", b"", b"", b"", b"", b""]
+        parts, said = [self.url, b"", b"", b"", b"", b"", b"", b""], 0
         for name, value in self.headers:
             if (place := _PLACES.get(name)) is not None:
-                if parts[place]:  # said twice: which one counts, others decide
+                if said & 1 << place:  # twice: which one counts, others decide
                     return None
+                said |= 1 << place
                 parts[place] = value
             elif name in _WISHES:
                 return None

@@ -25,11 +25,16 @@ class MemoryTier:
         if data is None:
             return None
         try:
-            return entry.opened(data)
-        except msgspec.DecodeError:  # what came from another tier unread, with a reply that was made of it
+            found = entry.opened(data)
+        except msgspec.DecodeError:
+            found = None
+        if (
+            found is None or found.query.key != key
+        ):  # it came from another tier unread, with a reply that was made of it
             del self._entries[key]
             self.replaced += 1
             return None
+        return found
 
     def has(self, key: bytes, data: bytes) -> bool:
         """Whether what is kept under `key` is this very object; it counts as used."""

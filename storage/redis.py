@@ -33,11 +33,17 @@ class RedisTier:
         self._ttl_s = ttl_s
 
     async def get(self, keys: Sequence[bytes]) -> list[Held | None]:
-        """The entry of each of `keys`, in one round trip; None also for bytes that are none, or that of another key."""
+        """The entry of each of `keys`, in one round trip; None also for bytes that are none, or that of another key:
+        those are deleted.
+        """
         (values,) = await self._connections.exchange([("MGET", *(PREFIX + key for key in keys))])
         if isinstance(values, ResponseError):
             raise values
-        return [_held(key, data) for key, data in zip(keys, values, strict=True)]
+        held = [_held(key, data) for key, data in zip(keys, values, strict=True)]
+        damaged = [key for key, data, one in zip(keys, values, held, strict=True) if data is not None and one is None]
+        if damaged:  # or it would stand in the way of a whole one until its time is over
+            await self._connections.exchange([("DEL", *(PREFIX + key for key in damaged))])
+        return held
 
     async def put(self, items: Sequence[Encoded]) -> None:
         """Keep `items`, in one round trip; each alone, so that some may be kept when this raises.

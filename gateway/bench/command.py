@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -43,8 +44,7 @@ def command(  # noqa: PLR0913 -- one for each option
     every answer with the model's own instead; write differential.json and a page. With --flames, have py-spy look at
     the worker; write flame-hit.svg and flame-miss.svg. With --soak, see only whether its memory stays what it was.
     """
-    if quick:
-        _alone("quick")
+    _only_heeded()
     if differential:
         sys.exit(0 if _compared(requests, seed, output) else 1)
     if flames:
@@ -72,17 +72,32 @@ def command(  # noqa: PLR0913 -- one for each option
     report.compared(found.peers, found.figures)
 
 
-def _alone(name: str) -> None:
-    """Raises `UsageError` where an option stands beside this one that it would not heed."""
-    context, taken = click.get_current_context(), {name, "output", "page"}
-    beside = [
-        option.opts[0]
+_HEEDED: Final[dict[str, set[str]]] = {
+    "quick": set(),
+    "soak": set(),
+    "flames": {"seconds"},
+    "differential": {"requests", "seed"},
+}
+"""What each of these does instead of everything else, and the options that it heeds."""
+
+
+def _only_heeded() -> None:
+    """Raises `UsageError` where an option was given that would be passed over."""
+    context = click.get_current_context()
+    given = {
+        str(option.name): next(
+            iter(option.secondary_opts if context.params[str(option.name)] is False else option.opts)
+        )
         for option in context.command.params
-        if option.name not in taken
-        and context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if beside:
-        message = f"--{name} takes no {' and no '.join(beside)}: it is one short round of everything."
+        if context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
+    }
+    for name, heeded in _HEEDED.items():
+        beside = [said for other, said in given.items() if other not in heeded | {name, "output", "page"}]
+        if name in given and beside:
+            message = f"--{name} takes no {' and no '.join(beside)}."
+            raise click.UsageError(message)
+    if not given.keys() & {"differential"} and (alone := given.keys() & _HEEDED["differential"]):
+        message = f"--differential alone takes --{' and --'.join(sorted(alone))}."
         raise click.UsageError(message)
 
 

@@ -19,6 +19,7 @@ _SLICE_S: Final = 5.0
 _BROKEN: Final = 100_000
 """More than a slice asks: what one that ended with an error has asked is not known."""
 _BROKEN_MOST: Final = 20
+_BROKEN_SHARE: Final = 0.05
 _WARM: Final = 0.25
 """Of the time: until then caches fill up to their bounds."""
 _KINDS: Final = (
@@ -59,6 +60,9 @@ def measured(
             requests += result.requests
         weights.append((passed, processes.resident_bytes(ours.pid) / 1e6))
         progress(f"soak: {passed:.0f} of {seconds:.0f} s, {requests} requests, {weights[-1][1]:.1f} MB")
+    if broken > _BROKEN_SHARE * len(weights) * len(_KINDS):
+        message = f"{broken} slices of {slice_s:g} s ended with an error: what was left is no mixed load."
+        raise BenchError(message)
     begin, end = _ends(weights, seconds)
     kinds = ", ".join(name for name, *_ in _KINDS)
     note = (

@@ -1,7 +1,13 @@
 """What every reply says of where its answer came from."""
 
+import string
+from typing import Final
+from urllib.parse import quote
+
 from gateway.embedding.embedder import Vectors
 from gateway.pipeline import Answer
+
+_PLAIN: Final = string.punctuation + " "
 
 
 def describing(answer: Answer, *, ended: bool = False) -> dict[str, str]:
@@ -48,4 +54,9 @@ def describing_vectors(vectors: Vectors) -> dict[str, str]:
 def _who(backend: str, fallback: str) -> dict[str, str]:
     """Which replica answered, and who should have."""
     named = {"x-askonce-backend": backend, "x-askonce-fallback": fallback}
-    return {name: value for name, value in named.items() if value}
+    return {name: _sayable(value) for name, value in named.items() if value}
+
+
+def _sayable(name: str) -> str:
+    """A name as a header may have it: what is not plain ASCII as in an address, percent by percent."""
+    return name if name.isascii() and name.isprintable() else quote(name, safe=_PLAIN, errors="replace")

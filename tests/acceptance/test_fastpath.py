@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.config import PolicyConfig
+from gateway.config import BackendConfig, ModelConfig, PolicyConfig
 from gateway.ready import Shelf
 from storage import keys
 from storage.keys import KeyStore, Wanted
@@ -246,6 +246,38 @@ def test_what_comes_behind_a_ready_reply_may_take_its_time(
     assert [b"x-askonce-cache: hit" in reply for reply in replies] == [True, False]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_sends_more_and_leaves_takes_the_first_along(gateway: Callable[..., Gateway], stream: bool) -> None:
+    """The model is not asked on for nobody, whatever was sent behind."""
+    served = gateway("[[line]]\nreply = 'one two three'\n")
+    for _ in range(2):
+        post(served, HI | {"max_tokens": 9})
+    for behind in (HI | {"max_tokens": 9}, HI | {"max_tokens": 8}):
+        served.backend.hold_after, served.backend.held = 1, False
+        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+            connection.sendall(request(HI | {"stream": stream}))
+            while not served.backend.held:
+                time.sleep(0.01)
+            connection.sendall(request(behind))
+            time.sleep(0.1)
+        assert served.backend.ended.wait(5)
+        assert served.backend.ends[-1] == "cancelled"
+        served.backend.hold_after = None
+
+
+def test_names_that_no_header_can_have_are_told_all_the_same(gateway: Callable[..., Gateway]) -> None:
+    """Percent by percent, and never as a header of their own."""
+    name = "gr\u00f6\u00dfe \u6a21\r\nx-evil: 1"
+    away = BackendConfig(kind="openai", model="x", alias=name, url="http://127.0.0.1:9")
+    served = gateway(backends=(away,), models=(ModelConfig(name=name, fallback=(MODEL,)),))
+    for body in (HI, HI | {"stream": True}):
+        for expected, headers in (("miss", {}), ("hit", {}), ("hit", {}), ("hit", LONG_WAY)):
+            reply = post(served, body | {"model": name, "seed": 1 + ("stream" in body)}, **headers)
+            assert (reply.status_code, reply.headers["x-askonce-cache"]) == (200, expected)
+            assert reply.headers["x-askonce-fallback"] == "gr%C3%B6%C3%9Fe %E6%A8%A1%0D%0Ax-evil: 1"
+            assert "x-evil" not in reply.headers
+
+
 def test_a_request_that_comes_byte_by_byte_is_answered(gateway: Callable[..., Gateway], ready: list[bool]) -> None:
     """In its own time."""
     served = gateway()
@@ -267,7 +299,8 @@ def test_who_wants_the_connection_closed_or_speaks_an_old_version(gateway: Calla
 def test_a_header_said_twice_is_left_to_the_framework(gateway: Callable[..., Gateway], ready: list[bool]) -> None:
     """As is one that says how the request wants to be answered."""
     served = gateway()
-    for line in ("x-api-key: a\r\nx-api-key: b", "cache-control: no-cache", "x-askonce-tags: a"):
+    twice = ("x-api-key: a\r\nx-api-key: b", "authorization:\r\nauthorization: Bearer a", "origin:\r\norigin:")
+    for line in (*twice, "cache-control: no-cache", "x-askonce-tags: a"):
         (reply,) = asked(served, request(HI, line), 1)
         assert reply.startswith(b"HTTP/1.1 200 OK\r\n")
     assert ready == []

@@ -217,6 +217,9 @@ def test_an_entry_that_was_damaged_does_no_harm(gateway: Gateways, redis_url: st
     reply = httpx.post(other.url + CHAT, content=json.dumps(HI) + " ", timeout=30)
     assert (reply.status_code, reply.headers["x-askonce-tier"]) == (200, "postgres")
     assert bare(reply) == bare(post(one))
+    other.flushed()
+    with redis.Redis.from_url(redis_url) as client:  # and by now it is whole again
+        assert all(not bytes(client.get(name) or b"").endswith(b"damaged") for name in client.scan_iter(ENTRY + b"*"))
 
 
 def test_a_redis_that_takes_no_scripts_gives_entries(

@@ -1,12 +1,16 @@
 """`askonce bench --quick`: that it runs and tells everything. How fast this machine is, no test decides."""
 
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from gateway.bench import figures, page
+from gateway.bench import figures, page, soak
 from gateway.bench.command import command
+from gateway.bench.load import Job, Result
+from gateway.bench.processes import BenchError
+from gateway.bench.rivals import Rival
 
 EXPECTED = {
     "start-up, warm data folder",
@@ -26,11 +30,36 @@ EXPECTED = {
 }
 
 
-def test_a_quick_run_takes_no_lengths() -> None:
-    """What it would not heed is refused."""
-    refused = CliRunner().invoke(command, ["--quick", "--seconds", "5", "--no-peers"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--quick --seconds 5 --no-peers", "--quick takes no --seconds and no --no-peers."),
+        ("--soak 5 --rounds 9", "--soak takes no --rounds."),
+        ("--flames --soak 5", "--soak takes no --flames."),
+        ("--differential --growth 0", "--differential takes no --growth."),
+        ("--seed 2", "--differential alone takes --seed."),
+    ],
+)
+def test_what_would_not_be_heeded_is_refused(words: str, said: str) -> None:
+    """Nobody waits half an hour for something else than was asked for."""
+    refused = CliRunner().invoke(command, words.split())
     assert refused.exit_code == 2
-    assert "--quick takes no --seconds and no --peers: it is one short round of everything." in refused.output
+    assert said in refused.output
+
+
+class Absent:
+    """A load generator that gets no reply."""
+
+    def measure(self, job: Job) -> Result:
+        """Fail."""
+        raise BenchError(f"nobody answers at {job.address}")
+
+
+def test_a_soak_that_nobody_answered_is_none() -> None:
+    """However flat the memory was."""
+    ours = Rival(name="x", version="1", address="127.0.0.1:1", pid=os.getpid(), cold_start_s=0)
+    with pytest.raises(BenchError, match=r"nobody answers|ended with an error"):
+        list(soak.measured(ours, Absent(), figures.maker("x"), 0.2, lambda _: None))
 
 
 @pytest.mark.bench
