@@ -1,0 +1,224 @@
+"""What a model said about one part of a text in; the records it named out, and whether that is all it meant to say.
+
+The form is LangExtract's: `{"extractions": [{"<class>": "<words of the text>", "<class>_attributes": {…}}, …]}`. Models
+put it into fences, speak before and after it, leave out its frame, or end in the middle of it. What can be read without
+guessing is read, and what had to be forgiven is told.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+FRAME: Final = "extractions"
+SUFFIX: Final = "_attributes"
+
+Status = Literal["ok", "empty", "refused", "truncated", "invalid"]
+"""`ok`: all of it was read. `empty`: there is nothing to extract, and the model said so in the right form. `refused`:
+it spoke, but not in this form. `truncated`: it ended before it was done; what was complete is there. `invalid`: no
+record, or not every record, could be read.
+"""
+
+_THOUGHT: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
+_FENCED: Final = re.compile(r"```[ \t]*\w*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
+_BEGIN: Final = re.compile(r"[{\[]")
+_NEXT: Final = re.compile(r"[\s,]*")
+_HALF: Final = re.compile("[\ud800-\udfff]")
+_LIST: Final = re.compile(r"\[")
+
+
+class Said(msgspec.Struct, frozen=True):
+    """One record, as the model named it."""
+
+    name: str
+    """Its class."""
+    text: str
+    attributes: dict[str, Any] | None = None
+    group: int = 0
+    """Which item of the list it was in: records of one item belong together."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What was read."""
+
+    status: Status
+    said: tuple[Said, ...] = ()
+    problems: tuple[str, ...] = ()
+    """What was wrong or had to be forgiven, a sentence each, as a model that is asked again is to be told."""
+
+
+class _Found(msgspec.Struct):
+    """What was parsed, and what that took."""
+
+    items: list[Any]
+    problems: list[str]
+    is_whole: bool = True
+
+
+def read(text: str, finish_reason: str | None = None) -> Reading:
+    """The records in a completion. `finish_reason`: as its backend told it; `length` says that it is not all."""
+    spoken = _THOUGHT.sub("", text).strip()
+    if not spoken:
+        return Reading("invalid", problems=("The answer is empty; give a JSON object, with an empty list if need be.",))
+    found = _parsed(spoken)
+    is_whole = found is not None and found.is_whole and finish_reason != "length"
+    if found is None:
+        refused = _BEGIN.search(spoken) is None and finish_reason != "length"
+        problem = "The answer is not JSON; give the JSON object and nothing else."
+        return Reading(
+            "refused" if refused else "truncated" if finish_reason == "length" else "invalid", (), (problem,)
+        )
+    said, problems = _records(found.items)
+    problems = [*found.problems, *problems]
+    if not is_whole:
+        problems.append("The answer ends before it is complete; say less about each record.")
+        return Reading("truncated", tuple(said), tuple(problems))
+    dropped = any(problem.startswith("Item ") for problem in problems)
+    return Reading("invalid" if dropped else "ok" if said else "empty", tuple(said), tuple(problems))
+
+
+def _parsed(spoken: str) -> _Found | None:
+    """The items of everything in `spoken` that is JSON; None when there is none."""
+    blocks = [block for block in _FENCED.findall(spoken) if _BEGIN.search(block)]
+    found = [one for block in blocks or [spoken] if (one := _block(block)) is not None]
+    if not found:
+        return None
+    problems = [problem for one in found for problem in one.problems]
+    if len(found) > 1:
+        problems.append(f"The answer has {len(found)} blocks of JSON; give one.")
+    return _Found([item for one in found for item in one.items], problems, all(one.is_whole for one in found))
+
+
+def _block(text: str) -> _Found | None:
+    problems: list[str] = []
+    begin = _BEGIN.search(text)
+    if begin is None:
+        return None
+    try:
+        value, end = _decoder(problems).raw_decode(text, begin.start())
+    except (ValueError, RecursionError):
+        return _salvaged(text[begin.start() :], problems)
+    if text[: begin.start()].strip() or text[end:].strip():
+        problems.append("There are words beside the JSON object; give the object and nothing else.")
+    items = _items(value, problems)
+    return None if items is None else _Found(items, problems)
+
+
+def _items(value: Any, problems: list[str]) -> list[Any] | None:
+    """The list in its frame; a bare list, or one item, is forgiven."""
+    if isinstance(value, dict) and isinstance(items := value.get(FRAME), list):
+        return items
+    if isinstance(value, list):
+        problems.append(f'The list has no frame; give {{"{FRAME}": […]}}.')
+        return value
+    if isinstance(value, dict) and value and FRAME not in value:
+        problems.append(f'The record has no frame; give {{"{FRAME}": […]}}.')
+        return [value]
+    return None
+
+
+def _salvaged(text: str, problems: list[str]) -> _Found | None:
+    """The items that are complete, of a list that is not."""
+    decoder, items = _decoder(problems), list[Any]()
+    begin = _LIST.search(text)
+    if begin is None:
+        return None
+    at = begin.end()
+    while True:
+        at = _after(text, at)
+        try:
+            item, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            break
+        items.append(item)
+    return _Found(items, problems, is_whole=False) if items or not text[at:].strip() else None
+
+
+def _after(text: str, at: int) -> int:
+    found = _NEXT.match(text, at)
+    return found.end() if found else at
+
+
+def _decoder(problems: list[str]) -> json.JSONDecoder:
+    """One that tells what is not quite JSON."""
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in found]
+        problems.extend(
+            f"The name '{name}' is there twice." for name in sorted({n for n in names if names.count(n) > 1})
+        )
+        return dict(found)
+
+    def constant(name: str) -> None:
+        problems.append(f"'{name}' is not JSON; give null.")
+
+    return json.JSONDecoder(object_pairs_hook=pairs, parse_constant=constant, strict=False)
+
+
+def _records(items: Sequence[Any]) -> tuple[list[Said], list[str]]:
+    said, problems = list[Said](), list[str]()
+    for number, item in enumerate(items):
+        try:
+            said += _of_item(item, number, problems)
+        except _UnfitError as error:
+            problems.append(f"Item {number + 1} {error}.")
+    return said, problems
+
+
+class _UnfitError(Exception):
+    """What is wrong with an item."""
+
+
+def _of_item(item: Any, number: int, problems: list[str]) -> Iterator[Said]:
+    if not isinstance(item, dict):
+        message = f"is {_kind(item)}, not an object"
+        raise _UnfitError(message)
+    if "extraction_class" in item and "extraction_text" in item:
+        problems.append("A record names its class and its text in fields of their own; give the class as the name.")
+        item = {str(item["extraction_class"]): item["extraction_text"], "_": item.get("attributes")}
+        item[next(iter(item)) + SUFFIX] = item.pop("_")
+    fields = {name.rstrip(": "): value for name, value in item.items()}
+    names = [name for name in fields if not name.endswith(SUFFIX)]
+    if not names:
+        raise _UnfitError("names no class")
+    for name in names:
+        yield Said(name, _text(name, fields[name]), _attributes(name, fields, problems), number)
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        message = f"has {_kind(value)} as '{name}', not the words of the text"
+        raise _UnfitError(message)
+    text = str(value)
+    if not text.strip():
+        message = f"has no words as '{name}'"
+        raise _UnfitError(message)
+    _check(text, name)
+    return text
+
+
+def _attributes(name: str, fields: dict[str, Any], problems: list[str]) -> dict[str, Any] | None:
+    value = fields.get(name + SUFFIX)
+    if value is None:
+        if name + SUFFIX not in fields:
+            problems.append(f"A record has no '{name}{SUFFIX}'; give an empty object where there are none.")
+        return None
+    if not isinstance(value, dict):
+        message = f"has {_kind(value)} as '{name}{SUFFIX}', not an object"
+        raise _UnfitError(message)
+    _check(json.dumps(value, ensure_ascii=False), name + SUFFIX)
+    return value
+
+
+def _check(text: str, name: str) -> None:
+    """Raises for what no database holds, and no text that was sent as UTF-8 has."""
+    if "\x00" in text or "\\u0000" in text or _HALF.search(text):
+        message = f"has characters as '{name}' that no text has"
+        raise _UnfitError(message)
+
+
+def _kind(value: Any) -> str:
+    kinds: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return "null" if value is None else kinds.get(type(value), "a number")

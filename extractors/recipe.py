@@ -1,0 +1,128 @@
+"""Recipes: what is to be extracted, as data. TOML, or the JSON of a request, in; a checked `Recipe` out."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from extractors import shapes
+from extractors.shapes import RecipeError, Schema
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII)
+_MOST: Final = 40
+"""Of letters in a name: names of views are made of two of them, and Postgres takes 63."""
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "class"}):
+    """What is to be found in an example."""
+
+    name: str
+    text: str
+    """The very words of the example."""
+    attributes: dict[str, Any] = {}
+
+
+class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A text, and what is to be found in it, in the order in which it stands there."""
+
+    text: str
+    records: tuple[Record, ...] = ()
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is to be extracted."""
+
+    name: str = "inline"
+    version: int = 1
+    title: str = ""
+    description: str
+    """What the model is told."""
+    classes: dict[str, Schema] = {}
+    """Of each class of records the JSON Schema of its attributes: an object, or nothing but its properties."""
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def edition(self) -> str:
+        """Its version, and a digest of what decides what a model is asked: whoever edits it makes another one."""
+        said = msgspec.json.encode([self.description, self.classes, self.examples])
+        return f"{self.version}-{hashlib.sha256(said).hexdigest()[:12]}"
+
+    @property
+    def schema(self) -> Schema:
+        """The JSON Schema of a completion."""
+        return shapes.envelope(self.classes)
+
+
+def from_toml(text: str, name: str) -> Recipe:
+    """The recipe in `text`, which is called `name` unless it says otherwise. Raises `RecipeError`."""
+    try:
+        return from_data({"name": name, **tomllib.loads(text)})
+    except tomllib.TOMLDecodeError as error:
+        message = f"It is not TOML: {error}."
+        raise RecipeError(message, "") from error
+
+
+def from_data(data: Any) -> Recipe:
+    """The recipe in what was decoded from TOML or JSON. `schema` may stand for `classes`: a JSON Schema, as Pydantic
+    makes it of a model. Raises `RecipeError`, which says where it is wrong.
+    """
+    if isinstance(data, Mapping) and "schema" in data:
+        if "classes" in data:
+            raise RecipeError("It has 'schema' and 'classes'; give one of them.", "schema")
+        data = {name: value for name, value in data.items() if name != "schema"} | {
+            "classes": shapes.classes(data["schema"])
+        }
+    try:
+        found = msgspec.convert(data, Recipe)
+    except msgspec.ValidationError as error:
+        said, _, path = str(error).partition(" - at `$")
+        raise RecipeError(f"{said}.", path.strip("`.")) from error
+    return _checked(found)
+
+
+def shipped() -> dict[str, Recipe]:
+    """Those that come with askonce, by their names."""
+    folder = resources.files("extractors") / "recipes"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    return {(stem := Path(file.name).stem): from_toml(file.read_text("utf-8"), stem) for file in files}
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    _named(recipe.name, "name")
+    if not recipe.description.strip():
+        raise RecipeError("It says nothing; tell the model what to extract.", "description")
+    if not recipe.classes and not recipe.examples:
+        raise RecipeError("It has neither classes nor examples; a model needs one of them.", "examples")
+    classes = {name: shapes.attributes(schema, f"classes.{name}") for name, schema in recipe.classes.items()}
+    classes = classes or shapes.derived([record for example in recipe.examples for record in example.records])
+    for name in classes:
+        _named(name, f"classes.{name}")
+        if name.endswith("_attributes") or name == "extractions":
+            raise RecipeError(f"A class cannot be called '{name}': the answer's own fields are.", f"classes.{name}")
+    for number, example in enumerate(recipe.examples):
+        _check_example(example, classes, f"examples[{number}]")
+    return msgspec.structs.replace(recipe, classes=classes)
+
+
+def _named(name: str, where: str) -> None:
+    if len(name) > _MOST or _NAME.fullmatch(name) is None:
+        message = f"'{name[:80]}' is no name: up to {_MOST} of a-z, 0-9, '-' and '_', with a letter first."
+        raise RecipeError(message, where)
+
+
+def _check_example(example: Example, classes: Mapping[str, Schema], where: str) -> None:
+    for number, record in enumerate(example.records):
+        place = f"{where}.records[{number}]"
+        if record.name not in classes:
+            message = f"The class '{record.name}' is not one of {', '.join(classes)}."
+            raise RecipeError(message, f"{place}.class")
+        if not record.text.strip() or record.text not in example.text:
+            message = f"'{record.text[:80]}' is not what the example's text says, letter for letter."
+            raise RecipeError(message, f"{place}.text")
+        for problem in shapes.problems(record.attributes, classes[record.name]):
+            raise RecipeError(problem, f"{place}.attributes")

@@ -1,0 +1,216 @@
+"""Recipes are data: read, checked, and refused with the place that is wrong."""
+
+import contextlib
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from extractors.recipe import from_data, from_toml, shipped
+from extractors.shapes import RecipeError
+
+PLAIN: dict[str, Any] = {
+    "description": "Extract drugs.",
+    "classes": {"drug": {"dose": {"type": "string"}, "times": {"type": "integer"}}},
+    "examples": [
+        {
+            "text": "Aspirin 100 mg",
+            "records": [{"class": "drug", "text": "Aspirin", "attributes": {"dose": "100 mg", "times": 1}}],
+        }
+    ],
+}
+
+
+def test_three_come_along() -> None:
+    """Each says what it is for, has an example, and a title."""
+    found = shipped()
+    assert list(found) == ["clinic-notes", "contracts", "invoices"]
+    for name, recipe in found.items():
+        assert (recipe.name, recipe.version) == (name, 1)
+        assert recipe.title
+        assert recipe.examples
+
+
+@pytest.mark.parametrize("recipe", shipped().values(), ids=shipped())
+def test_examples_are_answers(recipe: Any) -> None:
+    """What the examples give is what the schema asks for, in the order of the text."""
+    for example in recipe.examples:
+        items = [
+            {record.name: record.text, f"{record.name}_attributes": record.attributes} for record in example.records
+        ]
+        jsonschema_rs.validate(recipe.schema, {"extractions": items})
+        places = [example.text.index(record.text) for record in example.records]
+        assert places == sorted(places)
+
+
+def test_who_edits_one_makes_another_edition() -> None:
+    """What no model is told does not count; in which order it is told does."""
+    before = from_data(PLAIN)
+    assert from_data(PLAIN | {"title": "Drugs", "name": "drugs"}).edition == before.edition
+    turned = {"drug": dict(reversed(PLAIN["classes"]["drug"].items()))}
+    for field, value in (("classes", turned), ("description", "Extract all drugs."), ("version", 2), ("examples", [])):
+        assert from_data(PLAIN | {field: value}).edition != before.edition
+
+
+def test_classes_follow_from_examples() -> None:
+    """Where none are given, with the types that attributes have there."""
+    record = {"class": "drug", "text": "a", "attributes": {"n": 1, "x": "y", "many": ["a"], "sure": True, "r": 1}}
+    other = {"class": "drug", "text": "a", "attributes": {"r": 1.5, "x": None}}
+    with pytest.raises(RecipeError, match="required"):
+        from_data({"description": "d", "examples": [{"text": "a", "records": [record, other]}]})
+    found = from_data({"description": "d", "examples": [{"text": "a", "records": [record]}]})
+    assert found.classes["drug"]["properties"] == {
+        "n": {"type": "integer"},
+        "x": {"type": "string"},
+        "many": {"type": "array", "items": {"type": "string"}},
+        "sure": {"type": "boolean"},
+        "r": {"type": "integer"},
+    }
+
+
+class Dose(BaseModel):
+    """How much."""
+
+    amount: float
+    unit: str | None = None
+
+
+class MedicationOrder(BaseModel):
+    """One medication."""
+
+    text: str
+    dose: Dose
+    tags: list[str] = Field(default_factory=list, description="Words.")
+
+
+class Note(BaseModel):
+    """All of them."""
+
+    orders: list[MedicationOrder]
+
+
+@pytest.mark.parametrize("model", [MedicationOrder, Note])
+def test_pydantic_makes_classes(model: type[BaseModel]) -> None:
+    """Of one model, or of one with lists of others; what it calls `text` is the words themselves."""
+    found = from_data({"description": "d", "schema": model.model_json_schema()})
+    assert list(found.classes) == ["medication_order"]
+    good = {"dose": {"amount": 5, "unit": None}, "tags": ["a"]}
+    item = {"medication_order": "five", "medication_order_attributes": good}
+    jsonschema_rs.validate(found.schema, {"extractions": [item]})
+    for wrong in (item | {"x": 1}, {"medication_order": ""}, item | {"medication_order_attributes": {"dose": 5}}):
+        assert not jsonschema_rs.is_valid(found.schema, {"extractions": [wrong]})
+
+
+class Tree(BaseModel):
+    """It has itself in it."""
+
+    children: "list[Tree]"
+
+
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "says nothing": ({"description": " "}, "description", "says nothing"),
+    "nothing to go by": ({"classes": {}, "examples": []}, "examples", "neither classes nor examples"),
+    "an unknown field": ({"exampels": []}, "", "unknown field `exampels`"),
+    "a field of another type": ({"examples": "x"}, "examples", "Expected `array`"),
+    "words that are not there": (
+        {"examples": [{"text": "Aspirin", "records": [{"class": "drug", "text": "aspirin"}]}]},
+        "examples[0].records[0].text",
+        "letter for letter",
+    ),
+    "a class that is none": (
+        {"examples": [{"text": "a", "records": [{"class": "dog", "text": "a"}]}]},
+        "examples[0].records[0].class",
+        "not one of drug",
+    ),
+    "attributes that do not fit": (
+        {
+            "examples": [
+                {"text": "a", "records": [{"class": "drug", "text": "a", "attributes": {"dose": 1, "times": 1}}]}
+            ]
+        },
+        "examples[0].records[0].attributes",
+        "dose",
+    ),
+    "a name that is none": ({"name": "My recipe"}, "name", "is no name"),
+    "a class name that is none": ({"classes": {"a b": {}}, "examples": []}, "classes.a b", "is no name"),
+    "a class that is the frame": (
+        {"classes": {"extractions": {}}, "examples": []},
+        "classes.extractions",
+        "cannot be called",
+    ),
+    "what not every engine knows": (
+        {"classes": {"drug": {"dose": {"type": "number", "multipleOf": 5}}}, "examples": []},
+        "classes.drug.dose",
+        "'multipleOf'",
+    ),
+    "a type that is none": (
+        {"classes": {"drug": {"dose": {"type": "text"}}}, "examples": []},
+        "classes.drug.dose",
+        "no type",
+    ),
+    "two ways at once": ({"schema": {}}, "schema", "one of them"),
+}
+
+
+@pytest.mark.parametrize(("change", "where", "said"), WRONG.values(), ids=WRONG)
+def test_it_is_told_what_is_wrong_and_where(change: dict[str, Any], where: str, said: str) -> None:
+    """As a path into the recipe."""
+    with pytest.raises(RecipeError) as caught:
+        from_data(PLAIN | change)
+    assert caught.value.where == where
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", [Tree.model_json_schema(), {"properties": {"a": {"$ref": "#/x"}}}, {}, [], "x"])
+def test_a_schema_that_cannot_be_one_is_refused(schema: Any) -> None:
+    """It refers to itself, or to nothing, or is none."""
+    with pytest.raises(RecipeError):
+        from_data({"description": "d", "schema": schema})
+
+
+def test_toml_that_is_none_is_refused() -> None:
+    """With what is wrong with it."""
+    with pytest.raises(RecipeError, match="not TOML"):
+        from_toml("description = ", "x")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "type",
+                        "properties",
+                        "items",
+                        "anyOf",
+                        "enum",
+                        "$ref",
+                        "schema",
+                        "classes",
+                        "description",
+                        "examples",
+                    ]
+                )
+                | st.text(),
+                inner,
+            )
+        ),
+    )
+)
+def test_whatever_it_is_it_is_read_or_refused(data: Any) -> None:
+    """And never anything else."""
+    for said in (data, {"description": "d", "classes": data}, {"description": "d", "schema": data}):
+        with contextlib.suppress(RecipeError):
+            assert from_data(said).schema["type"] == "object"
+
+
+def test_a_file_gives_its_name() -> None:
+    """Unless it says another one."""
+    assert from_toml('description = "x"\n[classes.a]\n', "some-name").name == "some-name"
+    assert from_toml('name = "other"\ndescription = "x"\n[classes.a]\n', "some-name").name == "other"
