@@ -75,8 +75,8 @@ def _said(records: Iterable[Grounded]) -> Iterable[object]:
 
 
 def _overlapping(wanted: Sequence[Grounded], found: Sequence[Grounded]) -> int:
-    """How many pairs there are at most. Who ends first takes the first to end of those it overlaps with: nobody who comes
-    later could do more with it.
+    """How many pairs there are at most. Who ends first takes the first to end of those it overlaps with: nobody who
+    comes later could do more with it.
     """
     free, count = _by_end(found), 0
     for end, start, name in _by_end(wanted):
