@@ -21,7 +21,7 @@ it spoke, but not in this form. `truncated`: it ended before it was done; what w
 record, or not every record, could be read.
 """
 
-_THOUGHT: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THINK, _THOUGHT = "<think>", "</think>"
 _FENCED: Final = re.compile(r"```[ \t]*\w*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
 _BEGIN: Final = re.compile(r"[{\[]")
 _NEXT: Final = re.compile(r"[\s,]*")
@@ -59,7 +59,7 @@ class _Found(msgspec.Struct):
 
 def read(text: str, finish_reason: str | None = None) -> Reading:
     """The records in a completion. `finish_reason`: as its backend told it; `length` says that it is not all."""
-    spoken = _THOUGHT.sub("", text).strip()
+    spoken = _without_thoughts(text).strip()
     if not spoken:
         return Reading("invalid", problems=("The answer is empty; give a JSON object, with an empty list if need be.",))
     found = _parsed(spoken)
@@ -77,6 +77,14 @@ def read(text: str, finish_reason: str | None = None) -> Reading:
         return Reading("truncated", tuple(said), tuple(problems))
     dropped = any(problem.startswith("Item ") for problem in problems)
     return Reading("invalid" if dropped else "ok" if said else "empty", tuple(said), tuple(problems))
+
+
+def _without_thoughts(text: str) -> str:
+    kept: list[str] = []
+    while (begin := text.find(_THINK)) >= 0 and (end := text.find(_THOUGHT, begin)) >= 0:
+        kept.append(text[:begin])
+        text = text[end + len(_THOUGHT) :]
+    return "".join(kept) + text
 
 
 def _parsed(spoken: str) -> _Found | None:

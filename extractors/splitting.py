@@ -12,12 +12,10 @@ from typing import Final
 
 import msgspec
 
-_WIDE: Final = 4
-"""A stretch of more than so many full parts is divided by content alone; a smaller one evenly."""
-_BAND: Final = 0.2
+_BAND: Final = 0.3
 _BEGINNING: Final = 24
 _HEADING: Final = re.compile(r"#{1,6} |[=-]{3,}\s*$|(?:\d+\.)+\s+\S|[^\W\d_a-zà-ÿ][^a-zà-ÿ\n]{3,60}$", re.MULTILINE)
-_PARAGRAPH: Final = re.compile(r"(?:[^\S\n\r]*(?:\r\n|\n|\r)){2,}|\f\s*")
+_PARAGRAPH: Final = re.compile(r"(?:\r\n|\n|\r)(?:[^\S\n\r]*(?:\r\n|\n|\r))+|\f\s*")
 _LINE: Final = re.compile(r"\r\n|\n|\r")
 
 
@@ -37,7 +35,7 @@ class Span(msgspec.Struct, frozen=True, order=True):
         return self.end - self.start
 
 
-class _Cut(msgspec.Struct, frozen=True, order=True):
+class _Cut(msgspec.Struct, frozen=True):
     """Where a text may be divided: the least of them are taken first."""
 
     weight: int
@@ -68,22 +66,18 @@ def _divided(whole: Span, cuts: Sequence[_Cut], most: int) -> Iterator[Span]:
             if span.length:
                 yield span
             continue
-        place = _least(inner) if span.length > _WIDE * most else _middle(span, inner)
+        place = _chosen(span, inner)
         at = inner[place].at
         waiting.append((Span(at, span.end), inner[place + 1 :]))
         waiting.append((Span(span.start, at), inner[:place]))
 
 
-def _least(cuts: Sequence[_Cut]) -> int:
-    return min(range(len(cuts)), key=cuts.__getitem__)
-
-
-def _middle(span: Span, cuts: Sequence[_Cut]) -> int:
-    """The least of those near the middle, or else the nearest to it."""
+def _chosen(span: Span, cuts: Sequence[_Cut]) -> int:
+    """The least of those not far from the middle, or else the nearest to it: a good part is left on both sides."""
     middle = (span.start + span.end) / 2
     near = [place for place, cut in enumerate(cuts) if abs(cut.at - middle) <= _BAND * span.length]
     if near:
-        return min(near, key=cuts.__getitem__)
+        return min(near, key=lambda place: (cuts[place].weight, cuts[place].digest, abs(cuts[place].at - middle)))
     return min(range(len(cuts)), key=lambda place: abs(cuts[place].at - middle))
 
 

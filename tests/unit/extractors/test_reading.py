@@ -135,6 +135,12 @@ def test_no_text_is_too_strange(text: str) -> None:
     assert found.said or found.status != "ok"
 
 
+@pytest.mark.parametrize("part", ["<think>", "</think>", "```\n", "```", "{", "[", '{"a":', "[1,", "\\", '"'])
+def test_no_text_takes_long(part: str) -> None:
+    """However often something begins that never ends."""
+    assert read(part * 100_000).status in ("invalid", "refused", "truncated")
+
+
 @pytest.mark.parametrize("depth", [10, 100_000])
 def test_depth_is_no_harm(depth: int) -> None:
     """However deep it goes."""

@@ -93,6 +93,12 @@ def test_a_text_that_was_never_divided_is_one_part() -> None:
         split("a", 0)
 
 
+@pytest.mark.parametrize("part", [" ", "\n", " \n", "\r", "\f", "---", "A", "\n\n", "#", "\n\n---   ", "1."])
+def test_no_text_takes_long(part: str) -> None:
+    """However often the same comes again."""
+    assert "".join(parts(part * 200_000)) == part * 200_000
+
+
 def test_lines_are_ends_where_a_paragraph_is_too_long() -> None:
     """A table, say, whatever ends its lines."""
     for end in ("\n", "\r\n", "\r"):
