@@ -18,6 +18,7 @@ COPY requirements.lock .
 RUN deploy/environment .venv python3 requirements.lock libgomp.so.1=libgomp1 && rm -rf /var/lib/apt/lists/*
 
 COPY gateway gateway
+COPY extractors extractors
 COPY storage storage
 COPY migrations migrations
 
