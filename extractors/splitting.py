@@ -45,8 +45,8 @@ class _Cut(msgspec.Struct, frozen=True):
 
 def split(text: str, most: int) -> list[Span]:
     """Parts of `text` of at most `most` code points each, as far as it has ends to be divided at: a line that is longer
-    is a part of its own. Together they are the whole text. One that has nothing but white space is joined to the one
-    before.
+    is a part of its own. Together they are the whole text. What has nothing but white space is joined to the part
+    before it, and not counted.
 
     Raises `ValueError` unless `most` is positive.
     """
