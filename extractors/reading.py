@@ -6,7 +6,9 @@ guessing is read, and what had to be forgiven is told.
 """
 
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
@@ -22,10 +24,10 @@ record, or not every record, could be read.
 """
 
 _THINK, _THOUGHT = "<think>", "</think>"
-_FENCED: Final = re.compile(r"```[ \t]*\w*[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCED: Final = re.compile(r"```[ \t]{0,8}\w{0,20}[ \t]{0,8}\r?\n(.*?)(?:```|\Z)", re.DOTALL)
 _BEGIN: Final = re.compile(r"[{\[]")
 _NEXT: Final = re.compile(r"[\s,]*")
-_HALF: Final = re.compile("[\ud800-\udfff]")
+_UNSAYABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _LIST: Final = re.compile(r"\[")
 
 
@@ -80,11 +82,12 @@ def read(text: str, finish_reason: str | None = None) -> Reading:
 
 
 def _without_thoughts(text: str) -> str:
-    kept: list[str] = []
-    while (begin := text.find(_THINK)) >= 0 and (end := text.find(_THOUGHT, begin)) >= 0:
-        kept.append(text[:begin])
-        text = text[end + len(_THOUGHT) :]
-    return "".join(kept) + text
+    """What comes after the thoughts. Where the prompt has begun them, only their end is there."""
+    said = text.lstrip()
+    if said.startswith(_THINK):
+        return said.partition(_THOUGHT)[2]
+    before, _, after = said.partition(_THOUGHT)
+    return after if after.strip() and not before.startswith(("{", "[", "```")) else text
 
 
 def _parsed(spoken: str) -> _Found | None:
@@ -104,14 +107,33 @@ def _block(text: str) -> _Found | None:
     begin = _BEGIN.search(text)
     if begin is None:
         return None
-    try:
-        value, end = _decoder(problems).raw_decode(text, begin.start())
-    except (ValueError, RecursionError):
-        return _salvaged(text[begin.start() :], problems)
-    if text[: begin.start()].strip() or text[end:].strip():
+    values, at, beside = list[Any](), 0, False
+    while begin is not None:
+        beside |= bool(text[at : begin.start()].strip())
+        try:
+            value, at = _decoder(problems).raw_decode(text, begin.start())
+        except (ValueError, RecursionError):
+            if not any(map(_is_framed, values)):
+                return _salvaged(text[begin.start() :], problems)
+            break
+        values.append(value)
+        begin = _BEGIN.search(text, at)
+    if beside or text[at:].strip():
         problems.append("There are words beside the JSON object; give the object and nothing else.")
-    items = _items(value, problems)
-    return None if items is None else _Found(items, problems)
+    return _of_values(values, problems)
+
+
+def _of_values(values: list[Any], problems: list[str]) -> _Found | None:
+    """The items of those that have the frame; where none has, of all that may be lists or items."""
+    values = [value for value in values if _is_framed(value)] or values
+    if len(values) > 1:
+        problems.append(f"There are {len(values)} JSON objects; give one.")
+    found = [items for value in values if (items := _items(value, problems)) is not None]
+    return _Found([item for items in found for item in items], problems) if found else None
+
+
+def _is_framed(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get(FRAME), list)
 
 
 def _items(value: Any, problems: list[str]) -> list[Any] | None:
@@ -153,10 +175,8 @@ def _decoder(problems: list[str]) -> json.JSONDecoder:
     """One that tells what is not quite JSON."""
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in found]
-        problems.extend(
-            f"The name '{name}' is there twice." for name in sorted({n for n in names if names.count(n) > 1})
-        )
+        counts = Counter(name for name, _ in found)
+        problems.extend(f"The name '{name}' is there twice." for name, count in counts.items() if count > 1)
         return dict(found)
 
     def constant(name: str) -> None:
@@ -192,6 +212,7 @@ def _of_item(item: Any, number: int, problems: list[str]) -> Iterator[Said]:
     if not names:
         raise _UnfitError("names no class")
     for name in names:
+        _check(name, "a class")
         yield Said(name, _text(name, fields[name]), _attributes(name, fields, problems), number)
 
 
@@ -200,7 +221,7 @@ def _text(name: str, value: Any) -> str:
         message = f"has {_kind(value)} as '{name}', not the words of the text"
         raise _UnfitError(message)
     text = str(value)
-    if not text.strip():
+    if not text.strip() or (isinstance(value, float) and not math.isfinite(value)):
         message = f"has no words as '{name}'"
         raise _UnfitError(message)
     _check(text, name)
@@ -216,15 +237,22 @@ def _attributes(name: str, fields: dict[str, Any], problems: list[str]) -> dict[
     if not isinstance(value, dict):
         message = f"has {_kind(value)} as '{name}{SUFFIX}', not an object"
         raise _UnfitError(message)
-    _check(json.dumps(value, ensure_ascii=False), name + SUFFIX)
+    _check(value, name + SUFFIX)
     return value
 
 
-def _check(text: str, name: str) -> None:
+def _check(value: Any, name: str) -> None:
     """Raises for what no database holds, and no text that was sent as UTF-8 has."""
-    if "\x00" in text or "\\u0000" in text or _HALF.search(text):
-        message = f"has characters as '{name}' that no text has"
-        raise _UnfitError(message)
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+        elif (isinstance(one, str) and _UNSAYABLE.search(one)) or (isinstance(one, float) and not math.isfinite(one)):
+            message = f"has characters as '{name}' that no text has"
+            raise _UnfitError(message)
 
 
 def _kind(value: Any) -> str:

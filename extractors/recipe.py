@@ -78,11 +78,12 @@ def from_data(data: Any) -> Recipe:
             "classes": shapes.classes(data["schema"])
         }
     try:
-        found = msgspec.convert(data, Recipe)
+        return _checked(msgspec.convert(data, Recipe))
+    except RecursionError as error:
+        raise RecipeError("It is too deep.", "") from error
     except msgspec.ValidationError as error:
         said, _, path = str(error).partition(" - at `$")
         raise RecipeError(f"{said}.", path.strip("`.")) from error
-    return _checked(found)
 
 
 def shipped() -> dict[str, Recipe]:

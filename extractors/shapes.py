@@ -11,6 +11,8 @@ from extractors.reading import FRAME, SUFFIX
 Schema = dict[str, Any]
 
 _TYPES: Final = ("string", "integer", "number", "boolean", "null", "array", "object")
+_SCALAR: Final = _TYPES[:5]
+"""Those that may be one of several; what is in lists and objects has to be said in an `anyOf`."""
 _PLAIN: Final = frozenset({"type", "enum", "const", "anyOf", "items", "properties", "required", "additionalProperties"})
 """What vLLM's, llama.cpp's and Ollama's grammars all know. Others are refused, passed over, or held to by one alone."""
 _SAID: Final = frozenset({"title", "description", "default", "examples"})
@@ -118,6 +120,8 @@ def _portable(schema: Any, where: str) -> Schema:
     if "anyOf" in kept:
         if "properties" in kept:
             raise RecipeError("It has 'anyOf' beside 'properties'; not every engine knows what that means.", where)
+        if not isinstance(kept["anyOf"], list) or not kept["anyOf"]:
+            raise RecipeError("Its 'anyOf' is no list of schemas.", where)
         kept["anyOf"] = [_portable(one, where) for one in kept["anyOf"]]
         return kept
     return _typed(kept, where)
@@ -125,9 +129,9 @@ def _portable(schema: Any, where: str) -> Schema:
 
 def _typed(schema: Schema, where: str) -> Schema:
     types = schema.get("type", "string" if "enum" not in schema and "const" not in schema else None)
-    for one in [types] if isinstance(types, str) else types or []:
-        if one not in _TYPES:
-            raise RecipeError(f"There is no type '{one}'; these are: {', '.join(_TYPES)}.", where)
+    if not isinstance(schema.get("enum", [""]), list) or not schema.get("enum", [""]):
+        raise RecipeError("Its 'enum' is no list of values.", where)
+    _check_types(types, where)
     schema = schema if types is None else schema | {"type": types}
     if types == "array":
         schema["items"] = _portable(schema.get("items", {}), f"{where}[]")
@@ -139,6 +143,14 @@ def _typed(schema: Schema, where: str) -> Schema:
     inner = {name: _portable(value, f"{where}.{name}") for name, value in properties.items()}
     said = {"description": schema["description"]} if "description" in schema else {}
     return said | _closed(inner)
+
+
+def _check_types(types: Any, where: str) -> None:
+    known = _SCALAR if isinstance(types, list) else (*_TYPES, None)
+    for one in (types or [""]) if isinstance(types, list) else [types]:
+        if one not in known:
+            message = f"There is no type '{one}' here; these are: {', '.join(map(str, filter(None, known)))}."
+            raise RecipeError(message, where)
 
 
 def _resolved(schema: Any, root: Schema) -> Schema:

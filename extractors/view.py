@@ -5,8 +5,8 @@ document says is shown and never run.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 from itertools import pairwise
@@ -24,7 +24,7 @@ _CONTROLS: Final = {code: 0x2400 + code for code in range(32) if chr(code) not i
 
 def page(title: str, text: str, records: Sequence[Grounded]) -> str:
     """The page, as HTML."""
-    classes = sorted({record.name for record in records})
+    classes = {name: place for place, name in enumerate(sorted({record.name for record in records}))}
     style = resources.files("extractors").joinpath("view.css").read_text("utf-8") + _colours(classes)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -42,20 +42,18 @@ def _safe(text: str) -> str:
     return escape(text.encode(errors="replace").decode().translate(_CONTROLS))
 
 
-def _colours(classes: Sequence[str]) -> str:
+def _colours(classes: Mapping[str, int]) -> str:
     rules = [f".c{place} {{ --hue: {place * _STEP % _HUES}; }}" for place in range(len(classes))]
     return "\n" + "\n".join(rules) + "\n"
 
 
-def _legend(classes: Sequence[str], records: Sequence[Grounded]) -> str:
-    counts = {name: sum(record.name == name for record in records) for name in classes}
-    items = [
-        f'<li class="c{place}"><b></b>{_safe(name)} <i>{counts[name]}</i></li>' for place, name in enumerate(classes)
-    ]
+def _legend(classes: Mapping[str, int], records: Sequence[Grounded]) -> str:
+    counts = Counter(record.name for record in records)
+    items = [f'<li class="c{place}"><b></b>{_safe(name)} <i>{counts[name]}</i></li>' for name, place in classes.items()]
     return f"<ul>{''.join(items)}</ul>"
 
 
-def _marked(text: str, records: Sequence[Grounded], classes: Sequence[str]) -> str:
+def _marked(text: str, records: Sequence[Grounded], classes: Mapping[str, int]) -> str:
     """The text, each stretch of it within a mark for every record that is there: they may overlap in any way."""
     begins: defaultdict[int, list[int]] = defaultdict(list)
     ends: defaultdict[int, list[int]] = defaultdict(list)
@@ -76,9 +74,9 @@ def _marked(text: str, records: Sequence[Grounded], classes: Sequence[str]) -> s
     return "".join(found)
 
 
-def _mark(said: str, number: int, record: Grounded, classes: Sequence[str], *, is_first: bool) -> str:
+def _mark(said: str, number: int, record: Grounded, classes: Mapping[str, int], *, is_first: bool) -> str:
     name = f' id="r{number + 1}"' if is_first else ""
-    return f'<mark{name} class="c{classes.index(record.name)}" title="{_safe(_told(record))}">{said}</mark>'
+    return f'<mark{name} class="c{classes[record.name]}" title="{_safe(_told(record))}">{said}</mark>'
 
 
 def _told(record: Grounded) -> str:
@@ -92,17 +90,17 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _table(text: str, records: Sequence[Grounded], classes: Sequence[str]) -> str:
+def _table(text: str, records: Sequence[Grounded], classes: Mapping[str, int]) -> str:
     rows = "".join(_row(number, record, text, classes) for number, record in enumerate(records))
     heads = "".join(f"<th>{name}</th>" for name in ("", "class", "text", "attributes", "where"))
     return f"<aside><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></aside>"
 
 
-def _row(number: int, record: Grounded, text: str, classes: Sequence[str]) -> str:
+def _row(number: int, record: Grounded, text: str, classes: Mapping[str, int]) -> str:
     place = record.place
     where = f'<a href="#r{number + 1}">{place[0]}–{place[1]}</a>' if place else "<em>not found</em>"
     if place and not record.verbatim(text):
         where += " <em>not letter for letter</em>"
     said = "<br>".join(f"{_safe(name)}: {_safe(_shown(value))}" for name, value in (record.attributes or {}).items())
     cells = (str(number + 1), f"<b></b>{_safe(record.name)}", _safe(record.text), said, where)
-    return f'<tr class="c{classes.index(record.name)}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    return f'<tr class="c{classes[record.name]}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

@@ -151,6 +151,26 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "classes.drug.dose",
         "no type",
     ),
+    "no list of schemas": (
+        {"classes": {"drug": {"dose": {"anyOf": 5}}}, "examples": []},
+        "classes.drug.dose",
+        "'anyOf' is no list",
+    ),
+    "no list of values": (
+        {"classes": {"drug": {"dose": {"enum": "abc"}}}, "examples": []},
+        "classes.drug.dose",
+        "'enum' is no list",
+    ),
+    "no type at all": (
+        {"classes": {"drug": {"dose": {"type": []}}}, "examples": []},
+        "classes.drug.dose",
+        "no type ''",
+    ),
+    "a list or nothing": (
+        {"classes": {"drug": {"dose": {"type": ["array", "null"]}}}, "examples": []},
+        "classes.drug.dose",
+        "no type 'array' here",
+    ),
     "two ways at once": ({"schema": {}}, "schema", "one of them"),
 }
 
