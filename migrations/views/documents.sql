@@ -1,0 +1,5 @@
+-- title: Documents, newest first
+create or replace view api.documents with (security_invoker = true) as
+select id, tenant, encode(sha256, 'hex') as sha256, characters, text, meta, created_at
+from askonce.documents
+order by created_at desc

@@ -1,0 +1,2 @@
+-- A tenant's document.
+select * from askonce.documents where id = $1 and tenant = $2

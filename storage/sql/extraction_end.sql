@@ -1,0 +1,8 @@
+-- A run is over. One that is to be cancelled is cancelled, however it ended; one that is over already stays as it is.
+update askonce.extraction_runs as run
+set status = case when run.ended_at is not null then run.status when run.status = 'cancelling' then 'cancelled' else $2 end,
+    counts = case when run.ended_at is null then $3::text::jsonb else run.counts end,
+    error = case when run.ended_at is null then $4::text::jsonb else run.error end,
+    ended_at = coalesce(run.ended_at, clock_timestamp())
+where id = $1
+returning status

@@ -1,0 +1,2 @@
+-- A tenant's run.
+select * from askonce.extraction_runs where id = $1 and tenant = $2

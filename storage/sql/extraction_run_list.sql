@@ -1,0 +1,5 @@
+-- A tenant's last runs, newest first; only those before a moment and those over a document, unless these are null.
+select * from askonce.extraction_runs
+where tenant = $1 and ($3::float8 is null or created_at < to_timestamp($3)) and ($4::text is null or document_id = $4)
+order by created_at desc, id desc
+limit $2
