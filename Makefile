@@ -75,8 +75,8 @@ affinity-figures: $(DEV) ## Measure how much of their prompts three vLLM replica
 	@$(PY) -m tests.bench.affinity_figures $(ARGS)
 
 lock: $(UV) ## Write the lock files anew from what pyproject.toml, vllm.in and libraries.in ask for.
-	@$(UV) pip compile pyproject.toml --extra embedded $(LOCK_FLAGS) -o requirements.lock
-	@$(UV) pip compile pyproject.toml --extra embedded --group dev -c requirements.lock $(LOCK_FLAGS) \
+	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction $(LOCK_FLAGS) -o requirements.lock
+	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction --group dev -c requirements.lock $(LOCK_FLAGS) \
 		-o requirements-dev.lock
 	@cd tests/engines && $(abspath $(UV)) pip compile vllm.in --override vllm.leave-out $(LOCK_FLAGS) -o vllm.lock
 	@cd tests/clients/python && $(abspath $(UV)) pip compile libraries.in $(LOCK_FLAGS) -o libraries.lock

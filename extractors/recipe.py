@@ -1,9 +1,11 @@
 """Recipes: what is to be extracted, as data. TOML, or the JSON of a request, in; a checked `Recipe` out."""
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import date, datetime, time
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -47,10 +49,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     examples: tuple[Example, ...] = ()
 
     @property
+    def digest(self) -> str:
+        """Of all that decides what a model is asked, in hexadecimal."""
+        return hashlib.sha256(msgspec.json.encode([self.description, self.classes, self.examples])).hexdigest()
+
+    @property
     def edition(self) -> str:
-        """Its version, and a digest of what decides what a model is asked: whoever edits it makes another one."""
-        said = msgspec.json.encode([self.description, self.classes, self.examples])
-        return f"{self.version}-{hashlib.sha256(said).hexdigest()[:12]}"
+        """Its version, and the beginning of its digest: whoever edits it makes another one."""
+        return f"{self.version}-{self.digest[:12]}"
 
     @property
     def schema(self) -> Schema:
@@ -71,6 +77,7 @@ def from_data(data: Any) -> Recipe:
     """The recipe in what was decoded from TOML or JSON. `schema` may stand for `classes`: a JSON Schema, as Pydantic
     makes it of a model. Raises `RecipeError`, which says where it is wrong.
     """
+    _check_values(data)
     if isinstance(data, Mapping) and "schema" in data:
         if "classes" in data:
             raise RecipeError("It has 'schema' and 'classes'; give one of them.", "schema")
@@ -88,13 +95,25 @@ def from_data(data: Any) -> Recipe:
 
 def shipped() -> dict[str, Recipe]:
     """Those that come with askonce, by their names."""
+    return {name: from_toml(text, name) for name, text in shipped_texts().items()}
+
+
+def shipped_texts() -> dict[str, str]:
+    """Their files, by their names."""
     folder = resources.files("extractors") / "recipes"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
-    return {(stem := Path(file.name).stem): from_toml(file.read_text("utf-8"), stem) for file in files}
+    return {Path(file.name).stem: file.read_text("utf-8") for file in files}
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise `RecipeError` unless a recipe, or a class, can be called so."""
+    if len(name) > _MOST or _NAME.fullmatch(name) is None:
+        message = f"'{name[:80]}' is no name: up to {_MOST} of a-z, 0-9, '-' and '_', with a letter first."
+        raise RecipeError(message, where)
 
 
 def _checked(recipe: Recipe) -> Recipe:
-    _named(recipe.name, "name")
+    check_name(recipe.name, "name")
     if not recipe.description.strip():
         raise RecipeError("It says nothing; tell the model what to extract.", "description")
     if not recipe.classes and not recipe.examples:
@@ -102,7 +121,7 @@ def _checked(recipe: Recipe) -> Recipe:
     classes = {name: shapes.attributes(schema, f"classes.{name}") for name, schema in recipe.classes.items()}
     classes = classes or shapes.derived([record for example in recipe.examples for record in example.records])
     for name in classes:
-        _named(name, f"classes.{name}")
+        check_name(name, f"classes.{name}")
         if name.endswith("_attributes") or name == "extractions":
             raise RecipeError(f"A class cannot be called '{name}': the answer's own fields are.", f"classes.{name}")
     for number, example in enumerate(recipe.examples):
@@ -110,10 +129,20 @@ def _checked(recipe: Recipe) -> Recipe:
     return msgspec.structs.replace(recipe, classes=classes)
 
 
-def _named(name: str, where: str) -> None:
-    if len(name) > _MOST or _NAME.fullmatch(name) is None:
-        message = f"'{name[:80]}' is no name: up to {_MOST} of a-z, 0-9, '-' and '_', with a letter first."
-        raise RecipeError(message, where)
+def _check_values(data: Any) -> None:
+    """Raise `RecipeError` for what TOML or Python has and JSON has not, and for what no database keeps."""
+    waiting = [("", data)]
+    while waiting:
+        where, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(where, name) for name in value]
+            waiting += [(f"{where}.{name}".lstrip("."), inner) for name, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{where}[{number}]", inner) for number, inner in enumerate(value)]
+        elif isinstance(value, date | datetime | time):
+            raise RecipeError(f"{value} is a date or a time, which JSON has not; put it in quotes.", where)
+        elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, str) and "\0" in value):
+            raise RecipeError("It is no value that JSON and databases have.", where)
 
 
 def _check_example(example: Example, classes: Mapping[str, Schema], where: str) -> None:

@@ -1,7 +1,8 @@
 """JSON Schemas of records: what every engine can be held to, of what people and Pydantic write."""
 
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeGuard
 
 import jsonschema_rs
@@ -17,7 +18,15 @@ _PLAIN: Final = frozenset({"type", "enum", "const", "anyOf", "items", "propertie
 """What vLLM's, llama.cpp's and Ollama's grammars all know. Others are refused, passed over, or held to by one alone."""
 _SAID: Final = frozenset({"title", "description", "default", "examples"})
 """What is for people, and for the prompt."""
+_GRAMMAR: Final = frozenset({"required", "additionalProperties"})
+"""What a grammar needs to be told, and a reader of the prompt does not."""
 _DEPTH: Final = 16
+_MOST: Final = 5000
+"""Of schemas within a schema, when everything that is referred to stands in its place."""
+_LETTERS: Final = str.maketrans(
+    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+)
+"""Those that are not one of ASCII with a mark."""
 _WORDS: Final = "text"
 """An attribute of this name, as models in Pydantic have it, is the words of the text themselves."""
 
@@ -51,6 +60,17 @@ def envelope(classes: Mapping[str, Schema]) -> Schema:
     return _closed({FRAME: {"type": "array", "items": items}})
 
 
+def brief(classes: Mapping[str, Schema]) -> Schema:
+    """The schema of a whole answer as a prompt prints it: `envelope` without what only grammars need. The bundled model
+    was trained on this form, to the byte.
+    """
+    records: list[Schema] = [
+        _object({name: {"type": "string"}, name + SUFFIX: _readable(attributes)}) | {"required": [name]}
+        for name, attributes in classes.items()
+    ]
+    return _object({FRAME: {"type": "array", "items": {"anyOf": records}}}) | {"required": [FRAME]}
+
+
 def attributes(schema: Any, where: str) -> Schema:
     """The schema of a class's attributes as all engines take it: an object with these properties, and no others. It may
     be written as an object, or as its properties alone. Raises `RecipeError` for what not all engines can be held to.
@@ -71,32 +91,35 @@ def classes(schema: Any) -> dict[str, Schema]:
     models = {
         name: _resolved(value.get("items", {}), schema) for name, value in lists.items() if value.get("type") == "array"
     }
-    if models and len(models) == len(lists) and all("properties" in model for model in models.values()):
-        return {
-            _class_name(model.get("title") or name): _without_words(model, schema) for name, model in models.items()
-        }
-    return {_class_name(schema.get("title") or "record"): _without_words(schema, schema)}
+    inlining = _Inlining(schema)
+    if not models or len(models) < len(lists) or not all("properties" in model for model in models.values()):
+        return {_class_name(schema.get("title") or ""): _without_words(schema, inlining)}
+    found: dict[str, Schema] = {}
+    for field, model in models.items():
+        name = _class_name(model.get("title") or field)
+        if name in found:
+            message = f"Two of its lists have records called '{name}', which nobody could tell apart; rename one model."
+            raise RecipeError(message, f"schema.properties.{field}")
+        found[name] = _without_words(model, inlining)
+    return found
 
 
 def derived(records: Iterable[Record]) -> dict[str, Schema]:
     """Classes with the attributes that these have, each of the types that it has there."""
-    found: dict[str, dict[str, set[str]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for record in records:
-        own = found.setdefault(record.name, {})
-        for name, value in record.attributes.items():
-            own.setdefault(name, set()).add(_type_of(value))
-    return {
-        name: _closed({attribute: _of_types(types) for attribute, types in own.items()}) for name, own in found.items()
-    }
+        found.setdefault(record.name, []).append(record.attributes)
+    return {name: _of_objects(said) for name, said in found.items()}
 
 
 def problems(value: Any, schema: Schema) -> list[str]:
     """What is wrong with `value`, a sentence each."""
     validator = jsonschema_rs.Draft202012Validator(schema)
-    return [_sentence(error) for error in validator.iter_errors(value)]
+    return [sentence(error) for error in validator.iter_errors(value)]
 
 
-def _sentence(error: Any) -> str:
+def sentence(error: Any) -> str:
+    """What a validator found wrong, and where."""
     path = ".".join(map(str, error.instance_path))
     return f"{path + ': ' if path else ''}{error.message}."
 
@@ -105,8 +128,35 @@ def _record(name: str, schema: Schema) -> Schema:
     return _closed({name: {"type": "string", "minLength": 1}, name + SUFFIX: schema})
 
 
+def _object(properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties}
+
+
 def _closed(properties: Schema) -> Schema:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return _object(properties) | {"required": list(properties), "additionalProperties": False}
+
+
+def forgiving(schema: Any) -> Any:
+    """`schema` for what is said already: what is not said of a record is not held against it."""
+    kept = {name: value for name, value in schema.items() if name != "required"}
+    if "items" in schema:
+        kept["items"] = forgiving(schema["items"])
+    if "anyOf" in schema:
+        kept["anyOf"] = [forgiving(one) for one in schema["anyOf"]]
+    if "properties" in schema:
+        kept["properties"] = {name: forgiving(value) for name, value in schema["properties"].items()}
+    return kept
+
+
+def _readable(schema: Any) -> Any:
+    """`schema` without what only grammars need."""
+    if isinstance(schema, list):
+        return [_readable(one) for one in schema]
+    kept = {name: value for name, value in schema.items() if name not in _GRAMMAR}
+    kept |= {name: _readable(schema[name]) for name in ("items", "anyOf") if name in schema}
+    if "properties" in schema:
+        kept["properties"] = {name: _readable(value) for name, value in schema["properties"].items()}
+    return kept
 
 
 def _portable(schema: Any, where: str) -> Schema:
@@ -116,6 +166,8 @@ def _portable(schema: Any, where: str) -> Schema:
         if name not in _PLAIN | _SAID:
             message = f"'{name}' is not something that every engine can hold a model to; say it in the description."
             raise RecipeError(message, where)
+    if not isinstance(schema.get("description", ""), str):
+        raise RecipeError("Its description is no text.", where)
     kept = {name: value for name, value in schema.items() if name in _PLAIN | {"description"}}
     if "anyOf" in kept:
         if "properties" in kept:
@@ -174,28 +226,65 @@ def _at(root: Schema, reference: str) -> Any:
     return found
 
 
-def _inlined(schema: Any, root: Schema, depth: int = 0) -> Any:
-    """`schema` with what it refers to in its place."""
-    if depth > _DEPTH:
-        raise RecipeError("It is too deep; refer to nothing that refers back.", "schema")
-    if isinstance(schema, list):
-        return [_inlined(one, root, depth + 1) for one in schema]
-    if not _is_object(schema):
-        return schema
-    return {
-        name: _inlined(value, root, depth + 1) for name, value in _resolved(schema, root).items() if name != "$defs"
-    }
+class _Inlining:
+    """Puts what the schemas of `root` refer to in its place. All of them together are bounded: schemas that refer to
+    others twice double with each step.
+    """
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._left = _MOST
+
+    def of(self, schema: Any, depth: int = 0) -> Any:
+        """`schema`, whole. Raises `RecipeError`."""
+        self._left -= 1
+        if depth > _DEPTH:
+            raise RecipeError("It is too deep; refer to nothing that refers back.", "schema")
+        if self._left < 0:
+            message = f"With all it refers to it has more than {_MOST} schemas; refer to less, or to it less often."
+            raise RecipeError(message, "schema")
+        if not _is_object(schema):
+            return schema
+        found = _resolved(schema, self._root)
+        found = found | {name: schema[name] for name in _SAID if found is not schema and name in schema}
+        whole = {name: value for name, value in found.items() if name != "$defs"}
+        if "items" in found:
+            whole["items"] = self.of(found["items"], depth + 1)
+        if isinstance(found.get("anyOf"), list):
+            whole["anyOf"] = [self.of(one, depth + 1) for one in found["anyOf"]]
+        if _is_object(found.get("properties")):
+            whole["properties"] = {name: self.of(value, depth + 1) for name, value in found["properties"].items()}
+        return whole
 
 
-def _without_words(model: Schema, root: Schema) -> Schema:
-    whole = _inlined(model, root)
+def _without_words(model: Schema, inlining: _Inlining) -> Schema:
+    whole = inlining.of(model)
     return whole | {"properties": {name: value for name, value in whole["properties"].items() if name != _WORDS}}
 
 
 def _class_name(title: str) -> str:
     """`MedicationDose` -> `medication_dose`."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", title)
+    marked = unicodedata.normalize("NFKD", str(title).translate(_LETTERS))
+    plain = "".join(one for one in marked if not unicodedata.combining(one))
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", plain)
     return parted.strip("_").lower() or "record"
+
+
+def _of_objects(said: Sequence[dict[str, Any]]) -> Schema:
+    names = dict.fromkeys(name for one in said for name in one)
+    return _closed({name: _of_values([one[name] for one in said if name in one]) for name in names})
+
+
+def _of_values(values: Sequence[Any]) -> Schema:
+    types = {_type_of(value) for value in values}
+    if types == {"object"}:
+        return _of_objects(values)
+    if types == {"array"}:
+        items = [item for value in values for item in value]
+        return {"type": "array", "items": _of_values(items) if items else {"type": "string"}}
+    if types == {"integer", "number"}:
+        return {"type": "number"}
+    return {"type": next(iter(types))} if len(types) == 1 else {"type": sorted(types)}
 
 
 def _type_of(value: Any) -> str:
@@ -208,14 +297,6 @@ def _type_of(value: Any) -> str:
         dict: "object",
     }
     return kinds.get(type(value), "null")
-
-
-def _of_types(types: set[str]) -> Schema:
-    if types == {"array"}:
-        return {"type": "array", "items": {"type": "string"}}
-    if types == {"integer", "number"}:
-        return {"type": "number"}
-    return {"type": next(iter(types))} if len(types) == 1 else {"type": sorted(types)}
 
 
 def _is_object(value: object) -> TypeGuard[dict[str, Any]]:

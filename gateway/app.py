@@ -14,6 +14,8 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from extractors.book import Book
+from extractors.workers import Workers
 from gateway import policy
 from gateway.access import Access, GuardedKeys
 from gateway.building import BUILD
@@ -22,6 +24,10 @@ from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
 from gateway.fastpath import FastPath
+from gateway.extraction.extractor import Extractor, Kept
+from gateway.extraction.grounding import Grounder
+from gateway.extraction.jobs import Jobs
+from gateway.extraction.views import Views
 from gateway.flights.shared import SharedFlights
 from gateway.looking import Looker
 from gateway.models.digest import Digests
@@ -29,7 +35,19 @@ from gateway.pipeline import Pipeline
 from gateway.prepared import PreparedReplies
 from gateway.proof.proving import Proof
 from gateway.ready import Notes, Shelf
-from gateway.routes import admin, cache, described, embeddings, health, models, proof, responses, text
+from gateway.routes import (
+    admin,
+    cache,
+    described,
+    documents,
+    embeddings,
+    extractions,
+    health,
+    models,
+    proof,
+    responses,
+    text,
+)
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.failing import Refusal, in_envelope, refusal, refused
@@ -39,9 +57,10 @@ from gateway.routing.figures import Figures
 from gateway.routing.router import Router
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
-from storage import gossip, postgres, redis
+from storage import gossip, postgres, recipe_views, redis
 from storage.changes import EVERYTHING, Changes
 from storage.embedded.marker import KeysRequired
+from storage.extractions import Extractions
 from storage.flights import board as flights_in_redis
 from storage.flights.record import Timing
 from storage.gossip import Gossip
@@ -131,8 +150,11 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
         stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
+        pipeline = Pipeline(tiers, router, flights, policies, ledger, hits)
+        extractor, book = _extractor(config, database, pipeline, router, telemetry, stack)
+        stack.push_async_callback((jobs := Jobs()).aclose)
         yield Parts(
-            pipeline=Pipeline(tiers, router, flights, policies, ledger, hits),
+            pipeline=pipeline,
             embedder=Embedder(tiers, router, flights, policies, ledger, hits),
             router=router,
             tiers=tiers,
@@ -148,6 +170,9 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             shelf=shelf,
             prepared=PreparedReplies(stored.replies, Looker(tiers, router, policies), shelf, access, _admits(config)),
             hits=hits,
+            extractor=extractor,
+            jobs=jobs,
+            book=book,
         )
 
 
@@ -193,6 +218,7 @@ def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
             models.models,
             models.model,
             *OLLAMA,
+            *EXTRACTIONS,
             cache.explain,
             cache.delete_one,
             cache.delete_many,
@@ -302,6 +328,23 @@ def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, tel
     return Responses(database, marks, (reads, writes), config.database_deadline_s, telemetry.dropped)
 
 
+def _extractor(
+    config: Config,
+    database: asyncpg.Pool,
+    pipeline: Pipeline,
+    router: Router,
+    telemetry: Telemetry,
+    stack: contextlib.AsyncExitStack,
+) -> tuple[Extractor, Book]:
+    """Who extracts, and where the recipes are."""
+    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of extractions") for sort in ("reads", "writes"))
+    store = Extractions(database, (reads, writes), config.database_deadline_s)
+    stack.push_async_callback(store.aclose)
+    book, workers = Book(config.recipes_folder()), Workers(config.extraction_processes)
+    kept = Kept(store, Views(partial(recipe_views.ensure, database)), telemetry)
+    return Extractor(pipeline, router, book, workers, Grounder(workers), kept), book
+
+
 OLLAMA = (
     ollama_routes.chat,
     ollama_routes.generate,
@@ -314,6 +357,23 @@ OLLAMA = (
     ollama_routes.there,
     ollama_routes.running,
     ollama_routes.tags_there,
+)
+
+EXTRACTIONS = (
+    extractions.create,
+    extractions.listed,
+    extractions.retrieve,
+    extractions.events,
+    extractions.shown,
+    extractions.saved,
+    extractions.cancel,
+    extractions.resume,
+    extractions.forget,
+    documents.keep,
+    documents.retrieve,
+    documents.forget,
+    documents.recipes,
+    documents.recipe,
 )
 
 RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)

@@ -11,6 +11,17 @@ _OF_TOOLS = frozenset({"tool", "function"})
 """Roles that tell what a call gave back."""
 
 
+class Try(msgspec.Struct, frozen=True, rename={"number": "pass"}):
+    """Which try at a chunk of a text this is. Who asks so reads whatever is said, also what breaks the form that it was
+    to have: it is no error, and so it is in the key.
+    """
+
+    number: int
+    """Of the pass over the text, from 1 on."""
+    attempt: int
+    """Of that pass, from 1 on."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """One question: what the model reads, how it shall answer, and how the client wants the reply sent."""
 
@@ -34,6 +45,8 @@ class Request(msgspec.Struct, frozen=True):
     """Of a client that leaves to the model what it does not say: what it did not say and only defaults say. None for
     clients to whom the defaults are a promise.
     """
+    extraction: Try | None = None
+    """Of an extraction: which try at a chunk of a text it is."""
 
     @property
     def choices(self) -> int:

@@ -5,6 +5,7 @@ AskonceError
 │   ├── InvalidRequest      400  ├── UnknownModel 404
 │   ├── NotKept 504             ├── NoAnswer 404  ├── DamagedRecord 409
 │   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown, StorageUnavailable 503
+│   ├── ExtractionUnavailable 501  ├── ExtractionFailed 500
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
     ├── BackendUnavailable  503 ── BackendUnreachable
@@ -92,6 +93,22 @@ class AccessUnknown(RequestError):
 
     status = 503
     code = "keys_unavailable"
+    type = "server_error"
+
+
+class ExtractionUnavailable(RequestError):
+    """Nothing can be extracted here."""
+
+    status = 501
+    code = "extraction_unavailable"
+    type = "server_error"
+
+
+class ExtractionFailed(RequestError):
+    """The records could not be aligned with the text."""
+
+    status = 500
+    code = "alignment_failed"
     type = "server_error"
 
 

@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from gateway import jcs
 from gateway.canonical import RENDERING, Identity, Request
 from gateway.errors import InvalidRequest
@@ -100,7 +102,8 @@ def counted(request: Request, engine: str) -> dict[str, Any]:
         known["seed"] = str(known["seed"])
     if engine == "ollama" and request.unsaid is not None:
         known["defaults"] = DEFAULTS_OF_MODEL
-    return {"known": known, "extra": request.extra}
+    tried = {} if request.extraction is None else {"extraction": msgspec.to_builtins(request.extraction)}
+    return {"known": known, "extra": request.extra, **tried}
 
 
 def _whole(value: Any) -> Any:

@@ -40,6 +40,18 @@ class Telemetry:
             ["tenant", "model", "outcome"],
             registry=self._registry,
         )
+        self._passes = Counter(
+            "askonce_extraction_chunks",
+            "Passes over chunks by tenant, status of what the model said, and where that came from.",
+            ["tenant", "status", "cache"],
+            registry=self._registry,
+        )
+        self._records = Counter(
+            "askonce_extraction_records",
+            "Extracted records by tenant and whether their words are in the text: verbatim, aligned or unaligned.",
+            ["tenant", "place"],
+            registry=self._registry,
+        )
         self._uncounted = Counter(
             "askonce_uncounted",
             "Requests that usage or hits do not have: the database was away for too long, or did not say what it did.",
@@ -72,6 +84,14 @@ class Telemetry:
     def verified(self, tenant: str, model: str, outcome: str) -> None:
         """A kept answer was asked again."""
         self._verifications.labels(tenant, model, outcome).inc()
+
+    def extracted(self, tenant: str, status: str, cache: str) -> None:
+        """A pass over a chunk of a text has ended."""
+        self._passes.labels(tenant, status, cache).inc()
+
+    def grounded(self, tenant: str, place: str, records: int) -> None:
+        """So many records were found, of which this is known."""
+        self._records.labels(tenant, place).inc(records)
 
     def refused(self, code: str) -> None:
         """An error was sent."""

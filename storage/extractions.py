@@ -236,6 +236,16 @@ class Extractions:
         rows = await self._read("extraction_run_list", 1, tenant, limit, before, document_id)
         return [Run(**_fields(Run, row)) for row in rows]
 
+    async def recipe(self, tenant: str, name: str, edition: str) -> dict[str, Any] | None:
+        """A recipe as a run of the tenant's used it."""
+        rows = await self._read("extraction_recipe_get", 1, tenant, name, edition)
+        return msgspec.json.decode(rows[0]["recipe"]) if rows else None
+
+    async def chunks(self, document_id: str, chunker: str) -> list[ChunkSpan]:
+        """The chunks of a document, as a run was given them."""
+        rows = await self._read("extraction_chunks_get", 1, document_id, chunker)
+        return [ChunkSpan(*row) for row in rows]
+
     async def calls(self, run_id: str, after: int = -1) -> list[Call]:
         """The calls about the chunks after one, with their records, by chunk, pass and attempt."""
         return await self._calls(run_id, after, 0)

@@ -69,7 +69,8 @@ class _Shaper:
         told = _without(self._request, _TOOL_FIELDS & self._request.prompt.keys())
         if self._format is None:
             return Form(told)
-        return self._constrained(told, Promise(schema=self._schema), Constraint(self._format.schema.said, self._format))
+        promise = Promise(schema=self._schema) if self._request.extraction is None else None
+        return self._constrained(told, promise, Constraint(self._format.schema.said, self._format))
 
     def with_tools(self, *, native: bool) -> Form:
         """By the engine where that is `native` to it, else in the prompt."""
@@ -114,7 +115,9 @@ class _Shaper:
             return Form(told)
         return self._constrained(told, promise, Constraint(self._format.schema.said, self._format))
 
-    def _constrained(self, told: Request, promise: Promise, constraint: Constraint, *, once: bool = False) -> Form:
+    def _constrained(
+        self, told: Request, promise: Promise | None, constraint: Constraint, *, once: bool = False
+    ) -> Form:
         """With the answer held to `constraint` as far as the engine can. Where it cannot, the first call ends it."""
         for name in _OWN_CONSTRAINTS:
             if told.extra.get(name):

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway import key, policy
-from gateway.canonical import Identity, Request
+from gateway.canonical import Identity, Request, Try
 from gateway.errors import DamagedRecord, RequestError
 from storage.entry import Kind, Query
 
@@ -20,7 +20,7 @@ _LARGEST: Final = 2**53 - 1
 
 def request(query: Query) -> Request:
     """What was asked, to be asked again. Raises `DamagedRecord`."""
-    known, extra = _params(query.params)
+    known, extra, tried = _params(query.params)
     own = known.pop("defaults", None) == key.DEFAULTS_OF_MODEL
     prompt = _object(query.prompt)
     return Request(
@@ -31,6 +31,7 @@ def request(query: Query) -> Request:
         extra=extra,
         size_bytes=len(query.prompt) + len(query.params),
         unsaid=frozenset({"max_tokens"} - known.keys()) if own else None,
+        extraction=tried,
     )
 
 
@@ -63,15 +64,22 @@ def with_likelihoods(request: Request) -> Request:
     return msgspec.structs.replace(request, params=request.params | wanted)
 
 
-def _params(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Known and unknown ones. Raises `DamagedRecord`."""
+def _params(text: str) -> tuple[dict[str, Any], dict[str, Any], Try | None]:
+    """Known and unknown ones, and which try it was. Raises `DamagedRecord`."""
     match _object(text):
-        case {"known": dict(known), "extra": dict(extra)}:
+        case {"known": dict(known), "extra": dict(extra), **rest}:
             if isinstance(seed := known.get("seed"), str):
                 known["seed"] = _seed(seed)
-            return known, extra
+            return known, extra, _try(rest.get("extraction"))
         case _:
             raise DamagedRecord
+
+
+def _try(said: Any) -> Try | None:
+    try:
+        return msgspec.convert(said, Try | None)
+    except msgspec.ValidationError as error:
+        raise DamagedRecord from error
 
 
 def _seed(digits: str) -> int:

@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from extractors.book import Book
 from gateway.access import Access
 from gateway.config import Config
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
+from gateway.extraction.extractor import Extractor
+from gateway.extraction.jobs import Jobs
 from gateway.pipeline import Pipeline
 from gateway.prepared import PreparedReplies
 from gateway.proof.proving import Proof
@@ -41,6 +44,9 @@ class Parts(msgspec.Struct, frozen=True):
     shelf: Shelf
     prepared: PreparedReplies
     hits: Hits
+    extractor: Extractor
+    jobs: Jobs
+    book: Book
     use: Callable[[Config], None]
     """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
     reload: Reload

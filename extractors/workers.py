@@ -1,0 +1,98 @@
+"""What LangExtract does, done in other processes: started when first needed, so many at most, with a deadline.
+
+LangExtract takes a second to import and a hundred megabytes, and its search for words that are nearly in a text can
+take seconds more: none of that is to hold up those who are asked other things meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import metadata
+from typing import Any, Final, TypeVar
+
+import anyio
+import cachetools
+from anyio import to_process
+
+from extractors import chunking
+from extractors.chunking import Chunk
+from extractors.grounded import Grounded
+from extractors.passages import Frame, Passage
+from extractors.recipe import Recipe
+
+T = TypeVar("T")
+
+_FRAMES: Final = 256
+_SHORT: Final = 20_000
+"""Code points of a text that is divided at once; a longer one takes more than a millisecond or two."""
+
+
+class MissingError(Exception):
+    """LangExtract is not installed: install the extra 'extraction', as in `pip install 'askonce[extraction]'`."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
+
+
+class WorkerError(Exception):
+    """A process that was to align records ended, or took too long."""
+
+
+@cache
+def version() -> str:
+    """The version of LangExtract. Raises `MissingError`."""
+    try:
+        return metadata.version("langextract")
+    except metadata.PackageNotFoundError as error:
+        raise MissingError from error
+
+
+class Workers:
+    """Up to `most` processes, shared by all who extract. A call that takes longer than `deadline_s` ends its own."""
+
+    def __init__(self, most: int = 2, deadline_s: float = 30.0) -> None:
+        self._limit = anyio.CapacityLimiter(most)
+        self._deadline_s = deadline_s
+        self._frames: cachetools.LRUCache[str, Frame] = cachetools.LRUCache(_FRAMES)
+
+    async def chunks(self, text: str, most: int) -> list[Chunk]:
+        """The chunks of `text`. Raises `MissingError` and `WorkerError`."""
+        if len(text) <= _SHORT and chunking.is_plain(text, most):
+            return chunking.chunks(text, most)
+        if await asyncio.to_thread(chunking.is_plain, text, most):
+            return await asyncio.to_thread(chunking.chunks, text, most)
+        return await self._run(chunking.chunks, text, most)
+
+    async def frame(self, recipe: Recipe) -> Frame:
+        """What stands around each chunk in its prompt. Raises `MissingError` and `WorkerError`."""
+        if (known := self._frames.get(recipe.digest)) is None:
+            known = self._frames[recipe.digest] = await self._run(_frame, recipe)
+        return known
+
+    async def aligned(self, passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
+        """Of each passage its records, in the order in which they were said, with their places.
+
+        Raises `MissingError` and `WorkerError`.
+        """
+        return await self._run(_aligned, list(passages))
+
+    async def _run(self, function: Callable[..., T], *args: Any) -> T:
+        version()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await to_process.run_sync(function, *args, cancellable=True, limiter=self._limit)
+        except (TimeoutError, anyio.BrokenWorkerProcess) as error:
+            message = f"Aligning took longer than {self._deadline_s:g} s, or its process ended."
+            raise WorkerError(message) from error
+
+
+def _frame(recipe: Recipe) -> Frame:
+    from extractors import framing  # noqa: PLC0415 -- it imports LangExtract, and so belongs into a process of its own
+
+    return framing.frame(recipe)
+
+
+def _aligned(passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
+    from extractors import aligning  # noqa: PLC0415 -- see above
+
+    return aligning.aligned(passages)

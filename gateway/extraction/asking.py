@@ -1,0 +1,208 @@
+"""One chunk in, every try of a model at it out: asked, read, checked and, where that failed, asked again.
+
+Each try is a chat completion like any other: named, looked up, shared with whoever asks the same, and kept. Which try
+it is is part of its name, so that a bad answer is not given to the next try, and a second run finds them all.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from extractors.chunking import Chunk
+from extractors.judging import Judge, Judged
+from extractors.passages import Frame
+from extractors.recipe import Recipe
+from gateway.caller import Caller
+from gateway.canonical import Request, Try
+from gateway.errors import BackendError, BackendRefused, NotKept, Overloaded, RequestError, envelope, may_pass
+from gateway.pipeline import Answer
+from gateway.steering import Steering
+from gateway.wire import reply, sampling
+from gateway.wire.extractions import Options
+from storage import entry
+from storage.extractions import Call
+
+_AGAIN_S: Final = (0.5, 2.0)
+"""Pauses before a chunk is asked about again whose backend failed."""
+_PATIENCE: Final = 10
+"""How often a chunk waits for backends that have too much to do."""
+_LONGEST_S: Final = 10.0
+_CORRECTED: Final = 16_000
+"""Characters of an answer that a model is shown again, to correct it."""
+
+
+class Pipeline(Protocol):
+    """Who answers."""
+
+    async def whole(
+        self, request: Request, caller: Caller, steering: Steering, reply_id: str
+    ) -> tuple[Answer, list[entry.Chunk]]:
+        """The answer, and all its steps."""
+        ...
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What all chunks of a text are asked for."""
+
+    recipe: Recipe
+    frame: Frame
+    options: Options
+    model: str
+    caller: Caller
+    steering: Steering
+
+
+class Tried(msgspec.Struct, frozen=True):
+    """One try. `judged` is None where there was no answer."""
+
+    call: Call
+    judged: Judged | None = None
+    text: str = ""
+    fault: BackendError | RequestError | None = None
+    """Why there was no answer."""
+
+
+class Asker:
+    """Asks about the chunks of one text."""
+
+    def __init__(self, pipeline: Pipeline, task: Task) -> None:
+        self._pipeline = pipeline
+        self._task = task
+        self._judge = Judge(task.recipe)
+        self._format = _format(task.recipe) if task.options.constrained else None
+        """None once the engine was heard to know no such thing."""
+
+    async def tries(self, chunk: Chunk, words: str, before: str, number: int) -> list[Tried]:
+        """What came of asking about `chunk`, which reads `words`, in pass `number`; `before` is the text before it.
+
+        Ends with the first answer that is good, or without. A failure of those who answer is a try without an answer.
+        Raises `RequestError`: what is wrong with this request is so for all chunks.
+        """
+        messages: list[dict[str, Any]] = [{"role": "user", "content": self._task.frame.prompt(words, before)}]
+        tried: list[Tried] = []
+        limit = self._task.options.max_tokens
+        for attempt in range(1, self._task.options.attempts + 1):
+            one = await self._try(chunk, messages, Try(number, attempt), limit)
+            tried.append(one)
+            if one.judged is None or one.judged.is_good:
+                break
+            if one.judged.status == "truncated":
+                limit *= 2  # it has to say all that again, and more
+            else:
+                corrected = {"role": "assistant", "content": one.text[:_CORRECTED]}
+                messages = [*messages, corrected, {"role": "user", "content": one.judged.complaint}]
+        return tried
+
+    async def _try(self, chunk: Chunk, messages: Sequence[dict[str, Any]], which: Try, limit: int) -> Tried:
+        started = time.monotonic()
+        try:
+            answer, steps, reply_id = await self._asked(self._request(messages, which, limit))
+        except (BackendError, NotKept) as error:
+            told = envelope(error)["error"]
+            failed = self._call(chunk, which, started)
+            return Tried(msgspec.structs.replace(failed, error=told, problems=(str(error),)), fault=error)
+        said, finish = _folded(steps)
+        judged = self._judge.judge(said, finish)
+        usage = entry.usage_of(steps)
+        call = msgspec.structs.replace(
+            self._call(chunk, which, started),
+            status=judged.status,
+            problems=judged.problems,
+            finish_reason=finish,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            **_told(answer, reply_id),
+        )
+        return Tried(call, judged, said)
+
+    async def _asked(self, request: Request) -> tuple[Answer, list[entry.Chunk], str]:
+        """The answer, held to the schema unless the engine cannot be told to. Raises `RequestError`, `BackendError`."""
+        try:
+            return await self._patiently(request)
+        except BackendRefused as refused:
+            if refused.status != 400 or "response_format" not in request.prompt:
+                raise
+            plain = {name: value for name, value in request.prompt.items() if name != "response_format"}
+            answered = await self._patiently(msgspec.structs.replace(request, prompt=plain))
+            self._format = None
+            return answered
+
+    async def _patiently(self, request: Request) -> tuple[Answer, list[entry.Chunk], str]:
+        """The answer, waited for where there is too much to do, and asked for again where a backend failed."""
+        waited = failed = 0
+        while True:
+            reply_id = reply.head("chatcmpl-", request.model).id
+            try:
+                answer, steps = await self._pipeline.whole(request, self._task.caller, self._task.steering, reply_id)
+            except Overloaded as error:
+                if (waited := waited + 1) > _PATIENCE:
+                    raise
+                await asyncio.sleep(min(max(error.retry_after_s or 0, 0.1 * 2**waited), _LONGEST_S))
+            except BackendError as error:
+                if not may_pass(error) or failed == len(_AGAIN_S):
+                    raise
+                await asyncio.sleep(_AGAIN_S[failed])
+                failed += 1
+            else:
+                return answer, steps, reply_id
+
+    def _request(self, messages: Sequence[dict[str, Any]], which: Try, limit: int) -> Request:
+        options = self._task.options
+        params = sampling.DEFAULTS | {"temperature": options.temperature_of(which.number), "max_tokens": limit}
+        if (seed := options.seed_of(which.number)) is not None:
+            params["seed"] = seed
+        held = {} if self._format is None else {"response_format": self._format}
+        return Request(
+            kind="chat",
+            model=self._task.model,
+            prompt={"messages": list(messages), **held},
+            params=params,
+            extra={},
+            size_bytes=sum(len(message["content"]) for message in messages),
+            extraction=which,
+        )
+
+    def _call(self, chunk: Chunk, which: Try, started: float) -> Call:
+        """A call as it is known without an answer."""
+        return Call(
+            chunk=chunk.index,
+            pass_number=which.number,
+            attempt=which.attempt,
+            status="failed",
+            chosen=False,
+            model=self._task.model,
+            served_at=time.time(),
+            duration_ms=(time.monotonic() - started) * 1000,
+        )
+
+
+def _format(recipe: Recipe) -> dict[str, Any]:
+    # All recipes that ask the same are to find each other's answers, so that the name is not the recipe's.
+    described = {"name": "extractions", "schema": recipe.schema, "strict": True}
+    return {"type": "json_schema", "json_schema": described}
+
+
+def _folded(steps: Sequence[entry.Chunk]) -> tuple[str, str | None]:
+    """What the first choice said, and why it ended."""
+    said = [step for step in steps if step.usage is None]
+    return "".join([step.content for step in said]), reply.finish_reason(said)
+
+
+def _told(answer: Answer, reply_id: str) -> dict[str, Any]:
+    """What is known of who answered."""
+    return {
+        "key": answer.key,
+        "prompt_hash": answer.query.prompt_hash,
+        "model": answer.query.model,
+        "model_version": answer.query.model_version,
+        "engine": answer.query.engine,
+        "engine_version": answer.query.engine_version,
+        "backend": answer.backend,
+        "cache": answer.status,
+        "tier": answer.tier,
+        "origin_id": answer.origin_id or reply_id,
+        "answered_at": time.time() - answer.age_s,
+    }

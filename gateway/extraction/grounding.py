@@ -1,0 +1,79 @@
+"""Records of chunks and where they stand. What was found once is remembered: places depend on nothing but the words."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import cachetools
+import msgspec
+
+from extractors.chunking import Chunk
+from extractors.grounded import Grounded
+from extractors.passages import Passage
+from extractors.reading import Said
+from extractors.workers import MissingError, WorkerError
+from gateway.errors import ExtractionFailed, ExtractionUnavailable
+
+_REMEMBERED: Final = 100_000
+"""Places, of some two hundred bytes each."""
+
+
+class Workers(Protocol):
+    """Who finds places."""
+
+    async def aligned(self, passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
+        """Of each passage its records with their places."""
+        ...
+
+
+class Grounder:
+    """Finds where records stand."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._known: cachetools.LRUCache[bytes, tuple[Grounded, ...]] = cachetools.LRUCache(
+            _REMEMBERED, getsizeof=lambda found: len(found) + 1
+        )
+
+    async def ground(self, chunk: Chunk, text: str, found: Sequence[tuple[Said, ...]]) -> list[tuple[Grounded, ...]]:
+        """Of each of several tries at a chunk, which reads `text`, the records with their places in the document.
+
+        Raises `ExtractionUnavailable` and `ExtractionFailed`.
+        """
+        names = [_name(chunk, said) for said in found]
+        known = [self._known.get(name) if said else () for said, name in zip(found, names, strict=True)]
+        missing = [place for place, records in enumerate(known) if records is None]
+        if missing:
+            aligned = await self._aligned([Passage(text, 0, found[place]) for place in missing])
+            for place, records in zip(missing, aligned, strict=True):
+                known[place] = self._known[names[place]] = records
+        return [
+            tuple(_placed(one, record, chunk.start) for one, record in zip(said, records or (), strict=True))
+            for said, records in zip(found, known, strict=True)
+        ]
+
+    async def _aligned(self, passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
+        try:
+            return await self._workers.aligned(passages)
+        except MissingError as error:
+            raise ExtractionUnavailable(str(error)) from error
+        except WorkerError as error:
+            raise ExtractionFailed(str(error)) from error
+
+
+def _name(chunk: Chunk, said: Sequence[Said]) -> bytes:
+    words = msgspec.json.encode([one.text for one in said])
+    return hashlib.sha256(chunk.sha256 + words).digest()
+
+
+def _placed(said: Said, found: Grounded, start: int) -> Grounded:
+    """What was said, where such words were found."""
+    return Grounded(
+        name=said.name,
+        text=said.text,
+        attributes=said.attributes,
+        start=None if found.start is None else start + found.start,
+        end=None if found.end is None else start + found.end,
+        alignment=found.alignment,
+        group=said.group,
+    )

@@ -1,0 +1,49 @@
+"""Runs that go on without their clients, in this process."""
+
+import asyncio
+import logging
+from typing import Final
+
+from gateway.errors import Overloaded
+from gateway.extraction.session import Session
+
+_LOG = logging.getLogger("askonce")
+
+_MOST: Final = 64
+"""At the same time: each has several questions under way, and backends have lines of their own."""
+
+
+class Jobs:
+    """Goes on with runs, and ends them when the process does: what is done by then is kept, and can be resumed."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[None], Session] = {}
+
+    def expect_room(self) -> None:
+        """Raise `Overloaded` when there are too many already."""
+        if len(self._tasks) >= _MOST:
+            message = f"There are {_MOST} extractions in the background already; ask again when some have ended."
+            raise Overloaded(message, retry_after_s=5.0)
+
+    def start(self, session: Session) -> None:
+        """Go on with `session` until it ends."""
+        task = asyncio.create_task(_through(session))
+        self._tasks[task] = session
+        task.add_done_callback(lambda task: self._tasks.pop(task, None))
+
+    async def aclose(self) -> None:
+        """End them all, for now."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            self._tasks[task].interrupt()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _through(session: Session) -> None:
+    try:
+        async for _ in session.go():
+            pass
+    except Exception:
+        _LOG.exception("The extraction %s ended by a fault of askonce", session.run.id)
+        raise

@@ -1,0 +1,112 @@
+"""What comes of a run -> rows, while the run goes on; and whether somebody wants it to end."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from storage.errors import RefusedError, StorageError
+from storage.extractions import Call, Ended, RunStatus
+
+_LOG = logging.getLogger("askonce")
+
+_BEAT_S: Final = 2.0
+"""How often a run says that it is there, and hears whether it is to end."""
+_LAST_TRIES: Final = 3
+_PAUSE_S: Final = 0.5
+
+
+class Store(Protocol):
+    """Where runs are kept."""
+
+    async def commit(self, run_id: str, calls: Sequence[Call]) -> RunStatus | None:
+        """Keep calls and their records; the run's status now."""
+        ...
+
+    async def end(
+        self, run_id: str, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None = None
+    ) -> RunStatus | None:
+        """End a run; its status now."""
+        ...
+
+
+class Keeper:
+    """Keeps one run. Nobody waits for it before the end; what the database does not take now it is given again."""
+
+    def __init__(self, store: Store, run_id: str, end: Callable[[], None]) -> None:
+        """`end` is called once when the run is to end, because somebody wants it or deleted it."""
+        self.is_whole = False
+        """Whether all of it is kept: to be asked at the end."""
+        self._lost = False
+        self._store = store
+        self._run_id = run_id
+        self._end = end
+        self._waiting: list[tuple[Call, ...]] = []
+        self._news = asyncio.Event()
+        self._task = asyncio.create_task(self._keep())
+
+    def put(self, calls: tuple[Call, ...]) -> None:
+        """Keep the calls of a chunk: all of it."""
+        self._waiting.append(calls)
+        self._news.set()
+
+    async def close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
+        """Keep what waits, and that the run has ended."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for left in reversed(range(_LAST_TRIES)):
+            try:
+                if self._waiting:
+                    await self._commit()
+                await self._store.end(self._run_id, status, counts, error)
+            except StorageError as fault:
+                _LOG.warning("Of an extraction %d chunks and its end are not kept yet (%s)", len(self._waiting), fault)
+                if left:
+                    await asyncio.sleep(_PAUSE_S)
+            else:
+                self.is_whole = not self._lost
+                return
+
+    async def _keep(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT_S):
+                    await self._news.wait()
+            self._news.clear()
+            try:
+                status = await self._commit()
+            except StorageError:
+                await asyncio.sleep(_PAUSE_S)
+                self._news.set()
+                continue
+            if status not in ("in_progress",):
+                self._end()
+                return
+
+    async def _commit(self) -> RunStatus | None:
+        """Keep what waits, together; what no row can be made of alone is left out."""
+        now = list(self._waiting)
+        try:
+            status = await self._store.commit(self._run_id, [call for calls in now for call in calls])
+        except RefusedError as refused:
+            if len(now) > 1:
+                status = await self._one_by_one(now)
+            else:
+                status = self._refused(refused)
+        del self._waiting[: len(now)]
+        return status
+
+    async def _one_by_one(self, chunks: Sequence[tuple[Call, ...]]) -> RunStatus | None:
+        status: RunStatus | None = "in_progress"
+        for calls in chunks:
+            try:
+                status = await self._store.commit(self._run_id, calls)
+            except RefusedError as refused:
+                status = self._refused(refused)
+        return status
+
+    def _refused(self, refused: RefusedError) -> RunStatus:
+        _LOG.warning("What came of a chunk cannot be kept (%s)", refused)
+        self._lost = True
+        return "in_progress"

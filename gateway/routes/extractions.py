@@ -1,0 +1,206 @@
+"""`/v1/extractions`: texts in, grounded records out; at once, as they come, or in the background."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+from litestar import Request, Response, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+from litestar.types import ASGIApp
+
+from extractors import jsonl, view
+from gateway import steering
+from gateway.caller import Caller
+from gateway.errors import BackendError, InvalidRequest, RequestError, envelope
+from gateway.extraction import told
+from gateway.extraction.session import Session
+from gateway.extraction.told import Told
+from gateway.routes.described import asking
+from gateway.routes.leaving import EventStream, unless_left
+from gateway.routes.parts import Parts
+from gateway.routes.reading import decoded, query
+from gateway.routes.whole import JSON, Whole
+from gateway.wire import extractions as wire
+from storage.extractions import Call
+
+HttpRequest = Request[Any, Caller, Any]
+T = TypeVar("T")
+
+MAX_LISTED: Final = 100
+_LARGE: Final = 200
+"""Records from which on a reply is made in a thread: it takes more than a few milliseconds."""
+_LOOK_S: Final = 0.5
+"""How often a run that goes on elsewhere is looked at."""
+
+
+@post("/v1/extractions", summary="Extract records from a text", status_code=200)
+async def create(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
+    """A text, a document or a conversation, a recipe and a model in; records with their places in the text out."""
+    asked = await decoded(request, wire.decode)
+    wishes = steering.read(request.headers)
+    if asked.background:
+        parts.jobs.expect_room()
+    session = await unless_left(request.receive, parts.extractor.begin(asked, request.auth, wishes))
+    if asked.background:
+        parts.jobs.start(session)
+        return _json(session.told.state(()), status=202)
+    if asked.stream:
+        events = _events(session)
+        return EventStream({"x-askonce-extraction": session.run.id}, events, events)
+    return await unless_left(request.receive, whole(session))
+
+
+@get(
+    "/v1/extractions",
+    summary="List extractions",
+    operation_class=asking(
+        limit="How many at most, up to 100; without it, 20.",
+        before="Only those begun before this moment, as in 2026-11-30T12:00:00Z.",
+        document_id="Only those of this document.",
+    ),
+)
+async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
+    """This tenant's, newest first, without their records."""
+    params = query(request, ("limit", "before", "document_id"))
+    runs = await parts.extractor.listed(request.auth, _limit(params), _before(params), params.get("document_id"))
+    return {"object": "list", "data": [told.listed(run) for run in runs]}
+
+
+@get("/v1/extractions/{extraction_id:str}", summary="Find an extraction again")
+async def retrieve(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
+    """As it was given, or as far as it is."""
+    found = await parts.extractor.found(extraction_id, request.auth)
+    calls = await parts.extractor.calls(found)
+    return _json(await _made(calls, found.whole))
+
+
+@get("/v1/extractions/{extraction_id:str}/events", summary="Follow an extraction")
+async def events(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
+    """What came of each chunk, and what comes, until it ends."""
+    found = await parts.extractor.found(extraction_id, request.auth)
+    said = _followed(found, request.auth, parts)
+    return EventStream({"x-askonce-extraction": extraction_id}, said, said)
+
+
+@get("/v1/extractions/{extraction_id:str}/view", summary="Look at an extraction")
+async def shown(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> Response[str]:
+    """A page: the text with its records coloured, and a list of them."""
+    found = await parts.extractor.found(extraction_id, request.auth)
+    records = told.grounded(await parts.extractor.calls(found))
+    title = f"{found.run.recipe}: {found.document.id}"
+    page = await asyncio.to_thread(view.page, title, found.document.text, records)
+    return Response(page, media_type="text/html; charset=utf-8", headers=_SAFE)
+
+
+@get("/v1/extractions/{extraction_id:str}/jsonl", summary="Save an extraction as LangExtract does")
+async def saved(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> Response[bytes]:
+    """A line that LangExtract loads."""
+    found = await parts.extractor.found(extraction_id, request.auth)
+    records = told.grounded(await parts.extractor.calls(found))
+    line = await asyncio.to_thread(jsonl.line, found.document.id, found.document.text, records)
+    name = {"content-disposition": f'attachment; filename="{extraction_id}.jsonl"'}
+    return Response(line, media_type="application/jsonl", headers=name | _SAFE)
+
+
+@post("/v1/extractions/{extraction_id:str}/cancel", summary="End an extraction", status_code=200)
+async def cancel(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> dict[str, Any]:
+    """What is done by now stays, and the rest can be resumed."""
+    return told.listed(await parts.extractor.cancel(extraction_id, request.auth))
+
+
+@post("/v1/extractions/{extraction_id:str}/resume", summary="Go on with an extraction", status_code=202)
+async def resume(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
+    """Ask about the chunks that have no answer yet, in the background."""
+    parts.jobs.expect_room()
+    session = await parts.extractor.resume(extraction_id, request.auth)
+    parts.jobs.start(session)
+    return _json(session.told.state(session.calls), status=202)
+
+
+@delete("/v1/extractions/{extraction_id:str}", summary="Forget an extraction", status_code=200)
+async def forget(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> dict[str, Any]:
+    """With its records. Its document stays, and so do the answers in the cache."""
+    await parts.extractor.forget(extraction_id, request.auth)
+    return {"id": extraction_id, "object": "extraction", "deleted": True}
+
+
+_SAFE: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    "x-content-type-options": "nosniff",
+}
+
+
+async def whole(session: Session) -> Whole:
+    """All of a run, once it has ended. Raises why nothing at all was extracted."""
+    async with aclosing(session.go()) as going:
+        async for _ in going:
+            pass
+    if session.fault is not None:
+        raise session.fault
+    return _json(await _made(session.calls, session.told.whole))
+
+
+async def _events(session: Session) -> AsyncGenerator[bytes]:
+    """A run as events, while it goes on."""
+    yield _event("extraction.created", session.told.state(()))
+    async with aclosing(session.go()) as going:
+        async for done in going:
+            yield _event("extraction.chunk", await _made(done.calls, session.told.part))
+    yield _event(f"extraction.{session.run.status}", await _made(session.calls, session.told.state))
+
+
+async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator[bytes]:
+    """A run as events, from its rows: it may go on anywhere."""
+    had: list[Call] = []
+    yield _event("extraction.created", found.state(()))
+    while True:
+        is_over = told.is_over(found.run) or told.head(found.run)["status"] == "interrupted"
+        try:
+            new = await parts.extractor.calls(found, max((call.serial for call in had), default=0))
+            had += new
+            for calls in told.by_chunk(new):
+                yield _event("extraction.chunk", found.part(calls))
+            if is_over:
+                break
+            await asyncio.sleep(_LOOK_S)
+            found = await parts.extractor.found(found.run.id, caller)
+        except (RequestError, BackendError) as error:
+            yield _event("error", envelope(error))
+            return
+    yield _event(f"extraction.{told.head(found.run)['status']}", await _made(had, found.state))
+
+
+async def _made(calls: Sequence[Call], make: Callable[[Sequence[Call]], T]) -> T:
+    """What is made of calls, in a thread when there is much of it."""
+    many = sum(1 + len(call.records) for call in calls) > _LARGE
+    return await asyncio.to_thread(make, calls) if many else make(calls)
+
+
+def _event(kind: str, said: dict[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode({"type": kind, **said}))
+
+
+def _json(said: dict[str, Any], status: int = 200) -> Whole:
+    return Whole(msgspec.json.encode(said), JSON | {"x-askonce-extraction": said["id"]}, status)
+
+
+def _limit(params: dict[str, str]) -> int:
+    text = params.get("limit", "20")
+    if not (text.isascii() and text.isdecimal() and len(text) < 4 and 1 <= int(text) <= MAX_LISTED):
+        message = f"'limit' must be a whole number from 1 to {MAX_LISTED}."
+        raise InvalidRequest(message, param="limit", code="invalid_value")
+    return int(text)
+
+
+def _before(params: dict[str, str]) -> float | None:
+    if (text := params.get("before")) is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError) as error:
+        message = "'before' must be a moment, as in 2026-11-30T12:00:00Z."
+        raise InvalidRequest(message, param="before", code="invalid_value") from error

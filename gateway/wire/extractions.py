@@ -1,0 +1,217 @@
+"""`/v1/extractions` and the field `extract` of a chat: bytes -> what is to be extracted, from what, and how."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from extractors.recipe import Recipe, from_data
+from extractors.shapes import RecipeError
+from gateway.errors import InvalidRequest
+from gateway.wire import body, sampling
+
+_NUL: Final = str.maketrans("\x00", "\u2400")
+"""Postgres has no NUL; its picture takes as much room."""
+_LATER: Final = 0.7
+"""The temperature of later passes, unless one is said: at none they would say what the first said."""
+_SOURCES: Final = ("text", "document_id", "messages")
+
+_Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Metadata = dict[Annotated[str, Meta(max_length=64)], Any]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a text is gone through."""
+
+    passes: Annotated[int, Meta(ge=1, le=8)] = 1
+    """How often. What a later pass finds where nothing was found before is added."""
+    chunk_chars: Annotated[int, Meta(ge=100, le=100_000)] = 2000
+    """Code points of a chunk, at most."""
+    context_chars: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """How much of the text before it is shown with a chunk."""
+    attempts: Annotated[int, Meta(ge=1, le=5)] = 2
+    """How often a pass asks about a chunk, when its answers cannot be used."""
+    parallel: Annotated[int, Meta(ge=1, le=32)] = 8
+    """How many chunks are asked about at the same time."""
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    seed: sampling.Seed | None = None
+    max_tokens: sampling.Count = 4096
+    constrained: bool = True
+    """Whether the engine is to hold the model to the schema, where it can."""
+
+    def temperature_of(self, number: int) -> float:
+        """That of a pass, from 0 on."""
+        return self.temperature if self.temperature is not None else _LATER if number else 0
+
+    def seed_of(self, number: int) -> int | None:
+        """That of a pass: each has its own; none where nothing is drawn by lot and none was said."""
+        if self.seed is None and self.temperature_of(number) == 0:
+            return None
+        return ((self.seed or 0) + number + 2**63) % 2**64 - 2**63
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be extracted, and how."""
+
+    recipe: str | Recipe
+    """The name of a saved one, or one of the request's own."""
+    options: Options
+    source: Literal["answer", "messages"] = "answer"
+    """Of a chat: from what."""
+    metadata: Mapping[str, Any] = {}
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for an extraction."""
+
+    wanted: Wanted
+    model: str
+    text: str = ""
+    document_id: str = ""
+    """What is said of `text` is in this document, where it is given."""
+    stream: bool = False
+    background: bool = False
+
+
+class _Options(msgspec.Struct, kw_only=True):
+    """The fields of `Options`. Null is the same as left out."""
+
+    passes: Annotated[int, Meta(ge=1, le=8)] | None = None
+    chunk_chars: Annotated[int, Meta(ge=100, le=100_000)] | None = None
+    context_chars: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    attempts: Annotated[int, Meta(ge=1, le=5)] | None = None
+    parallel: Annotated[int, Meta(ge=1, le=32)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    seed: sampling.Seed | None = None
+    max_tokens: sampling.Count | None = None
+    constrained: bool | None = None
+    metadata: Metadata | None = None
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _Body(_Options, kw_only=True):
+    model: _Name
+    recipe: str | dict[str, Any]
+    text: str | None = None
+    document_id: _Name | None = None
+    messages: Annotated[list[_Message], Meta(min_length=1)] | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    user: str | None = None
+
+
+class _Extract(_Options, kw_only=True):
+    recipe: str | dict[str, Any]
+    source: Literal["answer", "messages"] | None = None
+
+
+class _Document(msgspec.Struct, kw_only=True):
+    text: str
+    metadata: Metadata | None = None
+
+
+def decode(data: bytes) -> Asked:
+    """The request in `data`. Raises `InvalidRequest`."""
+    raw = body.decode(data)
+    fields = _known(raw, _Body)
+    given = [name for name in _SOURCES if getattr(fields, name) is not None]
+    if len(given) != 1:
+        message = f"Give one of 'text', 'document_id' and 'messages'; this has {' and '.join(given) or 'none of them'}."
+        raise InvalidRequest(message, param=given[1] if given else "text", code="invalid_value")
+    if fields.stream and fields.background:
+        message = "What runs in the background is followed at /v1/extractions/{id}/events; leave out 'stream'."
+        raise InvalidRequest(message, param="stream", code="invalid_value")
+    text = fields.text if fields.messages is None else spoken(fields.messages)
+    return Asked(
+        wanted=_wanted(fields, "recipe"),
+        model=fields.model,
+        text=_said(text or "", given[0]) if fields.document_id is None else "",
+        document_id=fields.document_id or "",
+        stream=bool(fields.stream),
+        background=bool(fields.background),
+    )
+
+
+def extract(said: Any) -> Wanted:
+    """The field `extract` of a chat. Raises `InvalidRequest`."""
+    if isinstance(said, str):
+        said = {"recipe": said}
+    if not isinstance(said, dict):
+        message = "'extract' must be an object with a 'recipe'."
+        raise InvalidRequest(message, param="extract", code="invalid_value")
+    try:
+        fields = _known(said, _Extract)
+        wanted = _wanted(fields, "recipe")
+    except InvalidRequest as error:
+        error.param = f"extract.{error.param}" if error.param else "extract"
+        raise
+    return msgspec.structs.replace(wanted, source=fields.source or "answer")
+
+
+def document(data: bytes) -> tuple[str, dict[str, Any]]:
+    """A document that is to be kept: its text, and what is said of it. Raises `InvalidRequest`."""
+    fields = _known(body.decode(data), _Document)
+    return _said(fields.text, "text"), _plain(fields.metadata)
+
+
+def spoken(messages: list[Any]) -> str:
+    """What is said in a conversation: the words of each message, with a blank line between."""
+    return "\n\n".join(filter(None, map(_words, messages)))
+
+
+def _words(message: Any) -> str:
+    content: Any = message.get("content") if isinstance(message, dict) else message.content
+    if isinstance(content, list):
+        texts = (part.get("text") if isinstance(part, dict) else part.text for part in content)
+        return "\n".join(text for text in texts if text)
+    return content or ""
+
+
+def _known(raw: dict[str, Any], shape: type[Any]) -> Any:
+    """The fields, if there are no others: what is misspelt would be passed over. Raises `InvalidRequest`."""
+    if strange := next(iter(body.unknown(raw, shape)), None):
+        known = ", ".join(sorted(shape.__struct_encode_fields__))
+        name = strange[:80].encode(errors="replace").decode()
+        message = f"'{name}' is not known here; these are: {known}."
+        raise InvalidRequest(message, param=name, code="unknown_parameter")
+    return body.typed(raw, shape)
+
+
+def _wanted(fields: Any, where: str) -> Wanted:
+    values = {name: value for name in Options.__struct_fields__ if (value := getattr(fields, name)) is not None}
+    return Wanted(recipe=_recipe(fields.recipe, where), options=Options(**values), metadata=_plain(fields.metadata))
+
+
+def _recipe(said: str | dict[str, Any], where: str) -> str | Recipe:
+    if isinstance(said, str):
+        return said
+    try:
+        return from_data(said)
+    except RecipeError as error:
+        param = ".".join(filter(None, (where, error.where)))
+        raise InvalidRequest(f"'{param}': {error}", param=param, code="invalid_recipe") from error
+
+
+def _said(text: str, param: str) -> str:
+    if not text.strip():
+        message = f"'{param}' has no words to extract anything from."
+        raise InvalidRequest(message, param=param, code="invalid_value")
+    return text.translate(_NUL)
+
+
+def _plain(metadata: Any) -> dict[str, Any]:
+    """What was said of a document or a run, as it can be kept."""
+    if len(msgspec.json.encode(metadata)) > 2**16:
+        message = "'metadata' is larger than 64 KiB; put long texts into documents."
+        raise InvalidRequest(message, param="metadata", code="invalid_value")
+    return metadata or {}
