@@ -2,10 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from extractors.grounded import Grounded
+
+_EXACT: Final = 2.0**53
+"""Below it every whole number is a float of its own."""
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -71,7 +75,16 @@ def _said(records: Iterable[Grounded]) -> Iterable[object]:
     for record in records:
         for name, value in (record.attributes or {}).items():
             if value not in (None, "", [], {}):
-                yield (_where(record), name, msgspec.json.encode(value, order="deterministic"))
+                yield (_where(record), name, msgspec.json.encode(plain(value), order="deterministic"))
+
+
+def plain(value: Any) -> Any:
+    """`value` with whole numbers as such: 5 and 5.0 are the same to JSON, and to those who read it."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return {name: plain(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def _overlapping(wanted: Sequence[Grounded], found: Sequence[Grounded]) -> int:

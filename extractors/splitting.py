@@ -46,7 +46,7 @@ class _Cut(msgspec.Struct, frozen=True):
 def split(text: str, most: int) -> list[Span]:
     """Parts of `text` of at most `most` code points each, as far as it has ends to be divided at: a line that is longer
     is a part of its own. Together they are the whole text. What has nothing but white space is joined to the part
-    before it, and not counted.
+    before it, at the beginning to the one after it, and not counted.
 
     Raises `ValueError` unless `most` is positive.
     """
@@ -107,11 +107,14 @@ def _lines(text: str, span: Span, most: int) -> Iterator[Span]:
 
 
 def _joined(text: str, spans: Sequence[Span]) -> list[Span]:
-    """`spans` without those that have only white space."""
+    """`spans` without those that have only white space, unless there is nothing else."""
     found: list[Span] = []
+    nothing_yet = True
     for span in spans:
-        if found and not span.of(text).strip():
+        is_blank = not span.of(text).strip()
+        if found and (is_blank or nothing_yet):
             found[-1] = Span(found[-1].start, span.end)
         else:
             found.append(span)
+        nothing_yet &= is_blank
     return found

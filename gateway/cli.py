@@ -29,16 +29,22 @@ class _Group(click.Group):
     """Commands whose known errors are one sentence and status 1."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of them; `verify` only when it is wanted, for the other commands need no client."""
+        """One of them; `verify` and `recipes` only when they are wanted, for the others need neither a client nor
+        what reads recipes.
+        """
         if cmd_name == "verify":
             from gateway.verifying.command import command  # noqa: PLC0415 -- see above
 
             return command
+        if cmd_name == "recipes":
+            from gateway.recipes.command import recipes  # noqa: PLC0415 -- see above
+
+            return recipes
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All of them."""
-        return sorted([*super().list_commands(ctx), "verify"])
+        return sorted([*super().list_commands(ctx), "recipes", "verify"])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse bytes that are no text: neither a database nor HTTP takes them, and no name here has them."""

@@ -1,4 +1,4 @@
-"""A running askonce, asked over HTTP by the command line: requests and keys in, explanations and proofs out."""
+"""A running askonce, asked over HTTP by the command line: requests and keys in; explanations, proofs, records out."""
 
 from http import HTTPStatus
 from types import TracebackType
@@ -63,6 +63,20 @@ class Gateway:
         said, status = self._said("GET", "/v1/cache", params=query)
         data = said.get("data")
         return data if said.get("object") == "list" and isinstance(data, list) else self._stranger(status)
+
+    def models(self) -> list[str]:
+        """The names of the models that can be asked. Raises `RefusedError`."""
+        said, status = self._said("GET", "/v1/models", timeout=_EXPLAIN_S)
+        match said:
+            case {"object": "list", "data": list(data)}:
+                return [str(one["id"]) for one in data if isinstance(one, dict) and "id" in one]
+            case _:
+                return self._stranger(status)
+
+    def extract(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What was extracted. Raises `RefusedError`."""
+        said, status = self._said("POST", "/v1/extractions", json=request)
+        return said if said.get("object") == "extraction" else self._stranger(status)
 
     def _said(self, method: str, path: str, **sent: Any) -> tuple[dict[str, Any], int]:
         try:

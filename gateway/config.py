@@ -169,6 +169,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     data_dir: Path | None = None
     """Where everything embedded lives; None is this user's data folder (`platformdirs`)."""
+    recipes_dir: Path | None = None
+    """Where recipes for extraction are; None is `recipes` in the data folder."""
     workers: Positive = 1
     model: Annotated[str, Meta(min_length=1)] = "default"
     """What the engine serves: `default`, `bundled`, `none`, or a model in a form that the engine takes."""
@@ -269,6 +271,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def folder(self) -> Path:
         """The data folder. As root, a system one: another user's program must be able to reach into it."""
         return self.data_dir or Path(platformdirs.user_state_dir("askonce", appauthor=False, use_site_for_root=True))
+
+    def recipes_folder(self) -> Path:
+        """Where recipes for extraction are. It need not be there."""
+        return (self.recipes_dir or self.folder() / "recipes").expanduser()
 
 
 _LISTS = frozenset({"backends", "models", "policies", "engine_args"})
