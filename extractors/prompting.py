@@ -14,15 +14,14 @@ def prompt(recipe: Recipe, question: str) -> str:
     lines = [f"{task(recipe)}\n"]
     if recipe.examples:
         lines.append("Examples")
-        lines += [f"Q: {example.text}\nA: {answer(example.records)}\n" for example in recipe.examples]
+        lines += [f"Q: {example.text.strip()}\nA: {answer(example.records)}\n" for example in recipe.examples]
     return "\n".join((*lines, f"Q: {question}", "A: "))
 
 
 def task(recipe: Recipe) -> str:
     """What stands before the examples: the description, and the form of the answer."""
-    return (
-        f"{recipe.description}\n\nAnswer with JSON that matches this schema: {_compact(shapes.brief(recipe.classes))}"
-    )
+    form = _compact(shapes.brief(recipe.classes))
+    return f"{recipe.description.strip()}\n\nAnswer with JSON that matches this schema: {form}"
 
 
 def answer(records: Sequence[Record]) -> str:

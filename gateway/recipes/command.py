@@ -169,7 +169,7 @@ def _got(book: Book, name: str) -> Recipe:
 
 def _source(book: Book, name: str) -> str:
     file = book.file(name)
-    return "askonce" if file is None else str(file)
+    return "shipped" if file is None else str(file)
 
 
 def _listed(recipe: Recipe) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from extractors.grounded import Grounded
 from extractors.recipe import Recipe
-from gateway.printing import printable
+from gateway.printing import plain_json, printable
 from gateway.recipes.trial import wanted
 
 _COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "red")
@@ -68,9 +68,9 @@ def kind(schema: Any) -> str:
     """What values there are, in short: `string`, `taken | stopped`, `list of number`."""
     match schema:
         case {"enum": list(values)}:
-            return " | ".join(map(str, values))
+            return " | ".join(map(_value, values))
         case {"const": value}:
-            return str(value)
+            return _value(value)
         case {"anyOf": list(schemas)}:
             return " | ".join(map(kind, schemas))
         case {"type": "array", "items": items}:
@@ -81,6 +81,10 @@ def kind(schema: Any) -> str:
             return " | ".join(map(str, types))
         case _:
             return str(schema.get("type", "anything"))
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else plain_json(value)
 
 
 def _marked(text: str, records: Sequence[Grounded], styles: dict[str, str]) -> Text:
@@ -99,7 +103,7 @@ def _records(records: Iterable[Grounded], styles: dict[str, str]) -> RenderableT
 
 
 def _said(attributes: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in attributes.items() if value not in ("", None))
+    return ", ".join(f"{name}: {_value(value)}" for name, value in attributes.items() if value not in ("", None))
 
 
 def _table(rows: Iterable[Sequence[str | Text]]) -> Table:

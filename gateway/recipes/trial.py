@@ -16,7 +16,7 @@ _COUNTS = "{:<10} {:>8} {:>8} {:>8}"
 _SHARES = "{:<10} {:>9} {:>9} {:>9}"
 
 
-class _Pass(msgspec.Struct, frozen=True):
+class _Call(msgspec.Struct, frozen=True):
     """What came of asking about a chunk once."""
 
     status: str = ""
@@ -27,7 +27,7 @@ class _Chunk(msgspec.Struct, frozen=True):
     """A part of the text."""
 
     index: int = 0
-    passes: tuple[_Pass, ...] = ()
+    calls: tuple[_Call, ...] = ()
 
 
 class _Record(msgspec.Struct, frozen=True, rename={"name": "class"}):
@@ -89,7 +89,7 @@ def request(recipe: Recipe, example: Example, model: str) -> dict[str, Any]:
 def tried(example: Example, reply: dict[str, Any]) -> Trial:
     """What came of it. Raises `msgspec.ValidationError` for what is no reply."""
     said = msgspec.convert(reply, _Reply)
-    problems = [line for chunk in said.chunks for one in chunk.passes for line in _problems(chunk.index, one)]
+    problems = [line for chunk in said.chunks for one in chunk.calls for line in _problems(chunk.index, one)]
     return Trial(
         text=example.text,
         wanted=tuple(wanted(example)),
@@ -161,7 +161,7 @@ def _place(text: str, name: str, words: str, start: int, taken: set[tuple[str, i
     return text.find(words)
 
 
-def _problems(chunk: int, one: _Pass) -> list[str]:
+def _problems(chunk: int, one: _Call) -> list[str]:
     said = one.problems or (() if one.status in _GOOD else ("",))
     return [f"part {chunk + 1}: {one.status}{': ' if problem else ''}{problem}" for problem in said]
 

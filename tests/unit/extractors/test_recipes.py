@@ -1,6 +1,7 @@
 """Recipes are data: read, checked, and refused with the place that is wrong."""
 
 import contextlib
+import json
 from typing import Any
 
 import jsonschema_rs
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from extractors import shapes
 from extractors.recipe import from_data, from_toml, shipped
 from extractors.shapes import RecipeError
+from gateway.models.training import prompts
 
 PLAIN: dict[str, Any] = {
     "description": "Extract drugs.",
@@ -71,6 +74,47 @@ def test_classes_follow_from_examples() -> None:
     }
 
 
+def test_classes_follow_from_what_is_in_attributes() -> None:
+    """Objects and lists within them, too; who gives the classes that followed has the same recipe."""
+    dose = {"amount": 5, "unit": "mg", "at": [1, 2.5], "never": []}
+    found = from_data({
+        "description": "d",
+        "examples": [{"text": "a", "records": [{"class": "drug", "text": "a", "attributes": {"dose": dose}}]}],
+    })  # fmt: skip
+    assert found.classes["drug"]["properties"]["dose"]["properties"] == {
+        "amount": {"type": "integer"},
+        "unit": {"type": "string"},
+        "at": {"type": "array", "items": {"type": "number"}},
+        "never": {"type": "array", "items": {"type": "string"}},
+    }
+    assert {name: shapes.attributes(one, "") for name, one in found.classes.items()} == found.classes
+
+
+def test_a_prompt_prints_the_form_that_the_bundled_model_knows() -> None:
+    """To the byte."""
+    text = {"type": "string"}
+    found = from_data({
+        "description": "d", "classes": {"medication": {"dosage": text, "frequency": text}, "condition": {}}
+    })  # fmt: skip
+    said = json.dumps(shapes.brief(found.classes), separators=(",", ":"))
+    assert said == prompts.schema("clinical")
+
+
+def test_a_prompt_prints_what_is_said_of_attributes() -> None:
+    """And nothing that only grammars need; attributes may be called as that is."""
+    inner = {"type": "object", "properties": {"required": {"type": "string", "description": "Whether."}}}
+    found = from_data({"description": "d", "classes": {"a": {"many": {"type": "array", "items": inner}}}})
+    (item,) = shapes.brief(found.classes)["properties"]["extractions"]["items"]["anyOf"]
+    assert item == {
+        "type": "object",
+        "properties": {
+            "a": {"type": "string"},
+            "a_attributes": {"type": "object", "properties": {"many": {"type": "array", "items": inner}}},
+        },
+        "required": ["a"],
+    }
+
+
 class Dose(BaseModel):
     """How much."""
 
@@ -102,6 +146,88 @@ def test_pydantic_makes_classes(model: type[BaseModel]) -> None:
     jsonschema_rs.validate(found.schema, {"extractions": [item]})
     for wrong in (item | {"x": 1}, {"medication_order": ""}, item | {"medication_order_attributes": {"dose": 5}}):
         assert not jsonschema_rs.is_valid(found.schema, {"extractions": [wrong]})
+
+
+class Größe(BaseModel):
+    """How tall."""
+
+    cm: int
+
+
+class Visit(BaseModel):
+    """With two lists of the same."""
+
+    before: list[Größe]
+    after: list[Größe]
+
+
+def named(title: str, properties: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The recipe of a model of this title."""
+    schema = {"type": "object", "title": title, "properties": properties or {}}
+    return {"description": "d", "schema": schema}
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Größe", "grosse"),
+        ("MedicationDose", "medication_dose"),
+        ("CaféÆrø", "cafe_aero"),
+        ("薬", "record"),
+        ("", "record"),
+    ],
+)
+def test_titles_become_names(title: str, name: str) -> None:
+    """In letters that a name may have."""
+    assert list(from_data(named(title)).classes) == [name]
+
+
+def test_lists_that_nobody_could_tell_apart_are_refused() -> None:
+    """Their records would have the same class: two lists of one model, or of two of the same name."""
+    with pytest.raises(RecipeError, match="called 'grosse'") as caught:
+        from_data({"description": "d", "schema": Visit.model_json_schema()})
+    assert caught.value.where == "schema.properties.after"
+    lists = {
+        name: {"type": "array", "items": {"title": "Item", "type": "object", "properties": {name: {}}}}
+        for name in ("here", "there")
+    }
+    with pytest.raises(RecipeError, match="called 'item'"):
+        from_data(named("Both", lists))
+
+
+def test_attributes_may_be_called_as_parts_of_schemas() -> None:
+    """Also as what holds the models that others refer to."""
+    names = ("$defs", "$ref", "properties", "items", "anyOf", "enum", "title")
+    found = from_data(named("A", {name: {"type": "string"} for name in names}))
+    assert list(found.classes["a"]["properties"]) == list(names)
+
+
+class Twice(BaseModel):
+    """What it is made of is described where it is used."""
+
+    dose: Dose = Field(description="The first one.")
+
+
+def test_what_is_said_of_a_reference_is_kept() -> None:
+    """Beside what it refers to."""
+    found = from_data({"description": "d", "schema": Twice.model_json_schema()})
+    dose = found.classes["twice"]["properties"]["dose"]
+    assert dose["description"] == "The first one."
+    assert list(dose["properties"]) == ["amount", "unit"]
+
+
+def test_a_schema_that_grows_without_measure_is_refused() -> None:
+    """Each step refers twice to the next one: 2 to the 14 schemas, said in fifteen."""
+    steps = {
+        f"S{number}": {
+            "type": "object",
+            "properties": {side: {"$ref": f"#/$defs/S{number + 1}"} for side in ("left", "right")},
+        }
+        for number in range(14)
+    }
+    schema = {**steps["S0"], "$defs": steps | {"S14": {"type": "string"}}}
+    with pytest.raises(RecipeError, match="more than 5000 schemas"):
+        from_data({"description": "d", "schema": schema})
 
 
 class Tree(BaseModel):
@@ -171,6 +297,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "classes.drug.dose",
         "no type 'array' here",
     ),
+    "a description that is no text": (
+        {"classes": {"drug": {"dose": {"type": "string", "description": 5}}}, "examples": []},
+        "classes.drug.dose",
+        "no text",
+    ),
     "two ways at once": ({"schema": {}}, "schema", "one of them"),
 }
 
@@ -195,6 +326,18 @@ def test_toml_that_is_none_is_refused() -> None:
     """With what is wrong with it."""
     with pytest.raises(RecipeError, match="not TOML"):
         from_toml("description = ", "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("2015-01-01", "in quotes"), ("nan", "no value"), ("inf", "no value"), ('"\\u0000"', "no value")],
+)
+def test_values_that_json_has_not_are_refused(value: str, said: str) -> None:
+    """TOML has them: dates, and numbers that are none."""
+    record = f'[[examples.records]]\nclass = "a"\ntext = "x"\nattributes = {{ b = {value} }}\n'
+    with pytest.raises(RecipeError, match=said) as caught:
+        from_toml(f'description = "d"\n[[examples]]\ntext = "x"\n{record}', "x")
+    assert caught.value.where == "examples[0].records[0].attributes.b"
 
 
 @given(

@@ -15,6 +15,15 @@ def record(name: str, start: int | None, end: int | None, **attributes: Any) -> 
     return Grounded(name=name, text="x", start=start, end=end, attributes=attributes)
 
 
+def test_a_number_is_the_same_however_it_is_written() -> None:
+    """Also within lists and objects; what is true is no number."""
+    good = [record("a", 0, 5, n=5, many=[1, {"x": 2.0}], sure=True, big=2**60)]
+    same = [record("a", 0, 5, n=5.0, many=[1.0, {"x": 2}], sure=True, big=2**60)]
+    assert scores(good, same).attributes.f1 == 1.0
+    for wrong in ({"n": 5.5}, {"n": "5"}, {"sure": 1}, {"big": 2.0**60}):
+        assert scores(good, [record("a", 0, 5, **((same[0].attributes or {}) | wrong))]).attributes.right == 3
+
+
 RECORDS = st.lists(
     st.builds(
         lambda name, start, length, dose: record(name, start, start + length, dose=dose),

@@ -37,7 +37,7 @@ def test_nothing_is_left_out(text: str, most: int) -> None:
     """Whatever the text; and a part is too long only where there is nothing to divide it at."""
     spans = split(text, most)
     assert "".join(span.of(text) for span in spans) == text
-    for part in (span.of(text).rstrip() for span in spans):
+    for part in (span.of(text).strip() for span in spans):
         assert len(part) <= most or sum(bool(line.strip()) for line in re.split(r"[\r\n\f]", part)) <= 1
 
 
@@ -83,6 +83,13 @@ def test_who_edits_a_paragraph_changes_two_parts_at_most(how: str, share: float)
             changed.append(len(set(parts("\n\n".join(after))) - before))
     assert sum(count <= 2 for count in changed) >= share * len(changed), changed
     assert max(changed) <= 6, changed
+
+
+def test_white_space_at_the_beginning_is_no_part() -> None:
+    """However much of it there is, nobody is asked about it."""
+    assert parts("\n\n\n" + "a" * 8 + "\n\n" + "b" * 8, 10) == ["\n\n\n" + "a" * 8 + "\n\n", "b" * 8]
+    for text in (" \n\n" * 500 + "word", "\n" * 50 + "# Head\n\nword"):
+        assert all(part.strip() for part in parts(text, 3))
 
 
 def test_a_text_that_was_never_divided_is_one_part() -> None:
