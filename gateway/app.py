@@ -23,11 +23,11 @@ from gateway.config import LOOPBACK, Config, ConfigError, PolicyConfig
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
-from gateway.fastpath import FastPath
 from gateway.extraction.extractor import Extractor, Kept
 from gateway.extraction.grounding import Grounder
 from gateway.extraction.jobs import Jobs
 from gateway.extraction.views import Views
+from gateway.fastpath import FastPath
 from gateway.flights.shared import SharedFlights
 from gateway.looking import Looker
 from gateway.models.digest import Digests
@@ -143,16 +143,12 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
         use(config)
         telemetry.watch(Figures(router.pools))
         telemetry.settle = shelf.settle
-        board = flights_in_redis.connect(config.redis_url, telemetry.fault, Timing(deadline_s=config.redis_deadline_s))
-        stack.push_async_callback(board.aclose)
-        flights = SharedFlights(board)
-        stack.push_async_callback(flights.aclose)
+        flights = _flights(config, telemetry, stack)
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
         stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
         pipeline = Pipeline(tiers, router, flights, policies, ledger, hits)
-        extractor, book = _extractor(config, database, pipeline, router, telemetry, stack)
-        stack.push_async_callback((jobs := Jobs()).aclose)
+        extractor, jobs, book = _extraction(config, database, pipeline, router, telemetry, stack)
         yield Parts(
             pipeline=pipeline,
             embedder=Embedder(tiers, router, flights, policies, ledger, hits),
@@ -328,21 +324,30 @@ def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, tel
     return Responses(database, marks, (reads, writes), config.database_deadline_s, telemetry.dropped)
 
 
-def _extractor(
+def _flights(config: Config, telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> SharedFlights:
+    board = flights_in_redis.connect(config.redis_url, telemetry.fault, Timing(deadline_s=config.redis_deadline_s))
+    stack.push_async_callback(board.aclose)
+    flights = SharedFlights(board)
+    stack.push_async_callback(flights.aclose)
+    return flights
+
+
+def _extraction(
     config: Config,
     database: asyncpg.Pool,
     pipeline: Pipeline,
     router: Router,
     telemetry: Telemetry,
     stack: contextlib.AsyncExitStack,
-) -> tuple[Extractor, Book]:
-    """Who extracts, and where the recipes are."""
+) -> tuple[Extractor, Jobs, Book]:
+    """Who extracts, at once or in the background, and where the recipes are."""
     reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of extractions") for sort in ("reads", "writes"))
     store = Extractions(database, (reads, writes), config.database_deadline_s)
     stack.push_async_callback(store.aclose)
     book, workers = Book(config.recipes_folder()), Workers(config.extraction_processes)
     kept = Kept(store, Views(partial(recipe_views.ensure, database)), telemetry)
-    return Extractor(pipeline, router, book, workers, Grounder(workers), kept), book
+    stack.push_async_callback((jobs := Jobs()).aclose)
+    return Extractor(pipeline, router, book, workers, Grounder(workers), kept), jobs, book
 
 
 OLLAMA = (

@@ -171,6 +171,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Where everything embedded lives; None is this user's data folder (`platformdirs`)."""
     recipes_dir: Path | None = None
     """Where recipes for extraction are; None is `recipes` in the data folder."""
+    extraction_processes: Positive = 2
+    """How many processes of a worker find the places of records, when there is anything to find."""
     workers: Positive = 1
     model: Annotated[str, Meta(min_length=1)] = "default"
     """What the engine serves: `default`, `bundled`, `none`, or a model in a form that the engine takes."""

@@ -25,8 +25,8 @@ from gateway.errors import (
     NoAnswer,
     StorageUnavailable,
 )
-from gateway.extraction.asking import Asker, Pipeline, Task
 from gateway.extraction import counting
+from gateway.extraction.asking import Asker, Pipeline, Task
 from gateway.extraction.going import Done, Journey
 from gateway.extraction.grounding import Grounder
 from gateway.extraction.session import Session

@@ -9,7 +9,6 @@ import click
 import msgspec
 
 from extractors.book import Book, UnknownRecipe, opened
-from extractors.prompting import prompt
 from extractors.recipe import Recipe, check_name, shipped_texts
 from extractors.shapes import RecipeError
 from gateway import config as settings
@@ -74,7 +73,9 @@ def show(name: str, data_dir: Path | None, file: Path | None, *, as_json: bool, 
     if as_json:
         click.echo(plain_json(recipe.schema, indent=2))
     elif as_prompt:
-        click.echo(page.lines(prompt(recipe, "…")))
+        from extractors.framing import frame  # noqa: PLC0415 -- it imports LangExtract, which takes a second
+
+        click.echo(page.lines(frame(recipe).prompt("…")))
     else:
         page.show(recipe, _source(book, name))
 

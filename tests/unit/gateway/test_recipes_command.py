@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from extractors.prompting import prompt
+from extractors.framing import frame
 from extractors.recipe import Example, from_data, from_toml, shipped
 from gateway.cli import main
 from gateway.recipes import trial
@@ -185,7 +185,7 @@ def test_a_recipe_is_shown(saved: Callable[..., Path]) -> None:
     assert "  drug   Aspirin   dose: 100 mg" in lines
     assert all(line.isprintable() and line == line.rstrip() for line in lines)
     assert json.loads(run("show", "invoices", "--json").output) == shipped()["invoices"].schema
-    assert run("show", "invoices", "--prompt").output == prompt(shipped()["invoices"], "…") + "\n"
+    assert run("show", "invoices", "--prompt").output == frame(shipped()["invoices"]).prompt("…") + "\n"
     assert run("show", "invoices", "--prompt", "--json").exit_code == 2
 
 
