@@ -45,6 +45,8 @@ class Request(msgspec.Struct, frozen=True):
     """Of a client that leaves to the model what it does not say: what it did not say and only defaults say. None for
     clients to whom the defaults are a promise.
     """
+    extract: object | None = None
+    """Of a chat: what is to be extracted beside its answer, a `wire.extractions.Wanted`. It changes nothing of that."""
     extraction: Try | None = None
     """Of an extraction: which try at a chunk of a text it is."""
 

@@ -78,6 +78,8 @@ async def _reply(parts: Parts, offered: Offered, receive: Receive) -> EventStrea
     if offered.namespace:
         caller = caller.within(offered.namespace.decode("latin-1"))
     question = wire.decode(offered.body)
+    if question.extract is not None:
+        return await replying(Incoming(question), caller, _NO_WISHES, receive, parts, wire)
     preview = await parts.pipeline.preview(question, caller)
     if preview is None or preview.hit is None:
         asked = Incoming(question, preview, offered.place, since)

@@ -131,6 +131,14 @@ class Extractor:
         )
         return self._session(run, document, chunks, task, is_kept=is_kept)
 
+    def expect(self, wanted: Wanted) -> None:
+        """Raise `InvalidRequest` and `ExtractionUnavailable` as `begin` would."""
+        self._recipe(wanted.recipe)
+        try:
+            version()
+        except MissingError as error:
+            raise ExtractionUnavailable(str(error)) from error
+
     async def resume(self, name: str, caller: Caller) -> Session:
         """The rest of a run that ended before it was complete, or whose worker is gone.
 

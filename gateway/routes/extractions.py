@@ -75,7 +75,7 @@ async def retrieve(request: HttpRequest, parts: NamedDependency[Parts], extracti
     """As it was given, or as far as it is."""
     found = await parts.extractor.found(extraction_id, request.auth)
     calls = await parts.extractor.calls(found)
-    return _json(await _made(calls, found.whole))
+    return _json(await made(calls, found.whole))
 
 
 @get("/v1/extractions/{extraction_id:str}/events", summary="Follow an extraction")
@@ -141,7 +141,7 @@ async def whole(session: Session) -> Whole:
             pass
     if session.fault is not None:
         raise session.fault
-    return _json(await _made(session.calls, session.told.whole))
+    return _json(await made(session.calls, session.told.whole))
 
 
 async def _events(session: Session) -> AsyncGenerator[bytes]:
@@ -149,8 +149,8 @@ async def _events(session: Session) -> AsyncGenerator[bytes]:
     yield _event("extraction.created", session.told.state(()))
     async with aclosing(session.go()) as going:
         async for done in going:
-            yield _event("extraction.chunk", await _made(done.calls, session.told.part))
-    yield _event(f"extraction.{session.run.status}", await _made(session.calls, session.told.state))
+            yield _event("extraction.chunk", await made(done.calls, session.told.part))
+    yield _event(f"extraction.{session.run.status}", await made(session.calls, session.told.state))
 
 
 async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator[bytes]:
@@ -171,10 +171,10 @@ async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator
         except (RequestError, BackendError) as error:
             yield _event("error", envelope(error))
             return
-    yield _event(f"extraction.{told.head(found.run)['status']}", await _made(had, found.state))
+    yield _event(f"extraction.{told.head(found.run)['status']}", await made(had, found.state))
 
 
-async def _made(calls: Sequence[Call], make: Callable[[Sequence[Call]], T]) -> T:
+async def made(calls: Sequence[Call], make: Callable[[Sequence[Call]], T]) -> T:
     """What is made of calls, in a thread when there is much of it."""
     many = sum(1 + len(call.records) for call in calls) > _LARGE
     return await asyncio.to_thread(make, calls) if many else make(calls)

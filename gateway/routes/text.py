@@ -17,7 +17,7 @@ from gateway.errors import BackendError, envelope
 from gateway.pipeline import Answer
 from gateway.prepared import Said
 from gateway.ready import Form, form
-from gateway.routes import steps
+from gateway.routes import both, steps
 from gateway.routes.headers import describing
 from gateway.routes.incoming import Incoming
 from gateway.routes.leaving import STREAM, EventStream, unless_left
@@ -27,6 +27,7 @@ from gateway.routes.whole import JSON, Whole
 from gateway.steering import Steering
 from gateway.steps import together
 from gateway.wire import openai_chat, openai_completions, reply
+from gateway.wire.extractions import Wanted
 from storage.entry import Chunk, Entry, Usage, usage_of
 
 HttpRequest = Request[Any, Caller, Any]
@@ -116,6 +117,8 @@ async def replying(
 
 async def _answer(asked: Incoming, caller: Caller, wishes: Steering, parts: Parts, wire: Wire) -> EventStream | Whole:
     question = asked.question
+    if isinstance(question.extract, Wanted):
+        return await both.replying(question, question.extract, caller, wishes, parts)
     head = reply.head(wire.PREFIX, question.model)
     if question.stream:
         answer = await parts.pipeline.answer(question, caller, wishes, head.id, asked.preview)

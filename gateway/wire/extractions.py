@@ -41,14 +41,14 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the engine is to hold the model to the schema, where it can."""
 
     def temperature_of(self, number: int) -> float:
-        """That of a pass, from 0 on."""
-        return self.temperature if self.temperature is not None else _LATER if number else 0
+        """That of a pass, from 1 on."""
+        return self.temperature if self.temperature is not None else _LATER if number > 1 else 0
 
     def seed_of(self, number: int) -> int | None:
         """That of a pass: each has its own; none where nothing is drawn by lot and none was said."""
         if self.seed is None and self.temperature_of(number) == 0:
             return None
-        return ((self.seed or 0) + number + 2**63) % 2**64 - 2**63
+        return ((self.seed or 0) + number - 1 + 2**63) % 2**64 - 2**63
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     text: str = ""
     document_id: str = ""
-    """What is said of `text` is in this document, where it is given."""
+    """Where the text is, if it is not said."""
     stream: bool = False
     background: bool = False
 
@@ -164,6 +164,11 @@ def document(data: bytes) -> tuple[str, dict[str, Any]]:
     return _said(fields.text, "text"), _plain(fields.metadata)
 
 
+def storable(text: str) -> str:
+    """A text as it can be kept: its places stay the same."""
+    return text.translate(_NUL)
+
+
 def spoken(messages: list[Any]) -> str:
     """What is said in a conversation: the words of each message, with a blank line between."""
     return "\n\n".join(filter(None, map(_words, messages)))
@@ -206,7 +211,7 @@ def _said(text: str, param: str) -> str:
     if not text.strip():
         message = f"'{param}' has no words to extract anything from."
         raise InvalidRequest(message, param=param, code="invalid_value")
-    return text.translate(_NUL)
+    return storable(text)
 
 
 def _plain(metadata: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from gateway.canonical import Request
 from gateway.errors import InvalidRequest
-from gateway.wire import body, calls, reply, sampling
+from gateway.wire import body, calls, extractions, reply, sampling
 from storage.entry import Chunk, Usage
 
 PREFIX = "chatcmpl-"
@@ -50,6 +50,8 @@ class ChatBody(sampling.Sampling, kw_only=True):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    extract: Any = None
+    """askonce's own: what is to be extracted beside the answer."""
 
 
 PROMPT = frozenset({"messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"})
@@ -80,6 +82,7 @@ def decode(data: bytes) -> Request:
         raise InvalidRequest(message, param="top_logprobs", code="invalid_value")
     calls.expect_made(raw["messages"], "messages[{place}].tool_call_id", "tool_call_id")
     options = fields.stream_options
+    wanted = None if fields.extract is None else _extract(fields)
     return Request(
         kind="chat",
         model=fields.model,
@@ -89,7 +92,25 @@ def decode(data: bytes) -> Request:
         stream=bool(fields.stream),
         include_usage=bool(options and options.include_usage),
         size_bytes=len(data),
+        extract=wanted,
     )
+
+
+def _extract(fields: ChatBody) -> extractions.Wanted:
+    if fields.n not in (None, 1):
+        message = "'extract' goes with one choice; leave out 'n'."
+        raise InvalidRequest(message, param="n", code="invalid_value")
+    return extractions.extract(fields.extract)
+
+
+def with_extraction(content: bytes, extraction: Any) -> bytes:
+    """A whole reply with what was extracted beside its answer."""
+    return content.removesuffix(b"}") + b',"extraction":' + reply.encode(extraction) + b"}"
+
+
+def extracted(head: reply.Head, extraction: Any) -> bytes:
+    """The event that tells what was extracted beside the answer."""
+    return reply.sse({**_frame(head, _CHUNK), "choices": [], "extraction": extraction})
 
 
 def opening(head: reply.Head, choices: int) -> bytes:
