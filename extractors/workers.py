@@ -5,6 +5,7 @@ take seconds more: none of that is to hold up those who are asked other things m
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
@@ -23,6 +24,7 @@ from extractors.recipe import Recipe
 T = TypeVar("T")
 
 _FRAMES: Final = 256
+_NICE: Final = 10
 _SHORT: Final = 20_000
 """Code points of a text that is divided at once; a longer one takes more than a millisecond or two."""
 
@@ -93,6 +95,7 @@ def _frame(recipe: Recipe) -> Frame:
 
 
 def _aligned(passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
+    os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # whoever is asked something else comes first
     from extractors import aligning  # noqa: PLC0415 -- see above
 
     return aligning.aligned(passages)

@@ -29,6 +29,7 @@ from gateway.extraction.jobs import Jobs
 from gateway.extraction.views import Views
 from gateway.fastpath import FastPath
 from gateway.flights.shared import SharedFlights
+from gateway.lag import Lag
 from gateway.looking import Looker
 from gateway.models.digest import Digests
 from gateway.pipeline import Pipeline
@@ -143,6 +144,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
         use(config)
         telemetry.watch(Figures(router.pools))
         telemetry.settle = shelf.settle
+        stack.callback(Lag(telemetry.late).close)
         flights = _flights(config, telemetry, stack)
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)

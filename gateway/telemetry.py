@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector
 
 
@@ -52,6 +52,12 @@ class Telemetry:
             ["tenant", "place"],
             registry=self._registry,
         )
+        self._lag = Histogram(
+            "askonce_loop_lag_seconds",
+            "How late this process's event loop is, looked at forty times a second.",
+            buckets=(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0),
+            registry=self._registry,
+        )
         self._uncounted = Counter(
             "askonce_uncounted",
             "Requests that usage or hits do not have: the database was away for too long, or did not say what it did.",
@@ -92,6 +98,10 @@ class Telemetry:
     def grounded(self, tenant: str, place: str, records: int) -> None:
         """So many records were found, of which this is known."""
         self._records.labels(tenant, place).inc(records)
+
+    def late(self, seconds: float) -> None:
+        """The event loop was so late."""
+        self._lag.observe(seconds)
 
     def refused(self, code: str) -> None:
         """An error was sent."""
