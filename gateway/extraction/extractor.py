@@ -118,18 +118,17 @@ class Extractor:
         model = self._router.model(asked.model, caller.models).name
         document = await self._document(asked, caller)
         frame, chunks = await self._planned(recipe, document.text, asked.wanted.options.chunk_chars)
-        is_kept = not steering.no_store
-        if is_kept:
-            document, is_kept = await self._document_kept(document, must=asked.background)
         run = _run(recipe, asked.wanted, model, document, caller)
-        if is_kept and isinstance(asked.wanted.recipe, str):
-            await self._kept.views.ensure(recipe)
-        if is_kept:
-            is_kept = await self._run_kept(run, recipe, chunks, must=asked.background)
         task = Task(
             recipe=recipe, frame=frame, options=asked.wanted.options, model=model, caller=caller, steering=steering
         )
-        return self._session(run, document, chunks, task, is_kept=is_kept)
+        session = self._session(run, document, chunks, task, is_kept=not steering.no_store)
+        keep = partial(self._begun, run, document, recipe, chunks)
+        if asked.background:
+            await self._looked_up(keep())
+        else:
+            session.begin = keep
+        return session
 
     def expect(self, wanted: Wanted) -> None:
         """Raise `InvalidRequest` and `ExtractionUnavailable` as `begin` would."""
@@ -196,8 +195,7 @@ class Extractor:
 
     async def keep_document(self, text: str, metadata: Mapping[str, Any], caller: Caller) -> Document:
         """A document that requests may name. Raises `StorageUnavailable`."""
-        document, _ = await self._document_kept(_document(text, caller, metadata), must=True)
-        return document
+        return await self._looked_up(self._store.put_document(_document(text, caller, metadata)))
 
     async def document(self, name: str, caller: Caller) -> Document:
         """A document of this tenant's. Raises `NoAnswer` and `StorageUnavailable`."""
@@ -246,28 +244,13 @@ class Extractor:
         except WorkerError as error:
             raise ExtractionFailed(str(error)) from error
 
-    async def _document_kept(self, document: Document, *, must: bool) -> tuple[Document, bool]:
-        """The document as it is kept; whether it is."""
-        try:
-            return await self._store.put_document(document), True
-        except RefusedError as error:
-            raise InvalidRequest(str(error), param="text", code="invalid_value") from error
-        except StorageError as error:
-            if must:
-                raise StorageUnavailable(_DOWN) from error
-            return document, False
-
-    async def _run_kept(self, run: Run, recipe: Recipe, chunks: Sequence[Chunk], *, must: bool) -> bool:
+    async def _begun(self, run: Run, document: Document, recipe: Recipe, chunks: Sequence[Chunk]) -> None:
+        """Keep a run, before anything comes of it. Raises `StorageError`."""
+        if run.options["saved"]:
+            await self._kept.views.ensure(recipe)
         spans = [ChunkSpan(chunk.index, chunk.start, chunk.end, chunk.sha256) for chunk in chunks]
-        try:
-            await self._store.begin(run, msgspec.to_builtins(recipe), spans)
-        except RefusedError as error:
-            raise InvalidRequest(str(error), param="recipe", code="invalid_value") from error
-        except StorageError as error:
-            if must:
-                raise StorageUnavailable(_DOWN) from error
-            return False
-        return True
+        await self._store.put_document(document)
+        await self._store.begin(run, msgspec.to_builtins(recipe), spans)
 
     def _session(self, run: Run, document: Document, chunks: Sequence[Chunk], task: Task, *, is_kept: bool) -> Session:
         journey = Journey(Asker(self._pipeline, task), self._grounder, task, document.text)
@@ -292,15 +275,21 @@ class Extractor:
     async def _looked_up(self, asked: Awaitable[T]) -> T:
         try:
             return await asked
+        except RefusedError as error:
+            message = f"That cannot be kept: {error}."
+            raise InvalidRequest(message, code="invalid_value") from error
         except StorageError as error:
             raise StorageUnavailable(_DOWN) from error
 
 
 def _document(text: str, caller: Caller, metadata: Mapping[str, Any]) -> Document:
+    """A text as a document of the caller's tenant: the same text has the same id."""
+    digest = hashlib.sha256(text.encode()).digest()
+    name = hashlib.sha256(digest + caller.tenant.encode()).hexdigest()[:32]
     return Document(
-        id=_DOCUMENT + uuid.uuid4().hex,
+        id=_DOCUMENT + name,
         tenant=caller.tenant,
-        sha256=hashlib.sha256(text.encode()).digest(),
+        sha256=digest,
         text=text,
         characters=len(text),
         created_at=time.time(),

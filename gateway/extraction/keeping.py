@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from storage.errors import RefusedError, StorageError
@@ -15,6 +15,8 @@ _BEAT_S: Final = 2.0
 """How often a run says that it is there, and hears whether it is to end."""
 _LAST_TRIES: Final = 3
 _PAUSE_S: Final = 0.5
+_LAST_S: Final = 3.0
+"""How long a reply waits for the end of its run to be kept."""
 
 
 class Store(Protocol):
@@ -34,16 +36,23 @@ class Store(Protocol):
 class Keeper:
     """Keeps one run. Nobody waits for it before the end; what the database does not take now it is given again."""
 
-    def __init__(self, store: Store, run_id: str, end: Callable[[], None]) -> None:
-        """`end` is called once when the run is to end, because somebody wants it or deleted it."""
+    def __init__(
+        self, store: Store, run_id: str, end: Callable[[], None], begin: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """`begin` keeps the run itself, where that is not done yet. `end` is called once when the run is to end,
+        because somebody wants it or deleted it.
+        """
         self.is_whole = False
         """Whether all of it is kept: to be asked at the end."""
         self._lost = False
+        self._begin = begin
         self._store = store
         self._run_id = run_id
         self._end = end
         self._waiting: list[tuple[Call, ...]] = []
         self._news = asyncio.Event()
+        if begin:
+            self._news.set()
         self._task = asyncio.create_task(self._keep())
 
     def put(self, calls: tuple[Call, ...]) -> None:
@@ -52,12 +61,16 @@ class Keeper:
         self._news.set()
 
     async def close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
-        """Keep what waits, and that the run has ended."""
+        """Keep what waits, and that the run has ended. A database that takes long goes on with it by itself."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._task = asyncio.create_task(self._close(status, counts, error))
+        await asyncio.wait({self._task}, timeout=_LAST_S)
+
+    async def _close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
         for left in reversed(range(_LAST_TRIES)):
             try:
-                if self._waiting:
+                if self._waiting or self._begin:
                     await self._commit()
                 await self._store.end(self._run_id, status, counts, error)
             except StorageError as fault:
@@ -80,12 +93,15 @@ class Keeper:
                 await asyncio.sleep(_PAUSE_S)
                 self._news.set()
                 continue
-            if status not in ("in_progress",):
+            if status != "in_progress":
                 self._end()
                 return
 
     async def _commit(self) -> RunStatus | None:
         """Keep what waits, together; what no row can be made of alone is left out."""
+        if self._begin:
+            await self._begin()
+            self._begin = None
         now = list(self._waiting)
         try:
             status = await self._store.commit(self._run_id, [call for calls in now for call in calls])

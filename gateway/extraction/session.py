@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -38,6 +38,8 @@ class Session:
         self._is_wanted = True
         self._when_left: Ended = "cancelled"
         self._faults: list[BackendError | RequestError] = []
+        self.begin: Callable[[], Awaitable[None]] | None = None
+        """Keeps the run itself, where that is still to be done: beside the first questions."""
         self.heed: Callable[[Done], None] | None = None
         """Called with what came of each chunk."""
 
@@ -56,7 +58,7 @@ class Session:
 
         Whoever closes it, or cancels who waits for it, cancels the run. What is done by then is kept.
         """
-        keeper = Keeper(self._store, self.run.id, self._unwanted) if self._store else None
+        keeper = Keeper(self._store, self.run.id, self._unwanted, self.begin) if self._store else None
         status: Ended = "failed"
         done = {call.chunk for call in self.calls}
         journey = self._journey.go([chunk for chunk in self.chunks if chunk.index not in done])

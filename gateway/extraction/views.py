@@ -1,13 +1,15 @@
 """Saved recipes -> a typed view of the records of each, there as soon as the recipe is used."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from extractors.recipe import Recipe
 from storage.errors import StorageError
 
 _LOG = logging.getLogger("askonce")
+_LONGEST_S: Final = 5.0
 
 
 class Views:
@@ -23,8 +25,9 @@ class Views:
         if self._made.get(recipe.name) == recipe.digest:
             return
         try:
-            await self._make(recipe.name, recipe.classes)
-        except StorageError as error:
+            async with asyncio.timeout(_LONGEST_S):
+                await self._make(recipe.name, recipe.classes)
+        except (StorageError, TimeoutError) as error:
             _LOG.warning("The views of the recipe '%s' are not as they should be (%s)", recipe.name, error)
             return
         self._made[recipe.name] = recipe.digest
