@@ -114,7 +114,7 @@ class Extractor:
 
         Raises `UnknownModel`, `InvalidRequest`, `NoAnswer`, `StorageUnavailable`, `ExtractionUnavailable`.
         """
-        recipe = self._recipe(asked.wanted.recipe)
+        recipe = self._recipe(asked.wanted.recipe, "recipe")
         model = self._router.model(asked.model, caller.models).name
         document = await self._document(asked, caller)
         frame, chunks = await self._planned(recipe, document.text, asked.wanted.options.chunk_chars)
@@ -130,9 +130,9 @@ class Extractor:
             session.begin = keep
         return session
 
-    def expect(self, wanted: Wanted) -> None:
-        """Raise `InvalidRequest` and `ExtractionUnavailable` as `begin` would."""
-        self._recipe(wanted.recipe)
+    def expect(self, wanted: Wanted, where: str) -> None:
+        """Raise `InvalidRequest`, which names the recipe's place, and `ExtractionUnavailable`, as `begin` would."""
+        self._recipe(wanted.recipe, where)
         try:
             version()
         except MissingError as error:
@@ -218,11 +218,11 @@ class Extractor:
         except RecipeError as error:
             raise InvalidRequest(str(error), param="recipe", code="invalid_recipe") from error
 
-    def _recipe(self, said: str | Recipe) -> Recipe:
+    def _recipe(self, said: str | Recipe, where: str) -> Recipe:
         try:
             return self.recipe(said) if isinstance(said, str) else said
         except NoAnswer as error:
-            raise InvalidRequest(str(error), param="recipe", code="unknown_recipe") from error
+            raise InvalidRequest(str(error), param=where, code="unknown_recipe") from error
 
     async def _document(self, asked: Asked, caller: Caller) -> Document:
         if asked.document_id:

@@ -32,7 +32,7 @@ async def replying(
     Raises what `Pipeline.answer` raises and, before the model is asked, what `Extractor.expect` does. A failure to
     extract leaves the answer as it is; it is told where the records would be.
     """
-    parts.extractor.expect(wanted)
+    parts.extractor.expect(wanted, "extract.recipe")
     extraction = _Extraction(question, wanted, caller, wishes, parts)
     head = reply.head(openai_chat.PREFIX, question.model)
     if question.stream:

@@ -93,7 +93,7 @@ async def shown(request: HttpRequest, parts: NamedDependency[Parts], extraction_
     records = told.grounded(await parts.extractor.calls(found))
     title = f"{found.run.recipe}: {found.document.id}"
     page = await asyncio.to_thread(view.page, title, found.document.text, records)
-    return Response(page, media_type="text/html; charset=utf-8", headers=_SAFE)
+    return Response(page, media_type="text/html", headers=_SAFE)
 
 
 @get("/v1/extractions/{extraction_id:str}/jsonl", summary="Save an extraction as LangExtract does")
