@@ -35,9 +35,10 @@ NEUTRAL = frozenset(
         "prompt_cache_retention",
         "encoding_format",
         "keep_alive",
+        "extract",
     }
 )
-"""Fields that say who asks or how the reply travels, and so cannot change the answer."""
+"""Fields that say who asks, how the reply travels or what is made of it, and so cannot change the answer."""
 
 
 def query(request: Request, scope: str, identity: Identity) -> Query:

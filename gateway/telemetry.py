@@ -6,6 +6,24 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.registry import Collector
 
 
+def _of_extractions(registry: CollectorRegistry) -> tuple[Counter, Counter]:
+    """Of passes over chunks, and of records."""
+    return (
+        Counter(
+            "askonce_extraction_chunks",
+            "Passes over chunks by tenant, status of what the model said, and where that came from.",
+            ["tenant", "status", "cache"],
+            registry=registry,
+        ),
+        Counter(
+            "askonce_extraction_records",
+            "Extracted records by tenant and whether their words are in the text: verbatim, aligned or unaligned.",
+            ["tenant", "place"],
+            registry=registry,
+        ),
+    )
+
+
 def _nothing() -> None:
     pass
 
@@ -40,18 +58,7 @@ class Telemetry:
             ["tenant", "model", "outcome"],
             registry=self._registry,
         )
-        self._passes = Counter(
-            "askonce_extraction_chunks",
-            "Passes over chunks by tenant, status of what the model said, and where that came from.",
-            ["tenant", "status", "cache"],
-            registry=self._registry,
-        )
-        self._records = Counter(
-            "askonce_extraction_records",
-            "Extracted records by tenant and whether their words are in the text: verbatim, aligned or unaligned.",
-            ["tenant", "place"],
-            registry=self._registry,
-        )
+        self._passes, self._records = _of_extractions(self._registry)
         self._lag = Histogram(
             "askonce_loop_lag_seconds",
             "How late this process's event loop is, looked at forty times a second.",
