@@ -85,10 +85,14 @@ class Replica:
 
     def usable(self, now: float, *, in_need: bool = False) -> bool:
         """Whether it may be asked at all; `in_need`, also when it does not say how it is."""
+        return not self.unsure and self.is_there(now, in_need=in_need)
+
+    def is_there(self, now: float, *, in_need: bool = False) -> bool:
+        """Whether it may be asked once it has said who it is, if it has to say that first."""
         if self.state != "ready" and not (in_need and self.state == "silent"):
             return False
         rested = self._rests_until <= now and not (self.breaker.is_tripped and self.breaker.left_s)
-        return rested and not self.unsure and self.identity is not None
+        return rested and self.identity is not None
 
     def is_returning(self, now: float) -> bool:
         """Whether it is being asked who it is since a moment ago, and may be usable in another."""

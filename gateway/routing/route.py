@@ -85,7 +85,7 @@ class Route:
     def able(self) -> list[Replica]:
         """Those that may be asked now, or soon."""
         now = time.monotonic()
-        return [replica for replica in self.replicas if self._fits(replica, now)]
+        return [replica for replica in self.replicas if self._may_fit(replica, now)]
 
     def preferred(self, candidates: Sequence[Replica], prompt: str, scope: str) -> Replica:
         """Who of several of its pool would be chosen for a prompt."""
@@ -99,7 +99,7 @@ class Route:
         """What the first replica that can be asked tells of the model. Raises `BackendError`."""
         fault: BackendError | None = None
         for replica in self.replicas:
-            if not self._fits(replica, time.monotonic()):
+            if not self._may_fit(replica, time.monotonic()):
                 continue
             try:
                 return await replica.described()
@@ -116,7 +116,7 @@ class Route:
         """Whether another one may be asked now, or soon."""
         now = time.monotonic()
         for replica in self.replicas:  # noqa: SIM110 -- every request comes by here, and a generator takes longer
-            if self._fits(replica, now) and replica not in than:
+            if self._may_fit(replica, now) and replica not in than:
                 return True
         return False
 
@@ -134,7 +134,11 @@ class Route:
         now = time.monotonic()
         able = [replica for replica in self.replicas if self._fits(replica, now) and replica not in without]
         if not able:
-            if any(replica.is_returning(now) for replica in self.replicas if replica not in without):
+            left = [replica for replica in self.replicas if replica not in without]
+            doubted = [replica for replica in left if self._may_fit(replica, now)]
+            for replica in doubted:
+                replica.renew()  # somebody doubts it since this question was looked up: it says who it is in a moment
+            if doubted or any(replica.is_returning(now) for replica in left):
                 return None  # it was there when the question was looked up, and a connection has broken since
             raise self._pool.refusal()
         candidates = [replica for replica in able if replica.has_room]
@@ -143,6 +147,10 @@ class Route:
         chosen = candidates[0] if prompt is None else self._pool.chooser.choose(candidates, prompt)
         chosen.begin()
         return chosen
+
+    def _may_fit(self, replica: Replica, now: float) -> bool:
+        """Whether it may be asked now, or once it has said that it is who it was."""
+        return replica.identity == self.identity and replica.is_there(now, in_need=self._in_need)
 
     def _fits(self, replica: Replica, now: float) -> bool:
         return replica.identity == self.identity and replica.usable(now, in_need=self._in_need)
