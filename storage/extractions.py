@@ -172,6 +172,11 @@ class Extractions:
         rows = await self._read("document_get", _LARGE_DEADLINES, name, tenant)
         return Document(**_fields(Document, rows[0])) if rows else None
 
+    async def document_head(self, name: str, tenant: str) -> Document | None:
+        """The tenant's document of this id, without its text."""
+        rows = await self._read("document_head", 1, name, tenant)
+        return Document(**_fields(Document, rows[0])) if rows else None
+
     async def delete_document(self, name: str, tenant: str) -> bool:
         """Forget the tenant's document, and all runs over it; False when there is none."""
         return bool(await self._write("document_delete", name, tenant))

@@ -1,5 +1,6 @@
 """Requests for extractions -> runs: begun, gone on with, found again, ended and forgotten."""
 
+import asyncio
 import hashlib
 import re
 import time
@@ -38,6 +39,8 @@ from gateway.wire.extractions import Asked, Options, Wanted
 from storage.errors import RefusedError, StorageError
 from storage.extractions import Call, ChunkSpan, Document, Extractions, Run
 
+_LONG: Final = 500_000
+"""Code points from which on it takes a millisecond to hash them."""
 _RUN: Final = "ext_"
 _DOCUMENT: Final = "doc_"
 _ID: Final = re.compile(r"(?:ext|doc)_[0-9a-f]{32}", re.ASCII)
@@ -144,7 +147,7 @@ class Extractor:
         Raises `NoAnswer`, `StorageUnavailable`, `InvalidRequest` for one that is complete or goes on already, and what
         `begin` raises.
         """
-        found = await self.found(name, caller)
+        found = await self.found(name, caller, with_text=True)
         said = await self._looked_up(self._store.recipe(caller.tenant, found.run.recipe, found.run.edition))
         if said is None:
             raise NoAnswer(_missing("recipe of the extraction", name))
@@ -160,12 +163,17 @@ class Extractor:
         session.had(_answered(await self.calls(found)))
         return session
 
-    async def found(self, name: str, caller: Caller) -> Told:
+    async def run(self, name: str, caller: Caller) -> Run:
         """A run of this tenant's. Raises `NoAnswer` and `StorageUnavailable`."""
         run = await self._looked_up(self._store.run(name, caller.tenant)) if _ID.fullmatch(name) else None
         if run is None or not _allowed(run, caller):
             raise NoAnswer(_missing("extraction", name), param="extraction_id")
-        document = await self.document(run.document_id, caller)
+        return run
+
+    async def found(self, name: str, caller: Caller, *, with_text: bool = False) -> Told:
+        """The same, with its chunks and its document. Raises `NoAnswer` and `StorageUnavailable`."""
+        run = await self.run(name, caller)
+        document = await self.document(run.document_id, caller, with_text=with_text)
         spans = await self._looked_up(self._store.chunks(run.document_id, run.chunker))
         return Told(run, document, [Chunk(one.ordinal, one.start, one.end, one.sha256) for one in spans])
 
@@ -182,7 +190,7 @@ class Extractor:
 
     async def cancel(self, name: str, caller: Caller) -> Run:
         """Have a run end. One that is over stays as it is. Raises `NoAnswer` and `StorageUnavailable`."""
-        await self.found(name, caller)
+        await self.run(name, caller)
         run = await self._looked_up(self._store.cancel(name, caller.tenant))
         if run is None:
             raise NoAnswer(_missing("extraction", name), param="extraction_id")
@@ -190,23 +198,24 @@ class Extractor:
 
     async def forget(self, name: str, caller: Caller) -> None:
         """Delete a run with its records; its document stays. Raises `NoAnswer` and `StorageUnavailable`."""
-        await self.found(name, caller)
+        await self.run(name, caller)
         await self._looked_up(self._store.delete_run(name, caller.tenant))
 
     async def keep_document(self, text: str, metadata: Mapping[str, Any], caller: Caller) -> Document:
         """A document that requests may name. Raises `StorageUnavailable`."""
-        return await self._looked_up(self._store.put_document(_document(text, caller, metadata)))
+        return await self._looked_up(self._store.put_document(await _document(text, caller, metadata)))
 
-    async def document(self, name: str, caller: Caller) -> Document:
+    async def document(self, name: str, caller: Caller, *, with_text: bool = True) -> Document:
         """A document of this tenant's. Raises `NoAnswer` and `StorageUnavailable`."""
-        found = await self._looked_up(self._store.document(name, caller.tenant)) if _ID.fullmatch(name) else None
+        look = self._store.document if with_text else self._store.document_head
+        found = await self._looked_up(look(name, caller.tenant)) if _ID.fullmatch(name) else None
         if found is None:
             raise NoAnswer(_missing("document", name), param="document_id")
         return found
 
     async def forget_document(self, name: str, caller: Caller) -> None:
         """Delete a document with all runs over it. Raises `NoAnswer` and `StorageUnavailable`."""
-        await self.document(name, caller)
+        await self.document(name, caller, with_text=False)
         await self._looked_up(self._store.delete_document(name, caller.tenant))
 
     def recipe(self, name: str) -> Recipe:
@@ -227,7 +236,7 @@ class Extractor:
     async def _document(self, asked: Asked, caller: Caller) -> Document:
         if asked.document_id:
             return await self.document(asked.document_id, caller)
-        return _document(asked.text, caller, {})
+        return await _document(asked.text, caller, {})
 
     async def _planned(self, recipe: Recipe, text: str, most: int) -> tuple[Frame, list[Chunk]]:
         frame = await self._framed(recipe)
@@ -282,9 +291,9 @@ class Extractor:
             raise StorageUnavailable(_DOWN) from error
 
 
-def _document(text: str, caller: Caller, metadata: Mapping[str, Any]) -> Document:
+async def _document(text: str, caller: Caller, metadata: Mapping[str, Any]) -> Document:
     """A text as a document of the caller's tenant: the same text has the same id."""
-    digest = hashlib.sha256(text.encode()).digest()
+    digest = await asyncio.to_thread(_digest, text) if len(text) > _LONG else _digest(text)
     name = hashlib.sha256(digest + caller.tenant.encode()).hexdigest()[:32]
     return Document(
         id=_DOCUMENT + name,
@@ -295,6 +304,10 @@ def _document(text: str, caller: Caller, metadata: Mapping[str, Any]) -> Documen
         created_at=time.time(),
         meta=dict(metadata),
     )
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _run(recipe: Recipe, wanted: Wanted, model: str, document: Document, caller: Caller) -> Run:

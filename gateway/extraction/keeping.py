@@ -53,6 +53,8 @@ class Keeper:
         self._news = asyncio.Event()
         if begin:
             self._news.set()
+        self._is_over = False
+        self._closing: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._keep())
 
     def put(self, calls: tuple[Call, ...]) -> None:
@@ -62,12 +64,13 @@ class Keeper:
 
     async def close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
         """Keep what waits, and that the run has ended. A database that takes long goes on with it by itself."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = asyncio.create_task(self._close(status, counts, error))
-        await asyncio.wait({self._task}, timeout=_LAST_S)
+        self._is_over = True
+        self._news.set()
+        self._closing = asyncio.create_task(self._close(status, counts, error))
+        await asyncio.wait({self._closing}, timeout=_LAST_S)
 
     async def _close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
+        await asyncio.wait({self._task})
         for left in reversed(range(_LAST_TRIES)):
             try:
                 if self._waiting or self._begin:
@@ -82,7 +85,7 @@ class Keeper:
                 return
 
     async def _keep(self) -> None:
-        while True:
+        while not self._is_over:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BEAT_S):
                     await self._news.wait()
@@ -90,7 +93,7 @@ class Keeper:
             try:
                 status = await self._commit()
             except StorageError:
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(0 if self._is_over else _PAUSE_S)
                 self._news.set()
                 continue
             if status != "in_progress":

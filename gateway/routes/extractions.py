@@ -89,7 +89,7 @@ async def events(request: HttpRequest, parts: NamedDependency[Parts], extraction
 @get("/v1/extractions/{extraction_id:str}/view", summary="Look at an extraction")
 async def shown(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> Response[str]:
     """A page: the text with its records coloured, and a list of them."""
-    found = await parts.extractor.found(extraction_id, request.auth)
+    found = await parts.extractor.found(extraction_id, request.auth, with_text=True)
     records = told.grounded(await parts.extractor.calls(found))
     title = f"{found.run.recipe}: {found.document.id}"
     page = await asyncio.to_thread(view.page, title, found.document.text, records)
@@ -99,7 +99,7 @@ async def shown(request: HttpRequest, parts: NamedDependency[Parts], extraction_
 @get("/v1/extractions/{extraction_id:str}/jsonl", summary="Save an extraction as LangExtract does")
 async def saved(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> Response[bytes]:
     """A line that LangExtract loads."""
-    found = await parts.extractor.found(extraction_id, request.auth)
+    found = await parts.extractor.found(extraction_id, request.auth, with_text=True)
     records = told.grounded(await parts.extractor.calls(found))
     line = await asyncio.to_thread(jsonl.line, found.document.id, found.document.text, records)
     name = {"content-disposition": f'attachment; filename="{extraction_id}.jsonl"'}
@@ -167,7 +167,7 @@ async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator
             if is_over:
                 break
             await asyncio.sleep(_LOOK_S)
-            found = await parts.extractor.found(found.run.id, caller)
+            found = msgspec.structs.replace(found, run=await parts.extractor.run(found.run.id, caller))
         except (RequestError, BackendError) as error:
             yield _event("error", envelope(error))
             return

@@ -1,4 +1,4 @@
-"""Many who ask one Ollama at the same time: each of its answers has it say again who it is, and nobody is turned away."""
+"""Many who ask one Ollama at the same time: each answer has it say again who it is, and nobody is turned away."""
 
 import asyncio
 from collections import Counter
