@@ -18,6 +18,7 @@ from extractors.recipe import Recipe
 from gateway.caller import Caller
 from gateway.canonical import Request, Try
 from gateway.errors import BackendError, BackendRefused, NotKept, Overloaded, RequestError, envelope, may_pass
+from gateway.extraction.turns import Turns
 from gateway.pipeline import Answer
 from gateway.steering import Steering
 from gateway.wire import reply, sampling
@@ -53,6 +54,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     caller: Caller
     steering: Steering
+    turns: Turns
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -97,6 +99,7 @@ class Asker:
         return tried
 
     async def _try(self, chunk: Chunk, messages: Sequence[dict[str, Any]], which: Try, limit: int) -> Tried:
+        await self._task.turns.turn()
         started = time.monotonic()
         try:
             answer, steps, reply_id = await self._asked(self._request(messages, which, limit))
@@ -104,6 +107,7 @@ class Asker:
             told = envelope(error)["error"]
             failed = self._call(chunk, which, started)
             return Tried(msgspec.structs.replace(failed, error=told, problems=(str(error),)), fault=error)
+        await self._task.turns.turn()
         said, finish = _folded(steps)
         judged = self._judge.judge(said, finish)
         usage = entry.usage_of(steps)

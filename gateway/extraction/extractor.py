@@ -32,6 +32,7 @@ from gateway.extraction.going import Done, Journey
 from gateway.extraction.grounding import Grounder
 from gateway.extraction.session import Session
 from gateway.extraction.told import Told
+from gateway.extraction.turns import Turns
 from gateway.extraction.views import Views
 from gateway.routing.router import Router
 from gateway.steering import Steering
@@ -110,6 +111,7 @@ class Extractor:
         self._grounder = grounder
         self._kept = kept
         self._store = kept.store
+        self._turns = Turns()
 
     async def begin(self, asked: Asked, caller: Caller, steering: Steering) -> Session:
         """A run over the text that is `asked` about. Where the database is away it is not kept, and says so; but for
@@ -123,7 +125,13 @@ class Extractor:
         frame, chunks = await self._planned(recipe, document.text, asked.wanted.options.chunk_chars)
         run = _run(recipe, asked.wanted, model, document, caller)
         task = Task(
-            recipe=recipe, frame=frame, options=asked.wanted.options, model=model, caller=caller, steering=steering
+            recipe=recipe,
+            frame=frame,
+            options=asked.wanted.options,
+            model=model,
+            caller=caller,
+            steering=steering,
+            turns=self._turns,
         )
         session = self._session(run, document, chunks, task, is_kept=not steering.no_store)
         keep = partial(self._begun, run, document, recipe, chunks)
@@ -158,7 +166,15 @@ class Extractor:
         if run is None:
             message = f"The extraction '{name}' is complete, or goes on already; there is nothing to resume."
             raise InvalidRequest(message, param="extraction_id", code="not_resumable")
-        task = Task(recipe=recipe, frame=frame, options=options, model=run.model, caller=caller, steering=Steering())
+        task = Task(
+            recipe=recipe,
+            frame=frame,
+            options=options,
+            model=run.model,
+            caller=caller,
+            steering=Steering(),
+            turns=self._turns,
+        )
         session = self._session(run, found.document, found.chunks, task, is_kept=True)
         session.had(_answered(await self.calls(found)))
         return session

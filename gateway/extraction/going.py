@@ -15,6 +15,8 @@ from gateway.extraction.asking import Asker, Task, Tried
 from gateway.extraction.grounding import Grounder
 from storage.extractions import Call, Record
 
+_GAP: Final = 1000
+"""White space between chunks, at most, that is passed over for the words before it."""
 _HOPELESS: Final = 8
 """Chunks one after the other that nobody answers, after which no more are asked about."""
 
@@ -86,7 +88,7 @@ class Journey:
 
     async def _done(self, chunk: Chunk) -> Done:
         words = chunk.of(self._text)
-        before = self._text[max(0, chunk.start - self._options.context_chars) : chunk.start]
+        before = self._before(chunk)
         passes = [
             await self._asker.tries(chunk, words, before, number) for number in range(1, self._options.passes + 1)
         ]
@@ -101,6 +103,12 @@ class Journey:
         }
         calls = tuple(_call(tried, records.get(id(tried))) for tries in passes for tried in tries)
         return Done(chunk, calls, next((one.fault for one in chosen if one.fault), None))
+
+    def _before(self, chunk: Chunk) -> str:
+        """The words before it that are shown with it."""
+        if not (most := self._options.context_chars):
+            return ""
+        return self._text[max(0, chunk.start - most - _GAP) : chunk.start].rstrip()[-most:]
 
 
 def _chosen(tries: Sequence[Tried]) -> Tried:

@@ -241,9 +241,10 @@ def test_each_pass_is_a_question_of_its_own(ask: Asked) -> None:
 def test_the_text_before_a_chunk_can_be_shown_with_it(ask: Asked) -> None:
     """As LangExtract shows it."""
     ask.made(context_chars=10)
-    shown = [request.prompt["messages"][0]["content"] for request in ask.model.asked]
-    assert "[Previous text]" not in shown[0]
-    assert f"[Previous text]: ...{NOTE[len(FIRST) + 2 - 10 : len(FIRST) + 2]}\n" in shown[1]
+    shown = {chunk_of(request): request.prompt["messages"][0]["content"] for request in ask.model.asked}
+    (second,) = (prompt for chunk, prompt in shown.items() if chunk.startswith("Nothing"))
+    assert "[Previous text]" not in shown[FIRST]
+    assert f"\n[Previous text]: ...{FIRST[-10:]}\n\nExamples\n" in second
 
 
 def test_a_conversation_and_a_kept_document_can_be_read_too(ask: Asked) -> None:
