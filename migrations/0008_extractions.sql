@@ -18,11 +18,12 @@ create table askonce.recipes (
   tenant        text not null,
   name          text not null,
   edition       text not null,
-  recipe        jsonb not null,
+  recipe        json not null,
   first_used_at timestamptz not null default clock_timestamp(),
   primary key (tenant, name, edition)
 );
 comment on table askonce.recipes is 'Recipes as they were used, so that a run can be understood when its recipe is another one.';
+comment on column askonce.recipes.recipe is 'As it was: the order of its classes is part of what a model is told.';
 
 create table askonce.extraction_runs (
   id          text primary key,

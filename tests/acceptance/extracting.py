@@ -17,7 +17,7 @@ from tests.acceptance.in_thread import MODEL, Gateway
 PATH: Final = "/v1/extractions"
 RECIPE: Final[dict[str, Any]] = {
     "description": "Extract the medicines.",
-    "classes": {"medicine": {"dose": {"type": "string"}}},
+    "classes": {"medicine": {"dose": {"type": "string"}}, "allergy": {}},
     "examples": [
         {
             "text": "Took Fooprol 5 mg.",

@@ -139,6 +139,8 @@ def test_a_chunk_that_nobody_answers_costs_only_itself(ask: Asked) -> None:
     httpx.post(f"{ask.url}/{run['id']}/resume")
     assert words(ask.done(run["id"], "completed")) == FOUND
     assert ask.model.chunks == [FIRST]
+    ask.made()
+    assert ask.model.chunks == [FIRST], "it was asked otherwise than it would have been"
 
 
 def test_when_nobody_answers_at_all_it_is_an_error(ask: Asked) -> None:
