@@ -146,6 +146,19 @@ def test_it_is_asked_as_often_as_was_allowed(asked: Asked, oracle: Oracle, attem
         compare(run, expected(note, spans(run), oracle.plan, attempts), note)
 
 
+def test_a_long_text_is_read_whole(gateway: Make) -> None:
+    """Two hundred kilobytes, three thousand records: each at its place; the second time nobody is asked."""
+    (long,) = notes(1, least=200_000)
+    with Oracle([long]).serving() as oracle:
+        asked = Asked(gateway(backends=[oracle.backend("vllm", alias="vllm")]))
+        run = asked("vllm", long, chunk_chars=2000, parallel=32)
+        assert found(records(run)) == found(long.records)
+        assert run["counts"]["verbatim"] == len(long.records) > 2000
+        before = len(oracle.asked)
+        assert found(records(asked("vllm", long, chunk_chars=2000))) == found(long.records)
+        assert len(oracle.asked) == before > 100
+
+
 def test_a_later_pass_adds_nothing_to_everything(asked: Asked, oracle: Oracle) -> None:
     """It is another question, with a seed and a temperature, and finds the same."""
     run = asked("llamacpp", NOTES[0], passes=2)
