@@ -35,7 +35,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)-debian/usr/lib/$(shell uname -m)-linux-gnu$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
 
 .PHONY: help serve test check engines model-figures proof-figures digest-figures prefix-figures affinity-figures \
-	lock clean
+	extraction-figures lock clean
 
 help: ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -73,6 +73,10 @@ prefix-figures: $(DEV) ## Measure the first token after a restart, with the stat
 affinity-figures: $(DEV) ## Measure how much of their prompts three vLLM replicas find in their KV caches.
 	@$(PY) tests/engines/vllm_install.py
 	@$(PY) -m tests.bench.affinity_figures $(ARGS)
+
+extraction-figures: $(DEV) ## Measure what extraction takes beside the model's time, and how good its records are.
+	@$(PY) tests/engines/vllm_install.py
+	@$(PY) -m tests.bench.extraction_figures $(ARGS)
 
 lock: $(UV) ## Write the lock files anew from what pyproject.toml, vllm.in and libraries.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction $(LOCK_FLAGS) -o requirements.lock

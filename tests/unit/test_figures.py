@@ -9,6 +9,7 @@ import pytest
 
 from gateway.bench import chart, figures, load, report
 from gateway.bench.figures import Figure, Maker
+from tests.bench.extraction_run import quantile
 
 ROOT = Path(__file__).parents[2]
 MADE = Maker("askonce bench", "a machine", "2026-11-22T00:00:00+00:00")
@@ -75,6 +76,15 @@ def test_this_machine_has_a_name_of_one_line() -> None:
 def test_quantiles(values: list[float], share: float, expected: float) -> None:
     """The value that a share of all values does not exceed."""
     assert load.quantile(values, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [(0.25, (0.5, (0, 1))), (0.5, (1, (0, 1))), (0.7, (3, (2, 4))), (1, (4, (4, float("inf"))))],
+)
+def test_quantiles_of_a_histogram(share: float, expected: tuple[float, tuple[float, float]]) -> None:
+    """They lie within their bucket; of one without an end only the beginning is known."""
+    assert quantile({1: 50, 2: 50, 4: 90, float("inf"): 100}, share) == expected
 
 
 def cell(name: str, per_second: float) -> list[Figure]:
