@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from extractors.chunking import Chunk
 from extractors.judging import Judge, Judged
 from extractors.passages import Frame
 from extractors.recipe import Recipe
@@ -19,6 +18,7 @@ from gateway.caller import Caller
 from gateway.canonical import Request, Try
 from gateway.errors import BackendError, BackendRefused, NotKept, Overloaded, RequestError, envelope, may_pass
 from gateway.extraction.turns import Turns
+from gateway.looking import Preview
 from gateway.pipeline import Answer
 from gateway.steering import Steering
 from gateway.wire import reply, sampling
@@ -31,6 +31,9 @@ _AGAIN_S: Final = (0.5, 2.0)
 _PATIENCE: Final = 10
 """How often a chunk waits for backends that have too much to do."""
 _LONGEST_S: Final = 10.0
+_FRESH_S: Final = 1.0
+"""How long what was looked up ahead is good for: what is deleted meanwhile is not to be given long after."""
+_NO_WISHES: Final = Steering()
 _CORRECTED: Final = 16_000
 """Characters of an answer that a model is shown again, to correct it."""
 
@@ -39,9 +42,13 @@ class Pipeline(Protocol):
     """Who answers."""
 
     async def whole(
-        self, request: Request, caller: Caller, steering: Steering, reply_id: str
+        self, request: Request, caller: Caller, steering: Steering, reply_id: str, preview: Preview | None = None
     ) -> tuple[Answer, list[entry.Chunk]]:
         """The answer, and all its steps."""
+        ...
+
+    async def preview(self, request: Request, caller: Caller) -> Preview | None:
+        """What is kept of a request without wishes."""
         ...
 
 
@@ -67,6 +74,21 @@ class Tried(msgspec.Struct, frozen=True):
     """Why there was no answer."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """A chunk, and the pass over it."""
+
+    chunk: int
+    number: int
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What is being looked up of a chunk's first question, before it is to be asked."""
+
+    request: Request
+    task: asyncio.Task[Preview | None]
+    since: float
+
+
 class Asker:
     """Asks about the chunks of one text."""
 
@@ -77,17 +99,33 @@ class Asker:
         self._format = _format(task.recipe) if task.options.constrained else None
         """None once the engine was heard to know no such thing."""
 
-    async def tries(self, chunk: Chunk, words: str, before: str, number: int) -> list[Tried]:
-        """What came of asking about `chunk`, which reads `words`, in pass `number`; `before` is the text before it.
+    def look(self, words: str, before: str) -> Look:
+        """Begin to look up what is kept of the first question about a chunk."""
+        request = self._request([self._said(words, before)], Try(1, 1), self._task.options.max_tokens)
+        return Look(request, asyncio.create_task(self._looked(request)), time.monotonic())
+
+    async def _looked(self, request: Request) -> Preview | None:
+        if self._task.steering != _NO_WISHES:
+            return None
+        await self._task.turns.turn()
+        try:
+            return await self._pipeline.preview(request, self._task.caller)
+        except (BackendError, RequestError):  # it will be raised again when the question is asked
+            return None
+
+    async def tries(self, words: str, before: str, place: Place, look: Look | None = None) -> list[Tried]:
+        """What came of asking about a chunk, which reads `words`, in a pass; `before` is the text before it.
 
         Ends with the first answer that is good, or without. A failure of those who answer is a try without an answer.
         Raises `RequestError`: what is wrong with this request is so for all chunks.
         """
-        messages: list[dict[str, Any]] = [{"role": "user", "content": self._task.frame.prompt(words, before)}]
+        messages = [self._said(words, before)]
         tried: list[Tried] = []
         limit = self._task.options.max_tokens
         for attempt in range(1, self._task.options.attempts + 1):
-            one = await self._try(chunk, messages, Try(number, attempt), limit)
+            request = self._request(messages, Try(place.number, attempt), limit)
+            preview = await _preview(look, request)
+            one = await self._try(place.chunk, request, preview)
             tried.append(one)
             if one.judged is None or one.judged.is_good:
                 break
@@ -98,21 +136,24 @@ class Asker:
                 messages = [*messages, corrected, {"role": "user", "content": one.judged.complaint}]
         return tried
 
-    async def _try(self, chunk: Chunk, messages: Sequence[dict[str, Any]], which: Try, limit: int) -> Tried:
+    def _said(self, words: str, before: str) -> dict[str, Any]:
+        return {"role": "user", "content": self._task.frame.prompt(words, before)}
+
+    async def _try(self, chunk: int, request: Request, preview: Preview | None) -> Tried:
         await self._task.turns.turn()
         started = time.monotonic()
         try:
-            answer, steps, reply_id = await self._asked(self._request(messages, which, limit))
+            answer, steps, reply_id = await self._asked(request, preview)
         except (BackendError, NotKept) as error:
             told = envelope(error)["error"]
-            failed = self._call(chunk, which, started)
+            failed = self._call(chunk, request, started)
             return Tried(msgspec.structs.replace(failed, error=told, problems=(str(error),)), fault=error)
         await self._task.turns.turn()
         said, finish = _folded(steps)
         judged = self._judge.judge(said, finish)
         usage = entry.usage_of(steps)
         call = msgspec.structs.replace(
-            self._call(chunk, which, started),
+            self._call(chunk, request, started),
             status=judged.status,
             problems=judged.problems,
             finish_reason=finish,
@@ -122,25 +163,26 @@ class Asker:
         )
         return Tried(call, judged, said)
 
-    async def _asked(self, request: Request) -> tuple[Answer, list[entry.Chunk], str]:
+    async def _asked(self, request: Request, preview: Preview | None) -> tuple[Answer, list[entry.Chunk], str]:
         """The answer, held to the schema unless the engine cannot be told to. Raises `RequestError`, `BackendError`."""
         try:
-            return await self._patiently(request)
+            return await self._patiently(request, preview)
         except BackendRefused as refused:
             if refused.status != 400 or "response_format" not in request.prompt:
                 raise
             plain = {name: value for name, value in request.prompt.items() if name != "response_format"}
-            answered = await self._patiently(msgspec.structs.replace(request, prompt=plain))
+            answered = await self._patiently(msgspec.structs.replace(request, prompt=plain), None)
             self._format = None
             return answered
 
-    async def _patiently(self, request: Request) -> tuple[Answer, list[entry.Chunk], str]:
+    async def _patiently(self, request: Request, preview: Preview | None) -> tuple[Answer, list[entry.Chunk], str]:
         """The answer, waited for where there is too much to do, and asked for again where a backend failed."""
         waited = failed = 0
+        caller, steering = self._task.caller, self._task.steering
         while True:
             reply_id = reply.head("chatcmpl-", request.model).id
             try:
-                answer, steps = await self._pipeline.whole(request, self._task.caller, self._task.steering, reply_id)
+                answer, steps = await self._pipeline.whole(request, caller, steering, reply_id, preview)
             except Overloaded as error:
                 if (waited := waited + 1) > _PATIENCE:
                     raise
@@ -152,6 +194,7 @@ class Asker:
                 failed += 1
             else:
                 return answer, steps, reply_id
+            preview = None  # it was of a moment ago
 
     def _request(self, messages: Sequence[dict[str, Any]], which: Try, limit: int) -> Request:
         options = self._task.options
@@ -169,10 +212,11 @@ class Asker:
             extraction=which,
         )
 
-    def _call(self, chunk: Chunk, which: Try, started: float) -> Call:
+    def _call(self, chunk: int, request: Request, started: float) -> Call:
         """A call as it is known without an answer."""
+        which = request.extraction or Try(1, 1)
         return Call(
-            chunk=chunk.index,
+            chunk=chunk,
             pass_number=which.number,
             attempt=which.attempt,
             status="failed",
@@ -181,6 +225,13 @@ class Asker:
             served_at=time.time(),
             duration_ms=(time.monotonic() - started) * 1000,
         )
+
+
+async def _preview(look: Look | None, request: Request) -> Preview | None:
+    """What was looked up of this very question, unless that was too long ago."""
+    if look is None or look.request != request or time.monotonic() - look.since > _FRESH_S:
+        return None
+    return await look.task
 
 
 def _format(recipe: Recipe) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """All chunks of a text, asked about a few at a time: what came of each as soon as it is there."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from typing import Final
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -11,7 +12,7 @@ from extractors.grounded import Grounded, merged
 from extractors.judging import best
 from extractors.reading import Said
 from gateway.errors import BackendError, ExtractionFailed, RequestError, envelope
-from gateway.extraction.asking import Asker, Task, Tried
+from gateway.extraction.asking import Asker, Look, Place, Task, Tried
 from gateway.extraction.grounding import Grounder
 from storage.extractions import Call, Record
 
@@ -30,11 +31,6 @@ class Done(msgspec.Struct, frozen=True):
     fault: BackendError | RequestError | None = None
     """Why a pass has no answer."""
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether every pass has an answer of some kind."""
-        return all(call.status != "failed" for call in self.calls if call.chosen)
-
 
 class Journey:
     """Goes through the chunks of `text`."""
@@ -44,7 +40,13 @@ class Journey:
         self._grounder = grounder
         self._options = task.options
         self._text = text
+        self._left: deque[Chunk] = deque()
+        self._looks: dict[int, Look] = {}
+        """What is being looked up of chunks that come next."""
+        self._ready: asyncio.Queue[Done | asyncio.Task[None]] = asyncio.Queue()
         self._walkers: Sequence[asyncio.Task[None]] = ()
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Walkers, and what they leave to be finished."""
         self._failed = 0
         """Chunks one after the other without an answer."""
 
@@ -53,56 +55,67 @@ class Journey:
 
         Raises `RequestError`. Closing it ends all calls.
         """
-        ready: asyncio.Queue[Done | asyncio.Task[None]] = asyncio.Queue()
-        waiting = iter(chunks)
-        count = min(self._options.parallel, len(chunks))
-        self._walkers = walkers = [asyncio.create_task(self._walk(waiting, ready.put_nowait)) for _ in range(count)]
-        for walker in walkers:
-            walker.add_done_callback(ready.put_nowait)
+        self._left.extend(chunks)
+        self._walkers = [self._started(self._walk()) for _ in range(min(self._options.parallel, len(chunks)))]
         try:
-            while count:
-                found = await ready.get()
+            while self._tasks:
+                found = await self._ready.get()
                 if isinstance(found, Done):
                     yield found
                     continue
-                count -= 1
+                self._tasks.discard(found)
                 if not found.cancelled():
                     found.result()
         finally:
-            for walker in walkers:
-                walker.cancel()
-            await asyncio.gather(*walkers, return_exceptions=True)
+            begun = [*self._tasks, *(look.task for look in self._looks.values())]
+            for task in begun:
+                task.cancel()
+            await asyncio.gather(*begun, return_exceptions=True)
 
     def stop(self) -> None:
         """Ask about nothing more, and end all calls; what is done already is still given."""
         for walker in self._walkers:
             walker.cancel()
 
-    async def _walk(self, waiting: Iterator[Chunk], ready: Callable[[Done], None]) -> None:
-        for chunk in waiting:
-            if self._failed >= _HOPELESS:
-                break
-            done = await self._done(chunk)
-            self._failed = 0 if done.is_answered else self._failed + 1
-            ready(done)
+    def _started(self, doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._ready.put_nowait)
+        return task
 
-    async def _done(self, chunk: Chunk) -> Done:
-        words = chunk.of(self._text)
-        before = self._before(chunk)
-        passes = [
-            await self._asker.tries(chunk, words, before, number) for number in range(1, self._options.passes + 1)
-        ]
-        chosen = [_chosen(tries) for tries in passes]
+    async def _walk(self) -> None:
+        """Ask about one chunk after the other. The next is looked up meanwhile, and the last one's places are found."""
+        while self._left and self._failed < _HOPELESS:
+            chunk = self._left.popleft()
+            look = self._looks.pop(chunk.index, None)
+            self._look_ahead()
+            words, before = chunk.of(self._text), self._before(chunk)
+            passes = [
+                await self._asker.tries(words, before, Place(chunk.index, number), look)
+                for number in range(1, self._options.passes + 1)
+            ]
+            chosen = [_chosen(tries) for tries in passes]
+            is_answered = all(one.judged for one in chosen)
+            self._failed = 0 if is_answered else self._failed + 1
+            self._started(self._finish(chunk, words, passes, chosen))
+
+    def _look_ahead(self) -> None:
+        if self._left and (chunk := self._left[0]).index not in self._looks:
+            self._looks[chunk.index] = self._asker.look(chunk.of(self._text), self._before(chunk))
+
+    async def _finish(self, chunk: Chunk, words: str, passes: Sequence[list[Tried]], chosen: Sequence[Tried]) -> None:
+        """Find where the records of the chosen tries stand, and tell of the chunk."""
         try:
             found = await self._grounder.ground(chunk, words, [_said(one) for one in chosen])
         except ExtractionFailed as error:
-            return Done(chunk, tuple(_failed(one, error) for one in chosen), error)
+            self._ready.put_nowait(Done(chunk, tuple(_failed(one, error) for one in chosen), error))
+            return
         kept = {id(record) for record in merged(found)}
         records = {
             id(one): _records(one, grounded, kept, self._text) for one, grounded in zip(chosen, found, strict=True)
         }
         calls = tuple(_call(tried, records.get(id(tried))) for tries in passes for tried in tries)
-        return Done(chunk, calls, next((one.fault for one in chosen if one.fault), None))
+        self._ready.put_nowait(Done(chunk, calls, next((one.fault for one in chosen if one.fault), None)))
 
     def _before(self, chunk: Chunk) -> str:
         """The words before it that are shown with it."""

@@ -13,6 +13,8 @@ _LOG = logging.getLogger("askonce")
 
 _BEAT_S: Final = 2.0
 """How often a run says that it is there, and hears whether it is to end."""
+_AT_ONCE: Final = 32
+"""Chunks of one commit: many rows are a while on the loop."""
 _LAST_TRIES: Final = 3
 _PAUSE_S: Final = 0.5
 _LAST_S: Final = 3.0
@@ -73,7 +75,7 @@ class Keeper:
         await asyncio.wait({self._task})
         for left in reversed(range(_LAST_TRIES)):
             try:
-                if self._waiting or self._begin:
+                while self._waiting or self._begin:
                     await self._commit()
                 await self._store.end(self._run_id, status, counts, error)
             except StorageError as fault:
@@ -105,7 +107,7 @@ class Keeper:
         if self._begin:
             await self._begin()
             self._begin = None
-        now = list(self._waiting)
+        now = self._waiting[:_AT_ONCE]
         try:
             status = await self._store.commit(self._run_id, [call for calls in now for call in calls])
         except RefusedError as refused:
@@ -114,6 +116,8 @@ class Keeper:
             else:
                 status = self._refused(refused)
         del self._waiting[: len(now)]
+        if self._waiting:
+            self._news.set()
         return status
 
     async def _one_by_one(self, chunks: Sequence[tuple[Call, ...]]) -> RunStatus | None:

@@ -24,13 +24,6 @@ class Told(msgspec.Struct, frozen=True):
     chunks: Sequence[Chunk]
     stored: bool = True
 
-    def whole(self, calls: Sequence[Call]) -> dict[str, Any]:
-        """Everything."""
-        return self.state(calls) | {
-            "records": self.records(calls),
-            "chunks": [self.chunk(number, some) for number, some in counting.by_chunk(calls)],
-        }
-
     def state(self, calls: Sequence[Call]) -> dict[str, Any]:
         """How it stands."""
         run, counts = self.run, counting.counts(calls, len(self.chunks))

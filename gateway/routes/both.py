@@ -12,7 +12,7 @@ from gateway.canonical import Request as Question
 from gateway.errors import BackendError, RequestError, envelope
 from gateway.pipeline import Answer
 from gateway.routes import steps
-from gateway.routes.extractions import made
+from gateway.routes.extractions import whole_of
 from gateway.routes.headers import describing
 from gateway.routes.leaving import EventStream
 from gateway.routes.parts import Parts
@@ -92,7 +92,7 @@ class _Extraction:
                     pass
         except (RequestError, BackendError) as error:
             return {"object": "extraction", "status": "failed", "records": [], **envelope(error)}
-        return await made(session.calls, session.told.whole)
+        return await whole_of(session.told, session.calls)
 
 
 async def _events(

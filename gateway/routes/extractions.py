@@ -1,10 +1,10 @@
 """`/v1/extractions`: texts in, grounded records out; at once, as they come, or in the background."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, delete, get, post
@@ -28,11 +28,9 @@ from gateway.wire import extractions as wire
 from storage.extractions import Call
 
 HttpRequest = Request[Any, Caller, Any]
-T = TypeVar("T")
 
 MAX_LISTED: Final = 100
-_LARGE: Final = 200
-"""Records from which on a reply is made in a thread: it takes more than a few milliseconds."""
+_ENCODE: Final = msgspec.json.Encoder().encode
 _LOOK_S: Final = 0.5
 """How often a run that goes on elsewhere is looked at."""
 
@@ -75,7 +73,7 @@ async def retrieve(request: HttpRequest, parts: NamedDependency[Parts], extracti
     """As it was given, or as far as it is."""
     found = await parts.extractor.found(extraction_id, request.auth)
     calls = await parts.extractor.calls(found)
-    return _json(await made(calls, found.whole))
+    return _whole(found.run.id, await whole_of(found, calls))
 
 
 @get("/v1/extractions/{extraction_id:str}/events", summary="Follow an extraction")
@@ -141,7 +139,7 @@ async def whole(session: Session) -> Whole:
             pass
     if session.fault is not None:
         raise session.fault
-    return _json(await made(session.calls, session.told.whole))
+    return _whole(session.run.id, await whole_of(session.told, session.calls))
 
 
 async def _events(session: Session) -> AsyncGenerator[bytes]:
@@ -149,8 +147,8 @@ async def _events(session: Session) -> AsyncGenerator[bytes]:
     yield _event("extraction.created", session.told.state(()))
     async with aclosing(session.go()) as going:
         async for done in going:
-            yield _event("extraction.chunk", await made(done.calls, session.told.part))
-    yield _event(f"extraction.{session.run.status}", await made(session.calls, session.told.state))
+            yield _event("extraction.chunk", session.told.part(done.calls))
+    yield _event(f"extraction.{session.run.status}", session.told.state(session.calls))
 
 
 async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator[bytes]:
@@ -171,21 +169,30 @@ async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator
         except (RequestError, BackendError) as error:
             yield _event("error", envelope(error))
             return
-    yield _event(f"extraction.{told.head(found.run)['status']}", await made(had, found.state))
+    yield _event(f"extraction.{told.head(found.run)['status']}", found.state(had))
 
 
-async def made(calls: Sequence[Call], make: Callable[[Sequence[Call]], T]) -> T:
-    """What is made of calls, in a thread when there is much of it."""
-    many = sum(1 + len(call.records) for call in calls) > _LARGE
-    return await asyncio.to_thread(make, calls) if many else make(calls)
+async def whole_of(told_: Told, calls: Sequence[Call]) -> msgspec.Raw:
+    """All of a run as JSON, made chunk by chunk: of a long text it takes too long to be made at once."""
+    records: list[msgspec.Raw] = []
+    chunks: list[msgspec.Raw] = []
+    for some in told.by_chunk(calls):
+        records += [msgspec.Raw(_ENCODE(record)) for record in told_.records(some)]
+        chunks.append(msgspec.Raw(_ENCODE(told_.chunk(some[0].chunk, some))))
+        await asyncio.sleep(0)
+    return msgspec.Raw(_ENCODE(told_.state(calls) | {"records": records, "chunks": chunks}))
 
 
 def _event(kind: str, said: dict[str, Any]) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode({"type": kind, **said}))
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), _ENCODE({"type": kind, **said}))
 
 
 def _json(said: dict[str, Any], status: int = 200) -> Whole:
-    return Whole(msgspec.json.encode(said), JSON | {"x-askonce-extraction": said["id"]}, status)
+    return _whole(said["id"], _ENCODE(said), status)
+
+
+def _whole(name: str, said: msgspec.Raw | bytes, status: int = 200) -> Whole:
+    return Whole(bytes(said), JSON | {"x-askonce-extraction": name}, status)
 
 
 def _limit(params: dict[str, str]) -> int:

@@ -11,7 +11,7 @@ from extractors.shapes import RecipeError
 from gateway.errors import InvalidRequest
 from gateway.wire import body, sampling
 
-_NUL: Final = str.maketrans("\x00", "\u2400")
+_NUL: Final = "\u2400"
 """Postgres has no NUL; its picture takes as much room."""
 _LATER: Final = 0.7
 """The temperature of later passes, unless one is said: at none they would say what the first said."""
@@ -166,7 +166,7 @@ def document(data: bytes) -> tuple[str, dict[str, Any]]:
 
 def storable(text: str) -> str:
     """A text as it can be kept: its places stay the same."""
-    return text.translate(_NUL)
+    return text.replace("\x00", _NUL)
 
 
 def spoken(messages: list[Any]) -> str:
