@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.serving import Served
@@ -46,3 +47,24 @@ def test_every_cell_does_what_it_says(
     assert said[8].startswith("completed {")
     assert "<mark" in shown[0]
     assert said[9].startswith('{"extractions":[')
+
+
+def test_what_a_record_was_read_from_can_be_proved(served: Served) -> None:
+    """The model is asked the same again, in the same pass and attempt, and says the same."""
+    recipe = {
+        "description": "Extract medications with dosage and frequency, and conditions.",
+        "examples": [{"text": "Has asthma.", "records": [{"class": "condition", "text": "asthma"}]}],
+    }
+    body = {
+        "model": "gemma-3-askonce",
+        "text": "History of gastritis.",
+        "recipe": recipe,
+        "max_tokens": 200,
+        "passes": 2,
+    }
+    run = httpx.post(f"{served.url}/v1/extractions", json=body, timeout=60).json()
+    keys = {call["key"] for chunk in run["chunks"] for call in chunk["calls"]}
+    assert len(keys) >= 2
+    for key in keys:
+        proof = httpx.post(f"{served.url}/v1/cache/{key}/verify", timeout=60).json()
+        assert proof["outcome"] == "identical", proof
