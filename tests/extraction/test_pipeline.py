@@ -28,6 +28,8 @@ AT_ONCE, PARALLEL = 4, 2
 """Notes, and chunks of each: as many at a time as every kind of backend takes without a word."""
 SILENCE_S = 1.0
 """How long a backend may say nothing."""
+HELD = {"vllm": {"response_format"}, "llamacpp": {"response_format", "grammar"}, "ollama": {"format"}}
+"""Fields that hold a model to a form."""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,20 @@ def test_everything_comes_out(asked: Asked, oracle: Oracle, kind: str) -> None:
     again = asked.all(kind, NOTES)
     assert len(oracle.asked) == before, "it was asked again what it had said"
     assert [found(records(run)) for run in again] == [found(records(run)) for run in runs]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_engine_holds_the_model_to_the_schema(asked: Asked, oracle: Oracle, kind: str) -> None:
+    """Each in its own words, unless the request wants none of it; the prompt has the schema all the same."""
+    asked(kind, NOTES[0])
+    held = oracle.bodies()[0]
+    oracle.forget()
+    asked(kind, NOTES[0], constrained=False)
+    free = oracle.bodies()[0]
+    assert not HELD[kind] & free.keys()
+    assert HELD[kind] & held.keys()
+    for body in (held, free):
+        assert '"medication":{"type":"string"}' in body["messages"][0]["content"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
