@@ -24,20 +24,23 @@ _MARK: Final = "\u241f"
 """LangExtract puts it between records, and refuses them all where one has it."""
 
 
-def aligned(passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
-    """Of each passage its records, in the order in which they were said. What is not found has no place."""
+def aligned(passages: Sequence[Passage], *, exactly: bool = False) -> list[tuple[Grounded, ...]]:
+    """Of each passage its records, in the order in which they were said. What is not found has no place; `exactly`, nor
+    what is only nearly there.
+    """
     tokenizer = UnicodeTokenizer()  # it knows where words end that no space parts, and costs little more
-    return [_aligned(passage, tokenizer) for passage in passages]
+    longest = 0 if exactly else _LONG
+    return [_aligned(passage, tokenizer, longest) for passage in passages]
 
 
-def _aligned(passage: Passage, tokenizer: UnicodeTokenizer) -> tuple[Grounded, ...]:
+def _aligned(passage: Passage, tokenizer: UnicodeTokenizer, longest: int) -> tuple[Grounded, ...]:
     found = [_extraction(said) for said in passage.said]
     sayable = [one for one in found if _MARK not in one.extraction_text]
-    is_long = any(len(one.extraction_text) > _LONG for one in sayable)
+    is_long = any(len(one.extraction_text) > longest for one in sayable)
     with suppress(ValueError):  # there is nothing that it takes for a word
         _align(sayable, passage, tokenizer, fuzzy=not is_long)
     for one in sayable if is_long else ():
-        if one.char_interval is None and len(one.extraction_text) <= _LONG:
+        if one.char_interval is None and len(one.extraction_text) <= longest:
             with suppress(ValueError):
                 _align([one], passage, tokenizer, fuzzy=True)
     return tuple(_grounded(said, one) for said, one in zip(passage.said, found, strict=True))

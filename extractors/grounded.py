@@ -1,5 +1,6 @@
 """Records with their places in a text."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Literal
@@ -46,13 +47,36 @@ def merged(passes: Sequence[Sequence[Grounded]]) -> list[Grounded]:
     before it. What was not found is always there, as LangExtract has it.
     """
     kept: list[Grounded] = list(passes[0]) if passes else []
+    taken = _Taken()
+    for record in kept:
+        taken.add(record.place)
     for record in chain.from_iterable(passes[1:]):
-        if not any(_overlap(record, other) for other in kept):
+        if not taken.overlaps(record.place):
             kept.append(record)
+            taken.add(record.place)
     return kept
 
 
-def _overlap(one: Grounded, other: Grounded) -> bool:
-    if one.place is None or other.place is None:
-        return False
-    return one.place[0] < other.place[1] and other.place[0] < one.place[1]
+class _Taken:
+    """Stretches that no further record may touch, as disjoint ones in their order."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def overlaps(self, place: tuple[int, int] | None) -> bool:
+        """Whether any of them has something in common with this one."""
+        if place is None:
+            return False
+        after = bisect_right(self._ends, place[0])
+        return after < len(self._starts) and self._starts[after] < place[1]
+
+    def add(self, place: tuple[int, int] | None) -> None:
+        """This one too."""
+        if place is None:
+            return
+        start, end = place
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if first < last:
+            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        self._starts[first:last], self._ends[first:last] = [start], [end]

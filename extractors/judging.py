@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import jsonschema_rs
 import msgspec
 
 from extractors import shapes
@@ -48,7 +47,7 @@ class Judge:
     @cached_property
     def _validators(self) -> Mapping[str, Any]:
         wanted = {name: shapes.forgiving(schema) for name, schema in self._classes.items()}
-        return {name: jsonschema_rs.Draft202012Validator(schema) for name, schema in wanted.items()}
+        return {name: shapes.validator(schema) for name, schema in wanted.items()}
 
     def judge(self, text: str, finish_reason: str | None) -> Judged:
         """What was said, read and checked. A record of a class that the recipe has not is left out, and told of."""
@@ -68,8 +67,8 @@ class Judge:
 
     def _wrong(self, said: Said) -> list[str]:
         """What is wrong with its attributes."""
-        errors = self._validators[said.name].iter_errors(said.attributes or {})
-        return [f"'{said.name}' \"{said.text[:80]}\": {shapes.sentence(error)}" for error in errors]
+        found = shapes.misfits(self._validators[said.name], said.attributes or {})
+        return [f"'{said.name}' \"{said.text[:80]}\": {problem}" for problem in found]
 
 
 def best(tries: Sequence[Judged]) -> int:

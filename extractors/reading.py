@@ -29,6 +29,8 @@ _BEGIN: Final = re.compile(r"[{\[]")
 _NEXT: Final = re.compile(r"[\s,]*")
 _UNSAYABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _LIST: Final = re.compile(r"\[")
+_TOLD: Final = 80
+_DEEPEST: Final = 32
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -107,11 +109,11 @@ def _block(text: str) -> _Found | None:
     begin = _BEGIN.search(text)
     if begin is None:
         return None
-    values, at, beside = list[Any](), 0, False
+    values, at, beside, decoder = list[Any](), 0, False, _decoder(problems)
     while begin is not None:
         beside |= bool(text[at : begin.start()].strip())
         try:
-            value, at = _decoder(problems).raw_decode(text, begin.start())
+            value, at = decoder.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
             if not any(map(_is_framed, values)):
                 return _salvaged(text[begin.start() :], problems)
@@ -176,7 +178,7 @@ def _decoder(problems: list[str]) -> json.JSONDecoder:
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in found)
-        problems.extend(f"The name '{name}' is there twice." for name, count in counts.items() if count > 1)
+        problems.extend(f"The name '{_shown(name)}' is there twice." for name, count in counts.items() if count > 1)
         return dict(found)
 
     def constant(name: str) -> None:
@@ -218,11 +220,11 @@ def _of_item(item: Any, number: int, problems: list[str]) -> Iterator[Said]:
 
 def _text(name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        message = f"has {_kind(value)} as '{name}', not the words of the text"
+        message = f"has {_kind(value)} as '{_shown(name)}', not the words of the text"
         raise _UnfitError(message)
     text = str(value)
     if not text.strip() or (isinstance(value, float) and not math.isfinite(value)):
-        message = f"has no words as '{name}'"
+        message = f"has no words as '{_shown(name)}'"
         raise _UnfitError(message)
     _check(text, name)
     return text
@@ -232,27 +234,35 @@ def _attributes(name: str, fields: dict[str, Any], problems: list[str]) -> dict[
     value = fields.get(name + SUFFIX)
     if value is None:
         if name + SUFFIX not in fields:
-            problems.append(f"A record has no '{name}{SUFFIX}'; give an empty object where there are none.")
+            problems.append(f"A record has no '{_shown(name)}{SUFFIX}'; give an empty object where there are none.")
         return None
     if not isinstance(value, dict):
-        message = f"has {_kind(value)} as '{name}{SUFFIX}', not an object"
+        message = f"has {_kind(value)} as '{_shown(name)}{SUFFIX}', not an object"
         raise _UnfitError(message)
     _check(value, name + SUFFIX)
     return value
 
 
 def _check(value: Any, name: str) -> None:
-    """Raises for what no database holds, and no text that was sent as UTF-8 has."""
-    waiting = [value]
+    """Raises for what no database holds, no text that was sent as UTF-8 has, and nobody could go through."""
+    waiting = [(value, 0)]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += [*one, *one.values()]
-        elif isinstance(one, list):
-            waiting += one
-        elif (isinstance(one, str) and _UNSAYABLE.search(one)) or (isinstance(one, float) and not math.isfinite(one)):
-            message = f"has characters as '{name}' that no text has"
+        one, depth = waiting.pop()
+        if depth > _DEEPEST:
+            message = f"is nested too deep as '{_shown(name)}'"
             raise _UnfitError(message)
+        if isinstance(one, dict):
+            waiting += [(inner, depth + 1) for inner in (*one, *one.values())]
+        elif isinstance(one, list):
+            waiting += [(inner, depth + 1) for inner in one]
+        elif (isinstance(one, str) and _UNSAYABLE.search(one)) or (isinstance(one, float) and not math.isfinite(one)):
+            message = f"has characters as '{_shown(name)}' that no text has"
+            raise _UnfitError(message)
+
+
+def _shown(name: str) -> str:
+    """A name as it can be told."""
+    return _UNSAYABLE.sub("\ufffd", name[:_TOLD])
 
 
 def _kind(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, time
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What is to be extracted."""
 
     name: str = "inline"
-    version: int = 1
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 1
     title: str = ""
     description: str
     """What the model is told."""
@@ -68,6 +68,8 @@ def from_toml(text: str, name: str) -> Recipe:
     """The recipe in `text`, which is called `name` unless it says otherwise. Raises `RecipeError`."""
     try:
         return from_data({"name": name, **tomllib.loads(text)})
+    except RecursionError as error:
+        raise RecipeError("It is too deep.", "") from error
     except tomllib.TOMLDecodeError as error:
         message = f"It is not TOML: {error}."
         raise RecipeError(message, "") from error
@@ -120,6 +122,8 @@ def _checked(recipe: Recipe) -> Recipe:
         raise RecipeError("It has neither classes nor examples; a model needs one of them.", "examples")
     classes = {name: shapes.attributes(schema, f"classes.{name}") for name, schema in recipe.classes.items()}
     classes = classes or shapes.derived([record for example in recipe.examples for record in example.records])
+    if not classes:
+        raise RecipeError("It names no classes, and its examples have no records: nothing could be found.", "examples")
     for name in classes:
         check_name(name, f"classes.{name}")
         if name.endswith("_attributes") or name == "extractions":

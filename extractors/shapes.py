@@ -2,8 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeGuard
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn, Protocol, TypeGuard
 
 import jsonschema_rs
 
@@ -27,6 +27,14 @@ _LETTERS: Final = str.maketrans(
     {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
 )
 """Those that are not one of ASCII with a mark."""
+_OF_TYPE: Final = {
+    "array": frozenset({"type", "items"}),
+    "object": frozenset({"type", "properties", "required", "additionalProperties"}),
+}
+_OF_SCALARS: Final = frozenset({"type", "enum", "const"})
+_TELLING: Final = frozenset({"type", "enum", "const", "anyOf", "properties", "items"})
+"""Each says what a value is."""
+_LARGEST: Final = 2**53 - 1
 _WORDS: Final = "text"
 """An attribute of this name, as models in Pydantic have it, is the words of the text themselves."""
 
@@ -87,12 +95,16 @@ def classes(schema: Any) -> dict[str, Schema]:
     """
     if not _is_object(schema) or not _is_object(schema.get("properties")):
         raise RecipeError("It is not the JSON Schema of an object with properties.", "schema")
-    lists = {name: _resolved(value, schema) for name, value in schema["properties"].items()}
+    lists = {name: _sure(_resolved(value, schema)) for name, value in schema["properties"].items()}
     models = {
         name: _resolved(value.get("items", {}), schema) for name, value in lists.items() if value.get("type") == "array"
     }
     inlining = _Inlining(schema)
-    if not models or len(models) < len(lists) or not all("properties" in model for model in models.values()):
+    if (
+        not models
+        or len(models) < len(lists)
+        or not all(_is_object(model.get("properties")) for model in models.values())
+    ):
         return {_class_name(schema.get("title") or ""): _without_words(schema, inlining)}
     found: dict[str, Schema] = {}
     for field, model in models.items():
@@ -102,6 +114,15 @@ def classes(schema: Any) -> dict[str, Schema]:
             raise RecipeError(message, f"schema.properties.{field}")
         found[name] = _without_words(model, inlining)
     return found
+
+
+def _sure(schema: Schema) -> Schema:
+    """What may be left out, as it is when it is there."""
+    choices: Any = schema.get("anyOf")
+    if not isinstance(choices, list):
+        return schema
+    there = [one for one in choices if _is_object(one) and one.get("type") != "null"]
+    return there[0] if len(there) == 1 and there[0].get("type") == "array" else schema
 
 
 def derived(records: Iterable[Record]) -> dict[str, Schema]:
@@ -114,8 +135,26 @@ def derived(records: Iterable[Record]) -> dict[str, Schema]:
 
 def problems(value: Any, schema: Schema) -> list[str]:
     """What is wrong with `value`, a sentence each."""
-    validator = jsonschema_rs.Draft202012Validator(schema)
-    return [sentence(error) for error in validator.iter_errors(value)]
+    return list(misfits(validator(schema), value))
+
+
+def validator(schema: Schema) -> Any:
+    """What tells whether a value is as `schema` wants it. It fetches nothing, whatever a schema refers to."""
+    return jsonschema_rs.Draft202012Validator(schema, retriever=_nothing_outside)
+
+
+def misfits(validator: Any, value: Any) -> Iterator[str]:
+    """What is wrong with a value, a sentence each."""
+    try:
+        for error in validator.iter_errors(value):
+            yield sentence(error)
+    except (ValueError, RecursionError) as error:
+        yield f"It cannot be checked: {str(error)[:80]}."
+
+
+def _nothing_outside(uri: str) -> NoReturn:
+    message = f"'{uri}' is outside the schema"
+    raise ValueError(message)
 
 
 def sentence(error: Any) -> str:
@@ -168,41 +207,78 @@ def _portable(schema: Any, where: str) -> Schema:
             raise RecipeError(message, where)
     if not isinstance(schema.get("description", ""), str):
         raise RecipeError("Its description is no text.", where)
-    kept = {name: value for name, value in schema.items() if name in _PLAIN | {"description"}}
-    if "anyOf" in kept:
-        if "properties" in kept:
-            raise RecipeError("It has 'anyOf' beside 'properties'; not every engine knows what that means.", where)
-        if not isinstance(kept["anyOf"], list) or not kept["anyOf"]:
-            raise RecipeError("Its 'anyOf' is no list of schemas.", where)
-        kept["anyOf"] = [_portable(one, where) for one in kept["anyOf"]]
-        return kept
-    return _typed(kept, where)
+    said = {"description": schema["description"]} if "description" in schema else {}
+    kept = {name: value for name, value in schema.items() if name in _PLAIN}
+    return said | (_any(kept, where) if "anyOf" in kept else _typed(kept, where))
+
+
+def _any(schema: Schema, where: str) -> Schema:
+    if beside := sorted(schema.keys() - {"anyOf"}):
+        message = f"It has 'anyOf' beside '{beside[0]}'; not every engine knows what that means."
+        raise RecipeError(message, where)
+    if not isinstance(schema["anyOf"], list) or not schema["anyOf"]:
+        raise RecipeError("Its 'anyOf' is no list of schemas.", where)
+    return {"anyOf": [_portable(one, where) for one in schema["anyOf"]]}
 
 
 def _typed(schema: Schema, where: str) -> Schema:
-    types = schema.get("type", "string" if "enum" not in schema and "const" not in schema else None)
-    if not isinstance(schema.get("enum", [""]), list) or not schema.get("enum", [""]):
-        raise RecipeError("Its 'enum' is no list of values.", where)
+    types = schema["type"] if "type" in schema else _untold(schema)
     _check_types(types, where)
-    schema = schema if types is None else schema | {"type": types}
+    _expect(schema, _OF_TYPE.get(types if isinstance(types, str) else "", _OF_SCALARS), where)
     if types == "array":
-        schema["items"] = _portable(schema.get("items", {}), f"{where}[]")
-    if types != "object":
-        return schema
-    properties: Any = schema.get("properties", {})
+        return {"type": "array", "items": _portable(schema.get("items", {}), f"{where}[]")}
+    if types == "object":
+        return _closed(_properties(schema, where))
+    named = {"type": types} if types else {}
+    if "enum" in schema and (not isinstance(schema["enum"], list) or not schema["enum"]):
+        raise RecipeError("Its 'enum' is no list of values.", where)
+    for value in [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]:
+        _check_value(value, types, where)
+    return named | {name: schema[name] for name in ("enum", "const") if name in schema}
+
+
+def _untold(schema: Schema) -> str | None:
+    """The type of what has none: it follows from the rest, and without that it is a text."""
+    if "properties" in schema:
+        return "object"
+    return "array" if "items" in schema else None if "enum" in schema or "const" in schema else "string"
+
+
+def _expect(schema: Schema, known: frozenset[str], where: str) -> None:
+    if strange := sorted(schema.keys() - known):
+        message = f"'{strange[0]}' says nothing of such a value; take it out, or say another 'type'."
+        raise RecipeError(message, where)
+
+
+def _properties(schema: Schema, where: str) -> Schema:
+    if schema.get("additionalProperties", False) is not False:
+        raise RecipeError("It may have any properties; name those that it has.", where)
+    properties: Any = schema.get("properties")
     if not _is_object(properties):
-        raise RecipeError("Its properties are not an object.", where)
-    inner = {name: _portable(value, f"{where}.{name}") for name, value in properties.items()}
-    said = {"description": schema["description"]} if "description" in schema else {}
-    return said | _closed(inner)
+        raise RecipeError("Its properties are not an object; name those that it has.", where)
+    return {name: _portable(value, f"{where}.{name}") for name, value in properties.items()}
+
+
+def _check_value(value: Any, types: Any, where: str) -> None:
+    kind = _type_of(value)
+    wanted = types if isinstance(types, list) else [types]
+    fits = types is None or kind in wanted or (kind == "integer" and "number" in wanted)
+    if kind not in _SCALAR or not fits:
+        message = f"'{str(value)[:40]}' is not of its type."
+        raise RecipeError(message, where)
+    if kind == "integer" and abs(value) > _LARGEST:
+        message = f"'{str(value)[:40]}' is a larger number than JSON has in every language."
+        raise RecipeError(message, where)
 
 
 def _check_types(types: Any, where: str) -> None:
     known = _SCALAR if isinstance(types, list) else (*_TYPES, None)
     for one in (types or [""]) if isinstance(types, list) else [types]:
         if one not in known:
-            message = f"There is no type '{one}' here; these are: {', '.join(map(str, filter(None, known)))}."
+            message = f"There is no type '{str(one)[:40]}' here; these are: {', '.join(map(str, filter(None, known)))}."
             raise RecipeError(message, where)
+    if isinstance(types, list) and len(set(types)) < len(types):
+        raise RecipeError("It has the same type twice.", where)
 
 
 def _resolved(schema: Any, root: Schema) -> Schema:
@@ -259,6 +335,11 @@ class _Inlining:
 
 def _without_words(model: Schema, inlining: _Inlining) -> Schema:
     whole = inlining.of(model)
+    if not _is_object(whole.get("properties")):
+        raise RecipeError("It is not the JSON Schema of an object with properties.", "schema")
+    for name, value in whole["properties"].items():
+        if _is_object(value) and not value.keys() & _TELLING:
+            raise RecipeError("It may be anything; say what it is.", f"schema.{name}")
     return whole | {"properties": {name: value for name, value in whole["properties"].items() if name != _WORDS}}
 
 
@@ -284,6 +365,8 @@ def _of_values(values: Sequence[Any]) -> Schema:
         return {"type": "array", "items": _of_values(items) if items else {"type": "string"}}
     if types == {"integer", "number"}:
         return {"type": "number"}
+    if types & {"array", "object"}:
+        return {"anyOf": [_of_values([one for one in values if _type_of(one) == kind]) for kind in sorted(types)]}
     return {"type": next(iter(types))} if len(types) == 1 else {"type": sorted(types)}
 
 

@@ -76,16 +76,22 @@ class Workers:
 
         Raises `MissingError` and `WorkerError`.
         """
-        return await self._run(_aligned, list(passages))
+        try:
+            return await self._run(_aligned, list(passages))
+        except WorkerError:  # what a model makes up at length can be looked for letter by letter all the same
+            return await self._run(_aligned, list(passages), True)  # noqa: FBT003 -- it goes to another process
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
+        """Waiting for a process takes as long as it takes; the deadline is for what it does."""
         version()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await to_process.run_sync(function, *args, cancellable=True, limiter=self._limit)
-        except (TimeoutError, anyio.BrokenWorkerProcess) as error:
-            message = f"Aligning took longer than {self._deadline_s:g} s, or its process ended."
-            raise WorkerError(message) from error
+        async with self._limit:
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    own = anyio.CapacityLimiter(1)
+                    return await to_process.run_sync(function, *args, cancellable=True, limiter=own)
+            except (TimeoutError, anyio.BrokenWorkerProcess) as error:
+                message = f"LangExtract took longer than {self._deadline_s:g} s, or its process ended."
+                raise WorkerError(message) from error
 
 
 def _frame(recipe: Recipe) -> Frame:
@@ -94,8 +100,8 @@ def _frame(recipe: Recipe) -> Frame:
     return framing.frame(recipe)
 
 
-def _aligned(passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
+def _aligned(passages: Sequence[Passage], exactly: bool = False) -> list[tuple[Grounded, ...]]:  # noqa: FBT001, FBT002
     os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # whoever is asked something else comes first
     from extractors import aligning  # noqa: PLC0415 -- see above
 
-    return aligning.aligned(passages)
+    return aligning.aligned(passages, exactly=exactly)

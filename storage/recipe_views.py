@@ -119,7 +119,9 @@ def _select(recipe: str, label: str, schema: Mapping[str, Any]) -> str:
         "join askonce.extraction_runs r on r.id = x.run_id\n"
         "join askonce.chunk_calls c"
         " on c.run_id = x.run_id and c.chunk = x.chunk and c.pass = x.pass and c.attempt = x.attempt\n"
-        f"where x.kept and r.recipe = {_literal(recipe)} and x.class = {_literal(label)}"
+        # What requests bring along may be called the same, and is not of this recipe.
+        "where x.kept and r.options @> '{\"saved\": true}'"
+        f" and r.recipe = {_literal(recipe)} and x.class = {_literal(label)}"
     )
 
 

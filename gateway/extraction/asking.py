@@ -34,6 +34,8 @@ _LONGEST_S: Final = 10.0
 _FRESH_S: Final = 1.0
 """How long what was looked up ahead is good for: what is deleted meanwhile is not to be given long after."""
 _NO_WISHES: Final = Steering()
+_LONG: Final = 50_000
+"""Characters of an answer from which on it takes a while to read it."""
 _CORRECTED: Final = 16_000
 """Characters of an answer that a model is shown again, to correct it."""
 
@@ -62,6 +64,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     steering: Steering
     turns: Turns
+    plain: set[str]
+    """Models whose engine was heard to know no schemas; all runs of a process share it."""
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -96,7 +100,8 @@ class Asker:
         self._pipeline = pipeline
         self._task = task
         self._judge = Judge(task.recipe)
-        self._format = _format(task.recipe) if task.options.constrained else None
+        held = task.options.constrained and task.model not in task.plain
+        self._format = _format(task.recipe) if held else None
         """None once the engine was heard to know no such thing."""
 
     def look(self, words: str, before: str) -> Look:
@@ -141,16 +146,19 @@ class Asker:
 
     async def _try(self, chunk: int, request: Request, preview: Preview | None) -> Tried:
         await self._task.turns.turn()
-        started = time.monotonic()
+        started, attempt = time.monotonic(), request.extraction.attempt if request.extraction else 1
         try:
             answer, steps, reply_id = await self._asked(request, preview)
-        except (BackendError, NotKept) as error:
+        except (BackendError, RequestError) as error:
+            if isinstance(error, RequestError) and not isinstance(error, NotKept) and attempt == 1:
+                raise  # it is so for all chunks; what is made of a model's own words is not
             told = envelope(error)["error"]
             failed = self._call(chunk, request, started)
             return Tried(msgspec.structs.replace(failed, error=told, problems=(str(error),)), fault=error)
         await self._task.turns.turn()
         said, finish = _folded(steps)
-        judged = self._judge.judge(said, finish)
+        judge = self._judge.judge
+        judged = await asyncio.to_thread(judge, said, finish) if len(said) > _LONG else judge(said, finish)
         usage = entry.usage_of(steps)
         call = msgspec.structs.replace(
             self._call(chunk, request, started),
@@ -173,6 +181,7 @@ class Asker:
             plain = {name: value for name, value in request.prompt.items() if name != "response_format"}
             answered = await self._patiently(msgspec.structs.replace(request, prompt=plain), None)
             self._format = None
+            self._task.plain.add(self._task.model)
             return answered
 
     async def _patiently(self, request: Request, preview: Preview | None) -> tuple[Answer, list[entry.Chunk], str]:

@@ -13,7 +13,8 @@ _HITS: Final = frozenset({"hit", "coalesced"})
 
 def counts(calls: Sequence[Call], chunks: int) -> dict[str, Any]:
     """How many chunks there are and were asked about, how often, and with what outcome; and how many records."""
-    done = {call.chunk for call in calls if call.chosen}
+    done = {call.chunk for call in calls if call.chosen} - {call.chunk for call in calls if _has_failed(call)}
+    asked = {call.chunk for call in calls}
     outcomes = Counter(call.status for call in calls if call.chosen)
     answered = [call for call in calls if call.key is not None]
     records = [record for call in calls for record in call.records if record.kept]
@@ -23,8 +24,14 @@ def counts(calls: Sequence[Call], chunks: int) -> dict[str, Any]:
         "calls": len(calls),
         "hits": sum(call.cache in _HITS for call in answered),
         **{status: outcomes[status] for status in _STATUSES},
+        "pending": chunks - len(asked),
         **of_records(records),
     }
+
+
+def _has_failed(call: Call) -> bool:
+    """Whether a pass ended without an answer."""
+    return call.chosen and call.status == "failed"
 
 
 def of_records(records: Sequence[Record]) -> dict[str, int]:

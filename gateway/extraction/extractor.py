@@ -112,6 +112,7 @@ class Extractor:
         self._kept = kept
         self._store = kept.store
         self._turns = Turns()
+        self._plain: set[str] = set()
 
     async def begin(self, asked: Asked, caller: Caller, steering: Steering) -> Session:
         """A run over the text that is `asked` about. Where the database is away it is not kept, and says so; but for
@@ -119,11 +120,16 @@ class Extractor:
 
         Raises `UnknownModel`, `InvalidRequest`, `NoAnswer`, `StorageUnavailable`, `ExtractionUnavailable`.
         """
+        if asked.background and steering.no_store:
+            message = "What goes on in the background has to be kept; leave out 'background' or 'no-store'."
+            raise InvalidRequest(message, param="background", code="invalid_value")
         recipe = self._recipe(asked.wanted.recipe, "recipe")
         model = self._router.model(asked.model, caller.models).name
         document = await self._document(asked, caller)
         frame, chunks = await self._planned(recipe, document.text, asked.wanted.options.chunk_chars)
         run = _run(recipe, asked.wanted, model, document, caller)
+        wishes = {"wishes": msgspec.to_builtins(steering)}
+        run = msgspec.structs.replace(run, chunks=len(chunks), options=run.options | wishes)
         task = Task(
             recipe=recipe,
             frame=frame,
@@ -132,6 +138,7 @@ class Extractor:
             caller=caller,
             steering=steering,
             turns=self._turns,
+            plain=self._plain,
         )
         session = self._session(run, document, chunks, task, is_kept=not steering.no_store)
         keep = partial(self._begun, run, document, recipe, chunks)
@@ -159,7 +166,8 @@ class Extractor:
         said = await self._looked_up(self._store.recipe(caller.tenant, found.run.recipe, found.run.edition))
         if said is None:
             raise NoAnswer(_missing("recipe of the extraction", name))
-        recipe, options = from_data(said), msgspec.convert(found.run.options["given"], Options)
+        recipe, options = _again(said), msgspec.convert(found.run.options["given"], Options)
+        steering = msgspec.convert(found.run.options.get("wishes", {}), Steering)
         self._router.model(found.run.model, caller.models)
         frame = await self._framed(recipe)
         run = await self._looked_up(self._store.reopen(name, caller.tenant))
@@ -172,8 +180,9 @@ class Extractor:
             options=options,
             model=run.model,
             caller=caller,
-            steering=Steering(),
+            steering=steering,
             turns=self._turns,
+            plain=self._plain,
         )
         session = self._session(run, found.document, found.chunks, task, is_kept=True)
         session.had(_answered(await self.calls(found)))
@@ -259,7 +268,8 @@ class Extractor:
         try:
             return frame, await self._workers.chunks(text, most)
         except WorkerError as error:
-            raise ExtractionFailed(str(error)) from error
+            message = "The text has lines that are too long to be divided in time; break them into shorter ones."
+            raise InvalidRequest(message, param="text", code="lines_too_long") from error
 
     async def _framed(self, recipe: Recipe) -> Frame:
         try:
@@ -349,6 +359,15 @@ def _run(recipe: Recipe, wanted: Wanted, model: str, document: Document, caller:
 def _is_saved(wanted: Wanted) -> bool:
     """Whether the recipe is one that the server has."""
     return isinstance(wanted.recipe, str)
+
+
+def _again(said: Any) -> Recipe:
+    """A recipe as it was kept. Raises `InvalidRequest` where this version would not take it any more."""
+    try:
+        return from_data(said)
+    except RecipeError as error:
+        message = f"The recipe of this extraction is not valid any more: {error}"
+        raise InvalidRequest(message, param="recipe", code="invalid_recipe") from error
 
 
 def _answered(calls: Sequence[Call]) -> list[Call]:

@@ -11,7 +11,7 @@ from extractors.chunking import Chunk
 from extractors.grounded import Grounded, merged
 from extractors.judging import best
 from extractors.reading import Said
-from gateway.errors import BackendError, ExtractionFailed, RequestError, envelope
+from gateway.errors import BackendError, ExtractionFailed, RequestError, envelope, may_pass
 from gateway.extraction.asking import Asker, Look, Place, Task, Tried
 from gateway.extraction.grounding import Grounder
 from storage.extractions import Call, Record
@@ -19,7 +19,7 @@ from storage.extractions import Call, Record
 _GAP: Final = 1000
 """White space between chunks, at most, that is passed over for the words before it."""
 _HOPELESS: Final = 8
-"""Chunks one after the other that nobody answers, after which no more are asked about."""
+"""Chunks one after the other that nobody answers, after which no more are asked about: they are told as pending."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -95,8 +95,8 @@ class Journey:
                 for number in range(1, self._options.passes + 1)
             ]
             chosen = [_chosen(tries) for tries in passes]
-            is_answered = all(one.judged for one in chosen)
-            self._failed = 0 if is_answered else self._failed + 1
+            is_lost = any(isinstance(one.fault, BackendError) and may_pass(one.fault) for one in chosen)
+            self._failed = self._failed + 1 if is_lost else 0
             self._started(self._finish(chunk, words, passes, chosen))
 
     def _look_ahead(self) -> None:
@@ -108,7 +108,8 @@ class Journey:
         try:
             found = await self._grounder.ground(chunk, words, [_said(one) for one in chosen])
         except ExtractionFailed as error:
-            self._ready.put_nowait(Done(chunk, tuple(_failed(one, error) for one in chosen), error))
+            in_vain = tuple(_failed(one, error) if one in chosen else one.call for tries in passes for one in tries)
+            self._ready.put_nowait(Done(chunk, in_vain, error))
             return
         kept = {id(record) for record in merged(found)}
         records = {

@@ -8,14 +8,14 @@ import cachetools
 import msgspec
 
 from extractors.chunking import Chunk
-from extractors.grounded import Grounded
+from extractors.grounded import Alignment, Grounded
 from extractors.passages import Passage
 from extractors.reading import Said
 from extractors.workers import MissingError, WorkerError
 from gateway.errors import ExtractionFailed, ExtractionUnavailable
 
 _REMEMBERED: Final = 100_000
-"""Places, of some two hundred bytes each."""
+"""Places, of some hundred bytes each."""
 
 
 class Workers(Protocol):
@@ -26,12 +26,20 @@ class Workers(Protocol):
         ...
 
 
+class _Found(msgspec.Struct, frozen=True):
+    """Where words stand in a chunk."""
+
+    start: int | None
+    end: int | None
+    alignment: Alignment | None
+
+
 class Grounder:
     """Finds where records stand."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._known: cachetools.LRUCache[bytes, tuple[Grounded, ...]] = cachetools.LRUCache(
+        self._known: cachetools.LRUCache[bytes, tuple[_Found, ...]] = cachetools.LRUCache(
             _REMEMBERED, getsizeof=lambda found: len(found) + 1
         )
 
@@ -46,7 +54,9 @@ class Grounder:
         if missing:
             aligned = await self._aligned([Passage(text, 0, found[place]) for place in missing])
             for place, records in zip(missing, aligned, strict=True):
-                known[place] = self._known[names[place]] = records
+                known[place] = found_here = tuple(_Found(one.start, one.end, one.alignment) for one in records)
+                if len(found_here) < _REMEMBERED:
+                    self._known[names[place]] = found_here
         return [
             tuple(_placed(one, record, chunk.start) for one, record in zip(said, records or (), strict=True))
             for said, records in zip(found, known, strict=True)
@@ -66,7 +76,7 @@ def _name(chunk: Chunk, said: Sequence[Said]) -> bytes:
     return hashlib.sha256(chunk.sha256 + words).digest()
 
 
-def _placed(said: Said, found: Grounded, start: int) -> Grounded:
+def _placed(said: Said, found: _Found, start: int) -> Grounded:
     """What was said, where such words were found."""
     return Grounded(
         name=said.name,

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 from gateway.errors import Overloaded
@@ -18,12 +20,19 @@ class Jobs:
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], Session] = {}
+        self._coming = 0
 
-    def expect_room(self) -> None:
-        """Raise `Overloaded` when there are too many already."""
-        if len(self._tasks) >= _MOST:
+    @contextmanager
+    def room(self) -> Generator[None]:
+        """A place for one that is about to be started. Raises `Overloaded` when there are too many already."""
+        if len(self._tasks) + self._coming >= _MOST:
             message = f"There are {_MOST} extractions in the background already; ask again when some have ended."
             raise Overloaded(message, retry_after_s=5.0)
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
 
     def start(self, session: Session) -> None:
         """Go on with `session` until it ends."""

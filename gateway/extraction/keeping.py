@@ -15,8 +15,9 @@ _BEAT_S: Final = 2.0
 """How often a run says that it is there, and hears whether it is to end."""
 _AT_ONCE: Final = 32
 """Chunks of one commit: many rows are a while on the loop."""
-_LAST_TRIES: Final = 3
 _PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 300.0
+"""After pauses up to that, ten minutes in all, a database that is still away is not waited for any more."""
 _LAST_S: Final = 3.0
 """How long a reply waits for the end of its run to be kept."""
 
@@ -73,17 +74,23 @@ class Keeper:
 
     async def _close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
         await asyncio.wait({self._task})
-        for left in reversed(range(_LAST_TRIES)):
+        pause_s = _PAUSE_S
+        while True:
             try:
                 while self._waiting or self._begin:
                     await self._commit()
-                await self._store.end(self._run_id, status, counts, error)
+                ended = await self._store.end(self._run_id, status, counts, error)
+            except RefusedError as refused:
+                _LOG.warning("An extraction cannot be kept (%s)", refused)
+                return
             except StorageError as fault:
                 _LOG.warning("Of an extraction %d chunks and its end are not kept yet (%s)", len(self._waiting), fault)
-                if left:
-                    await asyncio.sleep(_PAUSE_S)
+                if pause_s > _LONGEST_PAUSE_S:
+                    return
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
             else:
-                self.is_whole = not self._lost
+                self.is_whole = ended is not None and not self._lost
                 return
 
     async def _keep(self) -> None:
@@ -94,6 +101,8 @@ class Keeper:
             self._news.clear()
             try:
                 status = await self._commit()
+            except RefusedError:
+                return  # said again at the end
             except StorageError:
                 await asyncio.sleep(0 if self._is_over else _PAUSE_S)
                 self._news.set()

@@ -78,9 +78,11 @@ class Session:
             status = self._when_left
             raise
         finally:
-            await journey.aclose()
-            self._ending = asyncio.ensure_future(self._end(status, keeper))
-            await asyncio.shield(self._ending)  # whoever leaves does not take this with him
+            try:
+                await journey.aclose()
+            finally:
+                self._ending = asyncio.ensure_future(self._end(status, keeper))
+                await asyncio.shield(self._ending)  # whoever leaves does not take this with him
 
     def interrupt(self) -> None:
         """Whoever ends it now does not mean it: it can be resumed as one that is not complete."""
@@ -112,6 +114,5 @@ class Session:
             counts=counts,
             error=error,
             ended_at=time.time(),
-            chunks=len(self.chunks),
             chunks_done=counts["chunks_done"],
         )

@@ -53,6 +53,10 @@ class Told(msgspec.Struct, frozen=True):
         ]
         return {"index": number, "start": chunk.start, "end": chunk.end, "status": _worst(calls), "calls": passes}
 
+    def pending(self, chunk: Chunk) -> dict[str, Any]:
+        """A chunk that nobody was asked about."""
+        return {"index": chunk.index, "start": chunk.start, "end": chunk.end, "status": "pending", "calls": []}
+
     def part(self, calls: Sequence[Call]) -> dict[str, Any]:
         """What came of the chunk that all `calls` are about."""
         return {"id": self.run.id, **self.chunk(calls[0].chunk, calls), "records": self.records(calls)}

@@ -9,10 +9,11 @@ import msgspec
 
 from gateway.caller import Caller
 from gateway.canonical import Request as Question
-from gateway.errors import BackendError, RequestError, envelope
+from gateway.errors import BackendError, envelope
 from gateway.pipeline import Answer
 from gateway.routes import steps
 from gateway.routes.extractions import whole_of
+from gateway.routes.failing import refusal
 from gateway.routes.headers import describing
 from gateway.routes.leaving import EventStream
 from gateway.routes.parts import Parts
@@ -90,8 +91,9 @@ class _Extraction:
             async with aclosing(session.go()) as going:
                 async for _ in going:
                     pass
-        except (RequestError, BackendError) as error:
-            return {"object": "extraction", "status": "failed", "records": [], **envelope(error)}
+        except Exception as error:  # noqa: BLE001 -- the answer is there, whatever becomes of the records
+            said = refusal(error, "extract")
+            return {"object": "extraction", "status": "failed", "records": [], **said.content}
         return await whole_of(session.told, session.calls)
 
 

@@ -8,7 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from extractors.recipe import Recipe
+from extractors.shapes import RecipeError
 from gateway.caller import Caller
+from gateway.errors import StorageUnavailable
 from gateway.extraction import told
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
@@ -42,7 +44,10 @@ async def forget(request: HttpRequest, parts: NamedDependency[Parts], document_i
 @get("/v1/recipes", summary="List saved recipes")
 async def recipes(parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Those that come with askonce, and those in its folder."""
-    found = parts.book.all()
+    try:
+        found = parts.book.all()
+    except RecipeError as error:
+        raise StorageUnavailable(str(error)) from error
     return {"object": "list", "data": [_listed(name, one) for name, one in found.items()]}
 
 

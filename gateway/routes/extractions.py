@@ -41,11 +41,11 @@ async def create(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp
     asked = await decoded(request, wire.decode)
     wishes = steering.read(request.headers)
     if asked.background:
-        parts.jobs.expect_room()
-    session = await unless_left(request.receive, parts.extractor.begin(asked, request.auth, wishes))
-    if asked.background:
-        parts.jobs.start(session)
+        with parts.jobs.room():
+            session = await parts.extractor.begin(asked, request.auth, wishes)
+            parts.jobs.start(session)
         return _json(session.told.state(()), status=202)
+    session = await unless_left(request.receive, parts.extractor.begin(asked, request.auth, wishes))
     if asked.stream:
         events = _events(session)
         return EventStream({"x-askonce-extraction": session.run.id}, events, events)
@@ -113,9 +113,9 @@ async def cancel(request: HttpRequest, parts: NamedDependency[Parts], extraction
 @post("/v1/extractions/{extraction_id:str}/resume", summary="Go on with an extraction", status_code=202)
 async def resume(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
     """Ask about the chunks that have no answer yet, in the background."""
-    parts.jobs.expect_room()
-    session = await parts.extractor.resume(extraction_id, request.auth)
-    parts.jobs.start(session)
+    with parts.jobs.room():
+        session = await parts.extractor.resume(extraction_id, request.auth)
+        parts.jobs.start(session)
     return _json(session.told.state(session.calls), status=202)
 
 
@@ -180,6 +180,8 @@ async def whole_of(told_: Told, calls: Sequence[Call]) -> msgspec.Raw:
         records += [msgspec.Raw(_ENCODE(record)) for record in told_.records(some)]
         chunks.append(msgspec.Raw(_ENCODE(told_.chunk(some[0].chunk, some))))
         await asyncio.sleep(0)
+    asked = {call.chunk for call in calls}
+    chunks += [msgspec.Raw(_ENCODE(told_.pending(chunk))) for chunk in told_.chunks if chunk.index not in asked]
     return msgspec.Raw(_ENCODE(told_.state(calls) | {"records": records, "chunks": chunks}))
 
 

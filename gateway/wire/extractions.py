@@ -18,7 +18,7 @@ _LATER: Final = 0.7
 _SOURCES: Final = ("text", "document_id", "messages")
 
 _Name = Annotated[str, Meta(min_length=1, max_length=200)]
-Metadata = dict[Annotated[str, Meta(max_length=64)], Any]
+Metadata = dict[str, Any]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,15 +1,9 @@
--- How far a run is: a chunk is done when the last attempt of none of its passes failed.
+-- How far a run is: a chunk is done when no pass over it ended without an answer.
 update askonce.extraction_runs
 set chunks_done = (
   select count(*)
   from (
-    select bool_and(last.status <> 'failed') as done
-    from (
-      select distinct on (chunk, pass) chunk, status
-      from askonce.chunk_calls where run_id = $1
-      order by chunk, pass, attempt desc
-    ) as last
-    group by last.chunk
+    select bool_and(status <> 'failed') as done from askonce.chunk_calls where run_id = $1 and chosen group by chunk
   ) as each_chunk
   where each_chunk.done
 )

@@ -35,7 +35,7 @@ def run(document: Document, name: str = "ext_1", **fields: Any) -> Run:
         "recipe": "clinic-notes",
         "edition": "1-abc",
         "model": "m",
-        "options": {"chunk_chars": 2000},
+        "options": {"chunk_chars": 2000, "saved": True},
         "langextract": "1.7.1",
         "chunker": "structure-1/2000",
         "passes": 1,

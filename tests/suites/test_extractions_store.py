@@ -150,7 +150,7 @@ async def test_who_follows_misses_nothing(store: Extractions) -> None:
 
 
 async def test_a_chunk_is_done_when_no_pass_failed_for_good(store: Extractions) -> None:
-    """Another attempt mends it, another pass does not."""
+    """Another attempt mends it, another pass does not; an attempt after an answer costs nothing."""
     await begun(store)
     failed = call(0, status="failed")
 
@@ -162,9 +162,11 @@ async def test_a_chunk_is_done_when_no_pass_failed_for_good(store: Extractions) 
 
     assert await done(failed) == 0
     assert await done(failed, call(0, pass_number=1)) == 0
-    assert await done(failed, call(0, attempt=1, status="refused")) == 1
-    assert await done(call(1), call(1, attempt=1), call(1, pass_number=1)) == 2
-    assert await done(call(1), call(1, attempt=1, status="failed")) == 1
+    in_vain = call(0, status="failed", chosen=False)
+    assert await done(in_vain, call(0, attempt=1, status="refused")) == 1
+    assert await done(call(1, chosen=False), call(1, attempt=1), call(1, pass_number=1)) == 2
+    assert await done(call(1), call(1, attempt=1, status="failed", chosen=False)) == 2
+    assert await done(call(1, chosen=False), call(1, attempt=1, status="failed")) == 1
 
 
 async def test_no_tenant_sees_anothers(store: Extractions, pool: asyncpg.Pool) -> None:

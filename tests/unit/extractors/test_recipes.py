@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,7 +189,7 @@ def test_lists_that_nobody_could_tell_apart_are_refused() -> None:
         from_data({"description": "d", "schema": Visit.model_json_schema()})
     assert caught.value.where == "schema.properties.after"
     lists = {
-        name: {"type": "array", "items": {"title": "Item", "type": "object", "properties": {name: {}}}}
+        name: {"type": "array", "items": {"title": "Item", "type": "object", "properties": {name: {"type": "string"}}}}
         for name in ("here", "there")
     }
     with pytest.raises(RecipeError, match="called 'item'"):
@@ -377,3 +378,69 @@ def test_a_file_gives_its_name() -> None:
     """Unless it says another one."""
     assert from_toml('description = "x"\n[classes.a]\n', "some-name").name == "some-name"
     assert from_toml('name = "other"\ndescription = "x"\n[classes.a]\n', "some-name").name == "other"
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        {"type": "string", "items": 5},
+        {"type": "string", "properties": {"a": {"$ref": "http://127.0.0.1:1/secret"}}},
+        {"type": "string", "additionalProperties": 5},
+        {"items": 5, "anyOf": [{"type": "string"}]},
+        {"anyOf": [{"type": "string"}], "type": "bogus"},
+        {"items": {"type": "banana"}},
+        {"type": ["string", "string"]},
+        {"type": "string", "enum": [1, 2]},
+        {"type": "integer", "const": "a"},
+        {"enum": [10**40]},
+        {"enum": [["a"]]},
+        {"type": "object"},
+        {"type": "object", "properties": {}, "additionalProperties": {"type": "string"}},
+        {"$ref": "file:///etc/passwd"},
+    ],
+)
+def test_what_could_never_work_is_refused_where_it_stands(attribute: dict[str, Any]) -> None:
+    """And nothing that it refers to is fetched."""
+    with pytest.raises(RecipeError) as caught:
+        from_data({"description": "d", "classes": {"drug": {"dose": attribute}}})
+    assert caught.value.where.startswith("classes.drug.dose")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {"type": "array", "items": {"properties": []}}}},
+        {"properties": {"a": {"type": "array", "items": {"properties": None}}}},
+        {"title": "T", "properties": {"a": {"title": "A"}}},
+    ],
+)
+def test_schemas_that_say_nothing_are_refused(schema: dict[str, Any]) -> None:
+    """With where that is."""
+    with pytest.raises(RecipeError):
+        from_data({"description": "d", "schema": schema})
+
+
+def test_examples_without_records_name_nothing() -> None:
+    """Without classes nobody knows what could be found."""
+    with pytest.raises(RecipeError, match="nothing could be found") as caught:
+        from_data({"description": "d", "examples": [{"text": "abc"}]})
+    assert caught.value.where == "examples"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.sampled_from(["a", ""]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["x", "y"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(said=st.lists(st.dictionaries(st.sampled_from(["p", "q"]), JSON, max_size=2), min_size=1, max_size=3))
+def test_what_is_made_of_examples_is_a_recipe_again(said: list[dict[str, Any]]) -> None:
+    """So that what was kept of one can be used again, whatever its examples say."""
+    examples = [{"text": "abc", "records": [{"class": "a", "text": "abc", "attributes": one}]} for one in said]
+    try:
+        made = from_data({"description": "d", "examples": examples})
+    except RecipeError:
+        return
+    assert from_data(msgspec.to_builtins(made)) == made
+    assert made.digest == from_data(msgspec.to_builtins(made)).digest
