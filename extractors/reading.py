@@ -207,8 +207,8 @@ def _of_item(item: Any, number: int, problems: list[str]) -> Iterator[Said]:
         raise _UnfitError(message)
     if "extraction_class" in item and "extraction_text" in item:
         problems.append("A record names its class and its text in fields of their own; give the class as the name.")
-        item = {str(item["extraction_class"]): item["extraction_text"], "_": item.get("attributes")}
-        item[next(iter(item)) + SUFFIX] = item.pop("_")
+        name = str(item["extraction_class"])
+        item = {name: item["extraction_text"], name + SUFFIX: item.get("attributes")}
     fields = {name.rstrip(": "): value for name, value in item.items()}
     names = [name for name in fields if not name.endswith(SUFFIX)]
     if not names:

@@ -67,12 +67,13 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def from_toml(text: str, name: str) -> Recipe:
     """The recipe in `text`, which is called `name` unless it says otherwise. Raises `RecipeError`."""
     try:
-        return from_data({"name": name, **tomllib.loads(text)})
+        said = tomllib.loads(text)
     except RecursionError as error:
         raise RecipeError("It is too deep.", "") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also for a number of more digits than Python reads
         message = f"It is not TOML: {error}."
         raise RecipeError(message, "") from error
+    return from_data({"name": name, **said})
 
 
 def from_data(data: Any) -> Recipe:

@@ -34,6 +34,8 @@ _OF_TYPE: Final = {
 _OF_SCALARS: Final = frozenset({"type", "enum", "const"})
 _TELLING: Final = frozenset({"type", "enum", "const", "anyOf", "properties", "items"})
 """Each says what a value is."""
+_ABOUT: Final = frozenset({"$defs", "$schema", "$id", "$comment"})
+"""What says something of a schema, and nothing of a value."""
 _LARGEST: Final = 2**53 - 1
 _WORDS: Final = "text"
 """An attribute of this name, as models in Pydantic have it, is the words of the text themselves."""
@@ -223,7 +225,8 @@ def _any(schema: Schema, where: str) -> Schema:
 
 def _typed(schema: Schema, where: str) -> Schema:
     types = schema["type"] if "type" in schema else _untold(schema)
-    _check_types(types, where)
+    if types is not None or "type" in schema:
+        _check_types(types, where)
     _expect(schema, _OF_TYPE.get(types if isinstance(types, str) else "", _OF_SCALARS), where)
     if types == "array":
         return {"type": "array", "items": _portable(schema.get("items", {}), f"{where}[]")}
@@ -272,10 +275,10 @@ def _check_value(value: Any, types: Any, where: str) -> None:
 
 
 def _check_types(types: Any, where: str) -> None:
-    known = _SCALAR if isinstance(types, list) else (*_TYPES, None)
+    known = _SCALAR if isinstance(types, list) else _TYPES
     for one in (types or [""]) if isinstance(types, list) else [types]:
         if one not in known:
-            message = f"There is no type '{str(one)[:40]}' here; these are: {', '.join(map(str, filter(None, known)))}."
+            message = f"There is no type '{str(one)[:40]}' here; these are: {', '.join(known)}."
             raise RecipeError(message, where)
     if isinstance(types, list) and len(set(types)) < len(types):
         raise RecipeError("It has the same type twice.", where)
@@ -323,7 +326,7 @@ class _Inlining:
             return schema
         found = _resolved(schema, self._root)
         found = found | {name: schema[name] for name in _SAID if found is not schema and name in schema}
-        whole = {name: value for name, value in found.items() if name != "$defs"}
+        whole = {name: value for name, value in found.items() if name not in _ABOUT}
         if "items" in found:
             whole["items"] = self.of(found["items"], depth + 1)
         if isinstance(found.get("anyOf"), list):

@@ -40,6 +40,10 @@ class WorkerError(Exception):
     """A process that was to align records ended, or took too long."""
 
 
+class SlowError(WorkerError):
+    """It took too long."""
+
+
 @cache
 def version() -> str:
     """The version of LangExtract. Raises `MissingError`."""
@@ -71,15 +75,13 @@ class Workers:
             known = self._frames[recipe.digest] = await self._run(_frame, recipe)
         return known
 
-    async def aligned(self, passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
-        """Of each passage its records, in the order in which they were said, with their places.
+    async def aligned(self, passages: Sequence[Passage], *, exactly: bool = False) -> list[tuple[Grounded, ...]]:
+        """Of each passage its records, in the order in which they were said, with their places; `exactly`, only of
+        those whose very words are there.
 
         Raises `MissingError` and `WorkerError`.
         """
-        try:
-            return await self._run(_aligned, list(passages))
-        except WorkerError:  # what a model makes up at length can be looked for letter by letter all the same
-            return await self._run(_aligned, list(passages), True)  # noqa: FBT003 -- it goes to another process
+        return await self._run(_aligned, list(passages), exactly)
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
         """Waiting for a process takes as long as it takes; the deadline is for what it does."""
@@ -89,8 +91,11 @@ class Workers:
                 async with asyncio.timeout(self._deadline_s):
                     own = anyio.CapacityLimiter(1)
                     return await to_process.run_sync(function, *args, cancellable=True, limiter=own)
-            except (TimeoutError, anyio.BrokenWorkerProcess) as error:
-                message = f"LangExtract took longer than {self._deadline_s:g} s, or its process ended."
+            except TimeoutError as error:
+                message = f"LangExtract took longer than {self._deadline_s:g} s."
+                raise SlowError(message) from error
+            except anyio.BrokenWorkerProcess as error:
+                message = "The process of LangExtract ended."
                 raise WorkerError(message) from error
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeVar
 
@@ -235,10 +235,16 @@ class Extractions:
         return _run(await self._read("extraction_run_get", 1, name, tenant))
 
     async def runs(
-        self, tenant: str, limit: int, before: float | None = None, document_id: str | None = None
+        self,
+        tenant: str,
+        limit: int,
+        before: float | None = None,
+        document_id: str | None = None,
+        models: Collection[str] | None = None,
     ) -> list[Run]:
-        """The tenant's last runs, newest first: those made before a moment, those over a document."""
-        rows = await self._read("extraction_run_list", 1, tenant, limit, before, document_id)
+        """The tenant's last runs, newest first: those made before a moment, over a document, of some models."""
+        named = None if models is None else sorted(models)
+        rows = await self._read("extraction_run_list", 1, tenant, limit, before, document_id, named)
         return [Run(**_fields(Run, row)) for row in rows]
 
     async def recipe(self, tenant: str, name: str, edition: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ it is is part of its name, so that a bad answer is not given to the next try, an
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -64,8 +64,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     steering: Steering
     turns: Turns
-    plain: set[str]
-    """Models whose engine was heard to know no schemas; all runs of a process share it."""
+    plain: MutableMapping[tuple[str, bytes], None]
+    """Models that were heard to know nothing of a schema, and which; all runs of a process share it."""
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -100,7 +100,8 @@ class Asker:
         self._pipeline = pipeline
         self._task = task
         self._judge = Judge(task.recipe)
-        held = task.options.constrained and task.model not in task.plain
+        self._schema = (task.model, msgspec.json.encode(task.recipe.schema))
+        held = task.options.constrained and self._schema not in task.plain
         self._format = _format(task.recipe) if held else None
         """None once the engine was heard to know no such thing."""
 
@@ -181,7 +182,7 @@ class Asker:
             plain = {name: value for name, value in request.prompt.items() if name != "response_format"}
             answered = await self._patiently(msgspec.structs.replace(request, prompt=plain), None)
             self._format = None
-            self._task.plain.add(self._task.model)
+            self._task.plain[self._schema] = None
             return answered
 
     async def _patiently(self, request: Request, preview: Preview | None) -> tuple[Answer, list[entry.Chunk], str]:

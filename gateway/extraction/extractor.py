@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
+import cachetools
 import msgspec
 
 from extractors import chunking
@@ -17,7 +18,7 @@ from extractors.chunking import Chunk
 from extractors.passages import Frame
 from extractors.recipe import Recipe, from_data
 from extractors.shapes import RecipeError
-from extractors.workers import MissingError, WorkerError, version
+from extractors.workers import MissingError, SlowError, WorkerError, version
 from gateway.caller import Caller
 from gateway.errors import (
     ExtractionFailed,
@@ -42,6 +43,9 @@ from storage.extractions import Call, ChunkSpan, Document, Extractions, Run
 
 _LONG: Final = 500_000
 """Code points from which on it takes a millisecond to hash them."""
+_PLAIN: Final = 256
+_PLAIN_S: Final = 3600.0
+"""For so long an engine that refused a schema is not asked again whether it knows it."""
 _RUN: Final = "ext_"
 _DOCUMENT: Final = "doc_"
 _ID: Final = re.compile(r"(?:ext|doc)_[0-9a-f]{32}", re.ASCII)
@@ -112,7 +116,7 @@ class Extractor:
         self._kept = kept
         self._store = kept.store
         self._turns = Turns()
-        self._plain: set[str] = set()
+        self._plain: cachetools.TTLCache[tuple[str, bytes], None] = cachetools.TTLCache(_PLAIN, _PLAIN_S)
 
     async def begin(self, asked: Asked, caller: Caller, steering: Steering) -> Session:
         """A run over the text that is `asked` about. Where the database is away it is not kept, and says so; but for
@@ -166,7 +170,7 @@ class Extractor:
         said = await self._looked_up(self._store.recipe(caller.tenant, found.run.recipe, found.run.edition))
         if said is None:
             raise NoAnswer(_missing("recipe of the extraction", name))
-        recipe, options = _again(said), msgspec.convert(found.run.options["given"], Options)
+        recipe, options = _again(said, found.run.edition), msgspec.convert(found.run.options["given"], Options)
         steering = msgspec.convert(found.run.options.get("wishes", {}), Steering)
         self._router.model(found.run.model, caller.models)
         frame = await self._framed(recipe)
@@ -210,8 +214,7 @@ class Extractor:
         self, caller: Caller, limit: int, before: float | None = None, document_id: str | None = None
     ) -> list[Run]:
         """The tenant's runs, newest first. Raises `StorageUnavailable`."""
-        found = await self._looked_up(self._store.runs(caller.tenant, limit, before, document_id))
-        return [run for run in found if _allowed(run, caller)]
+        return await self._looked_up(self._store.runs(caller.tenant, limit, before, document_id, caller.models))
 
     async def cancel(self, name: str, caller: Caller) -> Run:
         """Have a run end. One that is over stays as it is. Raises `NoAnswer` and `StorageUnavailable`."""
@@ -267,9 +270,11 @@ class Extractor:
         frame = await self._framed(recipe)
         try:
             return frame, await self._workers.chunks(text, most)
-        except WorkerError as error:
+        except SlowError as error:
             message = "The text has lines that are too long to be divided in time; break them into shorter ones."
             raise InvalidRequest(message, param="text", code="lines_too_long") from error
+        except WorkerError as error:
+            raise ExtractionFailed(str(error)) from error
 
     async def _framed(self, recipe: Recipe) -> Frame:
         try:
@@ -361,13 +366,16 @@ def _is_saved(wanted: Wanted) -> bool:
     return isinstance(wanted.recipe, str)
 
 
-def _again(said: Any) -> Recipe:
-    """A recipe as it was kept. Raises `InvalidRequest` where this version would not take it any more."""
+def _again(said: Any, edition: str) -> Recipe:
+    """A recipe as it was kept. Raises `InvalidRequest` where this version would take it for another one."""
     try:
-        return from_data(said)
+        recipe = from_data(said)
+        if recipe.edition != edition:
+            raise RecipeError("it is read in another way than it was.", "")
     except RecipeError as error:
         message = f"The recipe of this extraction is not valid any more: {error}"
         raise InvalidRequest(message, param="recipe", code="invalid_recipe") from error
+    return recipe
 
 
 def _answered(calls: Sequence[Call]) -> list[Call]:

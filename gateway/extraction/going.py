@@ -16,6 +16,7 @@ from gateway.extraction.asking import Asker, Look, Place, Task, Tried
 from gateway.extraction.grounding import Grounder
 from storage.extractions import Call, Record
 
+_NOT_LET_IN: Final = frozenset({401, 403})
 _GAP: Final = 1000
 """White space between chunks, at most, that is passed over for the words before it."""
 _HOPELESS: Final = 8
@@ -95,7 +96,7 @@ class Journey:
                 for number in range(1, self._options.passes + 1)
             ]
             chosen = [_chosen(tries) for tries in passes]
-            is_lost = any(isinstance(one.fault, BackendError) and may_pass(one.fault) for one in chosen)
+            is_lost = any(one.fault is not None and _is_nobody(one.fault) for one in chosen)
             self._failed = self._failed + 1 if is_lost else 0
             self._started(self._finish(chunk, words, passes, chosen))
 
@@ -123,6 +124,11 @@ class Journey:
         if not (most := self._options.context_chars):
             return ""
         return self._text[max(0, chunk.start - most - _GAP) : chunk.start].rstrip()[-most:]
+
+
+def _is_nobody(fault: BackendError | RequestError) -> bool:
+    """Whether others will most likely not be answered either: it is not this chunk that is at fault."""
+    return isinstance(fault, BackendError) and (may_pass(fault) or fault.status in _NOT_LET_IN)
 
 
 def _chosen(tries: Sequence[Tried]) -> Tried:

@@ -11,7 +11,7 @@ from extractors.chunking import Chunk
 from extractors.grounded import Alignment, Grounded
 from extractors.passages import Passage
 from extractors.reading import Said
-from extractors.workers import MissingError, WorkerError
+from extractors.workers import MissingError, SlowError, WorkerError
 from gateway.errors import ExtractionFailed, ExtractionUnavailable
 
 _REMEMBERED: Final = 100_000
@@ -21,8 +21,8 @@ _REMEMBERED: Final = 100_000
 class Workers(Protocol):
     """Who finds places."""
 
-    async def aligned(self, passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
-        """Of each passage its records with their places."""
+    async def aligned(self, passages: Sequence[Passage], *, exactly: bool = False) -> list[tuple[Grounded, ...]]:
+        """Of each passage its records with their places; `exactly`, only of those whose very words are there."""
         ...
 
 
@@ -52,19 +52,25 @@ class Grounder:
         known = [self._known.get(name) if said else () for said, name in zip(found, names, strict=True)]
         missing = [place for place, records in enumerate(known) if records is None]
         if missing:
-            aligned = await self._aligned([Passage(text, 0, found[place]) for place in missing])
+            aligned, is_whole = await self._aligned([Passage(text, 0, found[place]) for place in missing])
             for place, records in zip(missing, aligned, strict=True):
                 known[place] = found_here = tuple(_Found(one.start, one.end, one.alignment) for one in records)
-                if len(found_here) < _REMEMBERED:
+                if is_whole and len(found_here) < _REMEMBERED:
                     self._known[names[place]] = found_here
         return [
             tuple(_placed(one, record, chunk.start) for one, record in zip(said, records or (), strict=True))
             for said, records in zip(found, known, strict=True)
         ]
 
-    async def _aligned(self, passages: Sequence[Passage]) -> list[tuple[Grounded, ...]]:
+    async def _aligned(self, passages: Sequence[Passage]) -> tuple[list[tuple[Grounded, ...]], bool]:
+        """The records, and whether all was done to find them: what a model makes up at length can take too long, and
+        its very words are looked for all the same.
+        """
         try:
-            return await self._workers.aligned(passages)
+            try:
+                return await self._workers.aligned(passages), True
+            except SlowError:
+                return await self._workers.aligned(passages, exactly=True), False
         except MissingError as error:
             raise ExtractionUnavailable(str(error)) from error
         except WorkerError as error:

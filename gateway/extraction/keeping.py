@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -13,11 +14,14 @@ _LOG = logging.getLogger("askonce")
 
 _BEAT_S: Final = 2.0
 """How often a run says that it is there, and hears whether it is to end."""
+_UNDER_WAY: Final = ("in_progress", "cancelling")
 _AT_ONCE: Final = 32
 """Chunks of one commit: many rows are a while on the loop."""
 _PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 300.0
-"""After pauses up to that, ten minutes in all, a database that is still away is not waited for any more."""
+_LONGEST_PAUSE_S: Final = 10.0
+"""Shorter than the silence after which a run is anybody's."""
+_GIVEN_UP_S: Final = 600.0
+"""A database that is away for longer at the end of a run is not waited for any more."""
 _LAST_S: Final = 3.0
 """How long a reply waits for the end of its run to be kept."""
 
@@ -74,6 +78,7 @@ class Keeper:
 
     async def _close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
         await asyncio.wait({self._task})
+        until = time.monotonic() + _GIVEN_UP_S
         pause_s = _PAUSE_S
         while True:
             try:
@@ -85,10 +90,10 @@ class Keeper:
                 return
             except StorageError as fault:
                 _LOG.warning("Of an extraction %d chunks and its end are not kept yet (%s)", len(self._waiting), fault)
-                if pause_s > _LONGEST_PAUSE_S:
+                if time.monotonic() > until:
                     return
                 await asyncio.sleep(pause_s)
-                pause_s *= 2
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 self.is_whole = ended is not None and not self._lost
                 return
@@ -124,6 +129,7 @@ class Keeper:
                 status = await self._one_by_one(now)
             else:
                 status = self._refused(refused)
+        self._lost |= bool(now) and status not in _UNDER_WAY  # nothing is written to a run that is over
         del self._waiting[: len(now)]
         if self._waiting:
             self._news.set()

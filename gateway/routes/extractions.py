@@ -176,12 +176,12 @@ async def whole_of(told_: Told, calls: Sequence[Call]) -> msgspec.Raw:
     """All of a run as JSON, made chunk by chunk: of a long text it takes too long to be made at once."""
     records: list[msgspec.Raw] = []
     chunks: list[msgspec.Raw] = []
-    for some in told.by_chunk(calls):
-        records += [msgspec.Raw(_ENCODE(record)) for record in told_.records(some)]
-        chunks.append(msgspec.Raw(_ENCODE(told_.chunk(some[0].chunk, some))))
+    of_chunk = {some[0].chunk: some for some in told.by_chunk(calls)}
+    for chunk in told_.chunks:
+        some = of_chunk.get(chunk.index)
+        records += [msgspec.Raw(_ENCODE(record)) for record in told_.records(some or ())]
+        chunks.append(msgspec.Raw(_ENCODE(told_.chunk(chunk.index, some) if some else told_.pending(chunk))))
         await asyncio.sleep(0)
-    asked = {call.chunk for call in calls}
-    chunks += [msgspec.Raw(_ENCODE(told_.pending(chunk))) for chunk in told_.chunks if chunk.index not in asked]
     return msgspec.Raw(_ENCODE(told_.state(calls) | {"records": records, "chunks": chunks}))
 
 

@@ -14,6 +14,7 @@ from tests.acceptance.test_extractions_kept import rows
 
 DEEP = '{"extractions": [{"medicine": "Zanprol", "medicine_attributes": {"dose": ' + "[" * 300 + "]" * 300 + "}}]}"
 HALF = '{"extractions": [{"\\ud800": "a", "\\ud800": "b"}]}'
+OWN = '{"extractions": [{"extraction_class": "_", "extraction_text": "a"}]}'
 LINES = [
     f"Day {day:02}: Drug{day:02}prol {day} mg, and nothing else of note was written down on that long day."
     for day in range(30)
@@ -26,7 +27,7 @@ def ask(gateway: Make, tmp_path: Path) -> Asked:
     return Asked(gateway(recipes_dir=tmp_path, data_dir=tmp_path))
 
 
-@pytest.mark.parametrize("said", [DEEP, HALF, "[" * 100_000, "[1]" * 50_000])
+@pytest.mark.parametrize("said", [DEEP, HALF, OWN, "[" * 100_000, "[1]" * 50_000])
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_whatever_a_model_says_costs_its_chunk_alone(ask: Asked, said: str, attempts: int) -> None:
     """The others are there, and so is an answer beside it."""

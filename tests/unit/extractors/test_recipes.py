@@ -397,6 +397,7 @@ def test_a_file_gives_its_name() -> None:
         {"type": "object"},
         {"type": "object", "properties": {}, "additionalProperties": {"type": "string"}},
         {"$ref": "file:///etc/passwd"},
+        {"type": None},
     ],
 )
 def test_what_could_never_work_is_refused_where_it_stands(attribute: dict[str, Any]) -> None:
@@ -444,3 +445,19 @@ def test_what_is_made_of_examples_is_a_recipe_again(said: list[dict[str, Any]]) 
         return
     assert from_data(msgspec.to_builtins(made)) == made
     assert made.digest == from_data(msgspec.to_builtins(made)).digest
+
+
+def test_what_a_schema_says_of_itself_is_passed_over() -> None:
+    """Most that make schemas say by which standard."""
+    said = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:x", "$comment": "c"}
+    made = from_data(
+        named("A", {"x": {"type": "string"}}) | {"schema": {**named("A", {"x": {"type": "string"}})["schema"], **said}}
+    )
+    assert list(made.classes) == ["a"]
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "version = " + "9" * 5000])
+def test_files_that_no_reader_takes_are_told_as_such(text: str) -> None:
+    """Whatever Python makes of them."""
+    with pytest.raises(RecipeError):
+        from_toml(text, "x")
