@@ -45,11 +45,13 @@ create table askonce.extraction_runs (
   chunks_done integer not null default 0,
   metadata    jsonb not null default '{}',
   made_by     text not null,
+  worker      text not null default '',
   created_at  timestamptz not null,
   seen_at     timestamptz not null default clock_timestamp(),
   ended_at    timestamptz
 );
 comment on table askonce.extraction_runs is 'One row for each time that a recipe was applied to a document.';
+comment on column askonce.extraction_runs.worker is 'Who goes on with it: whoever did before, and was silent for long, writes nothing to it any more.';
 comment on column askonce.extraction_runs.scope is 'Where its answers are kept, which tenants may share.';
 comment on column askonce.extraction_runs.langextract is 'The version of LangExtract that found the places.';
 comment on column askonce.extraction_runs.chunker is 'How the document was split: the same as in chunks.';

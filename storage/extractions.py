@@ -75,6 +75,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     chunks_done: int = 0
     metadata: dict[str, Any] = {}
     made_by: str = ""
+    worker: str = ""
+    """Who goes on with it: nobody else writes to it."""
     seen_at: float = 0.0
     """When its worker was last heard of; the database says."""
     ended_at: float | None = None
@@ -195,16 +197,17 @@ class Extractions:
 
         await self._transaction("begin", begun)
 
-    async def commit(self, run_id: str, calls: Sequence[Call]) -> RunStatus | None:
+    async def commit(self, run_id: str, calls: Sequence[Call], worker: str = "") -> RunStatus | None:
         """Keep calls and their records: of each chunk that is spoken of all, instead of those it had. Nothing is
-        written to a run that is over, or was deleted. Returns the run's status; None when there is no such run.
+        written to a run that is over, was deleted, or is another worker's by now. Returns the run's status; None when
+        there is no such run of this worker's.
         """
         asked = await _columns(calls, _call_row)
         found = [(call, number, record) for call in calls for number, record in enumerate(call.records)]
         records = await _columns(found, lambda one: _record_row(*one))
 
         async def committed(connection: Any) -> RunStatus | None:
-            status = await connection.fetchval(sql.query("extraction_beat"), run_id)
+            status = await connection.fetchval(sql.query("extraction_beat"), run_id, worker)
             if calls and status in ("in_progress", "cancelling"):
                 await connection.execute(sql.query("extraction_calls_drop"), run_id, list({c.chunk for c in calls}))
                 await connection.execute(sql.query("extraction_calls_put"), run_id, *asked)
@@ -215,19 +218,24 @@ class Extractions:
 
         return await self._transaction("commit", committed)
 
-    async def beat(self, run_id: str) -> RunStatus | None:
+    async def beat(self, run_id: str, worker: str = "") -> RunStatus | None:
         """Say that the run's worker is there. Returns the run's status; None when there is no such run."""
-        rows = await self._write("extraction_beat", run_id)
+        rows = await self._write("extraction_beat", run_id, worker)
         return rows[0]["status"] if rows else None
 
     async def end(
-        self, run_id: str, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None = None
+        self,
+        run_id: str,
+        status: Ended,
+        counts: Mapping[str, Any],
+        error: Mapping[str, Any] | None = None,
+        worker: str = "",
     ) -> RunStatus | None:
         """End a run: `cancelled` when somebody wanted that, and otherwise with this status; one that is over stays as
-        it is. Returns the run's status; None when there is no such run.
+        it is. Returns the run's status; None when there is no such run of this worker's.
         """
         said = None if error is None else _json(error)
-        rows = await self._write("extraction_end", run_id, status, _json(counts), said)
+        rows = await self._write("extraction_end", run_id, status, _json(counts), said, worker)
         return rows[0]["status"] if rows else None
 
     async def run(self, name: str, tenant: str) -> Run | None:
@@ -273,11 +281,11 @@ class Extractions:
         """
         return _run(await self._write("extraction_cancel", name, tenant, SILENT_S))
 
-    async def reopen(self, name: str, tenant: str) -> Run | None:
-        """Have the tenant's run go on that ended before it was complete, or whose worker is gone: it is the caller's
-        then. None when it is not there, complete, or another's already.
+    async def reopen(self, name: str, tenant: str, worker: str = "") -> Run | None:
+        """Have the tenant's run go on that ended before it was complete, or whose worker is gone: it is `worker`'s
+        then, and nobody else's. None when it is not there, complete, or another's already.
         """
-        return _run(await self._write("extraction_reopen", name, tenant, SILENT_S))
+        return _run(await self._write("extraction_reopen", name, tenant, SILENT_S, worker))
 
     async def delete_run(self, name: str, tenant: str) -> bool:
         """Forget the tenant's run, and its records; False when there is none."""
@@ -354,6 +362,7 @@ def _run_row(run: Run, chunks: int) -> tuple[Any, ...]:
             _json(run.metadata),
             run.made_by,
             run.created_at,
+            run.worker,
         )
     )
 

@@ -174,7 +174,7 @@ class Extractor:
         steering = msgspec.convert(found.run.options.get("wishes", {}), Steering)
         self._router.model(found.run.model, caller.models)
         frame = await self._framed(recipe)
-        run = await self._looked_up(self._store.reopen(name, caller.tenant))
+        run = await self._looked_up(self._store.reopen(name, caller.tenant, uuid.uuid4().hex))
         if run is None:
             message = f"The extraction '{name}' is complete, or goes on already; there is nothing to resume."
             raise InvalidRequest(message, param="extraction_id", code="not_resumable")
@@ -358,6 +358,7 @@ def _run(recipe: Recipe, wanted: Wanted, model: str, document: Document, caller:
         created_at=time.time(),
         metadata=dict(wanted.metadata),
         made_by=caller.key_id,
+        worker=uuid.uuid4().hex,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from storage.errors import RefusedError, StorageError
-from storage.extractions import Call, Ended, RunStatus
+from storage.extractions import Call, Ended, Run, RunStatus
 
 _LOG = logging.getLogger("askonce")
 
@@ -29,14 +29,19 @@ _LAST_S: Final = 3.0
 class Store(Protocol):
     """Where runs are kept."""
 
-    async def commit(self, run_id: str, calls: Sequence[Call]) -> RunStatus | None:
-        """Keep calls and their records; the run's status now."""
+    async def commit(self, run_id: str, calls: Sequence[Call], worker: str = "") -> RunStatus | None:
+        """Keep calls and their records; the run's status now, and None where it is not this worker's."""
         ...
 
     async def end(
-        self, run_id: str, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None = None
+        self,
+        run_id: str,
+        status: Ended,
+        counts: Mapping[str, Any],
+        error: Mapping[str, Any] | None = None,
+        worker: str = "",
     ) -> RunStatus | None:
-        """End a run; its status now."""
+        """End a run; its status now, and None where it is not this worker's."""
         ...
 
 
@@ -44,7 +49,7 @@ class Keeper:
     """Keeps one run. Nobody waits for it before the end; what the database does not take now it is given again."""
 
     def __init__(
-        self, store: Store, run_id: str, end: Callable[[], None], begin: Callable[[], Awaitable[None]] | None = None
+        self, store: Store, run: Run, end: Callable[[], None], begin: Callable[[], Awaitable[None]] | None = None
     ) -> None:
         """`begin` keeps the run itself, where that is not done yet. `end` is called once when the run is to end,
         because somebody wants it or deleted it.
@@ -54,7 +59,8 @@ class Keeper:
         self._lost = False
         self._begin = begin
         self._store = store
-        self._run_id = run_id
+        self._run_id = run.id
+        self._worker = run.worker
         self._end = end
         self._waiting: list[tuple[Call, ...]] = []
         self._news = asyncio.Event()
@@ -84,7 +90,7 @@ class Keeper:
             try:
                 while self._waiting or self._begin:
                     await self._commit()
-                ended = await self._store.end(self._run_id, status, counts, error)
+                ended = await self._store.end(self._run_id, status, counts, error, self._worker)
             except RefusedError as refused:
                 _LOG.warning("An extraction cannot be kept (%s)", refused)
                 return
@@ -123,7 +129,7 @@ class Keeper:
             self._begin = None
         now = self._waiting[:_AT_ONCE]
         try:
-            status = await self._store.commit(self._run_id, [call for calls in now for call in calls])
+            status = await self._store.commit(self._run_id, [one for calls in now for one in calls], self._worker)
         except RefusedError as refused:
             if len(now) > 1:
                 status = await self._one_by_one(now)
@@ -139,7 +145,7 @@ class Keeper:
         status: RunStatus | None = "in_progress"
         for calls in chunks:
             try:
-                status = await self._store.commit(self._run_id, calls)
+                status = await self._store.commit(self._run_id, calls, self._worker)
             except RefusedError as refused:
                 status = self._refused(refused)
         return status

@@ -58,7 +58,7 @@ class Session:
 
         Whoever closes it, or cancels who waits for it, cancels the run. What is done by then is kept.
         """
-        keeper = Keeper(self._store, self.run.id, self._unwanted, self.begin) if self._store else None
+        keeper = Keeper(self._store, self.run, self._unwanted, self.begin) if self._store else None
         status: Ended = "failed"
         done = {call.chunk for call in self.calls}
         journey = self._journey.go([chunk for chunk in self.chunks if chunk.index not in done])

@@ -2,5 +2,5 @@
 -- visible in their order.
 update askonce.extraction_runs
 set seen_at = case when ended_at is null then clock_timestamp() else seen_at end
-where id = $1
+where id = $1 and worker = $2
 returning status

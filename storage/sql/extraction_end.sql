@@ -4,5 +4,5 @@ set status = case when run.ended_at is not null then run.status when run.status 
     counts = case when run.ended_at is null then $3::text::jsonb else run.counts end,
     error = case when run.ended_at is null then $4::text::jsonb else run.error end,
     ended_at = coalesce(run.ended_at, clock_timestamp())
-where id = $1
+where id = $1 and worker = $5
 returning status

@@ -364,3 +364,19 @@ async def test_records_are_found_by_their_words_attributes_and_places(store: Ext
     assert [tuple(row) for row in calls] == [(0, 0, 0, 10, "ok"), (0, 1, 0, 10, "ok")]
     [seen] = await pool.fetch("select recipe, status, chunks, chunks_done from api.extraction_runs")
     assert tuple(seen) == ("clinic-notes", "in_progress", 2, 1)
+
+
+async def test_a_worker_that_was_silent_for_long_writes_no_more(store: Extractions, pool: asyncpg.Pool) -> None:
+    """Somebody else goes on with its run: what it says when it wakes changes nothing."""
+    await begun(store)
+    await store.commit("ext_1", [call(0)])
+    await silent(pool)
+    resumed = await store.reopen("ext_1", TENANT, "another")
+    assert resumed is not None
+    assert resumed.worker == "another"
+    assert await store.beat("ext_1") is None
+    assert await store.commit("ext_1", [call(0, status="failed"), call(1)]) is None
+    assert await store.end("ext_1", "cancelled", {}) is None
+    assert [(one.chunk, one.status) for one in await store.calls("ext_1")] == [(0, "ok")]
+    assert await store.commit("ext_1", [call(1)], "another") == "in_progress"
+    assert await store.end("ext_1", "completed", {}, None, "another") == "completed"
