@@ -54,10 +54,12 @@ def version() -> str:
 
 
 class Workers:
-    """Up to `most` processes, shared by all who extract. A call that takes longer than `deadline_s` ends its own."""
+    """Up to `most` processes, and one for those who begin, shared by all who extract. A call that takes longer than
+    `deadline_s` ends its own.
+    """
 
     def __init__(self, most: int = 2, deadline_s: float = 30.0) -> None:
-        self._limit = anyio.CapacityLimiter(most)
+        self._aligning, self._planning = anyio.CapacityLimiter(most), anyio.CapacityLimiter(1)
         self._deadline_s = deadline_s
         self._frames: cachetools.LRUCache[str, Frame] = cachetools.LRUCache(_FRAMES)
 
@@ -84,9 +86,11 @@ class Workers:
         return await self._run(_aligned, list(passages), exactly)
 
     async def _run(self, function: Callable[..., T], *args: Any) -> T:
-        """Waiting for a process takes as long as it takes; the deadline is for what it does."""
+        """Waiting for a process takes as long as it takes; the deadline is for what it does. Nobody who begins waits
+        for those who align.
+        """
         version()
-        async with self._limit:
+        async with self._aligning if function is _aligned else self._planning:
             try:
                 async with asyncio.timeout(self._deadline_s):
                     own = anyio.CapacityLimiter(1)

@@ -100,6 +100,7 @@ create table askonce.chunk_calls (
   served_at         timestamptz not null,
   duration_ms       double precision not null,
   error             jsonb,
+  parameters        jsonb,
   primary key (run_id, chunk, pass, attempt)
 );
 comment on table askonce.chunk_calls is 'Each time a model was asked about a chunk. What it said is the answer of this key.';

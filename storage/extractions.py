@@ -29,7 +29,7 @@ _AT_ONCE: Final = 100
 _LONGEST_CLASS: Final = 500
 """A model may call a class anything; an index takes no more than 2.7 KB."""
 _NUL: Final = b"\\u0000"
-_JSON: Final = frozenset({"meta", "options", "counts", "metadata", "error"})
+_JSON: Final = frozenset({"meta", "options", "counts", "metadata", "error", "parameters"})
 _REFUSALS = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
@@ -139,6 +139,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     answered_at: float | None = None
     """When the model said it."""
     error: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = None
+    """Temperature, seed and their like, as it was asked."""
     records: tuple[Record, ...] = ()
     serial: int = 0
     """Given by the database; what is committed later has a higher one."""
@@ -392,6 +394,7 @@ def _call_row(call: Call) -> tuple[Any, ...]:
         call.served_at,
         call.duration_ms,
         None if call.error is None else _json(call.error),
+        None if call.parameters is None else _json(call.parameters),
     )
 
 

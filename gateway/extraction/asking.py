@@ -149,13 +149,13 @@ class Asker:
         await self._task.turns.turn()
         started, attempt = time.monotonic(), request.extraction.attempt if request.extraction else 1
         try:
-            answer, steps, reply_id = await self._asked(request, preview)
+            steps, told = await self._asked(request, preview)
         except (BackendError, RequestError) as error:
             if isinstance(error, RequestError) and not isinstance(error, NotKept) and attempt == 1:
                 raise  # it is so for all chunks; what is made of a model's own words is not
-            told = envelope(error)["error"]
+            fault = envelope(error)["error"]
             failed = self._call(chunk, request, started)
-            return Tried(msgspec.structs.replace(failed, error=told, problems=(str(error),)), fault=error)
+            return Tried(msgspec.structs.replace(failed, error=fault, problems=(str(error),)), fault=error)
         await self._task.turns.turn()
         said, finish = _folded(steps)
         judge = self._judge.judge
@@ -168,22 +168,26 @@ class Asker:
             finish_reason=finish,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
-            **_told(answer, reply_id),
+            **told,
         )
         return Tried(call, judged, said)
 
-    async def _asked(self, request: Request, preview: Preview | None) -> tuple[Answer, list[entry.Chunk], str]:
-        """The answer, held to the schema unless the engine cannot be told to. Raises `RequestError`, `BackendError`."""
+    async def _asked(self, request: Request, preview: Preview | None) -> tuple[list[entry.Chunk], dict[str, Any]]:
+        """The answer, held to the schema unless the engine cannot be told to, and what is known of who gave it.
+
+        Raises `RequestError` and `BackendError`.
+        """
         try:
-            return await self._patiently(request, preview)
+            answer, steps, reply_id = await self._patiently(request, preview)
         except BackendRefused as refused:
             if refused.status != 400 or "response_format" not in request.prompt:
                 raise
             plain = {name: value for name, value in request.prompt.items() if name != "response_format"}
-            answered = await self._patiently(msgspec.structs.replace(request, prompt=plain), None)
+            request = msgspec.structs.replace(request, prompt=plain)
+            answer, steps, reply_id = await self._patiently(request, None)
             self._format = None
             self._task.plain[self._schema] = None
-            return answered
+        return steps, _told(answer, reply_id, request)
 
     async def _patiently(self, request: Request, preview: Preview | None) -> tuple[Answer, list[entry.Chunk], str]:
         """The answer, waited for where there is too much to do, and asked for again where a backend failed."""
@@ -256,9 +260,11 @@ def _folded(steps: Sequence[entry.Chunk]) -> tuple[str, str | None]:
     return "".join([step.content for step in said]), reply.finish_reason(said)
 
 
-def _told(answer: Answer, reply_id: str) -> dict[str, Any]:
-    """What is known of who answered."""
+def _told(answer: Answer, reply_id: str, request: Request) -> dict[str, Any]:
+    """What is known of who answered, and what was asked."""
+    params = {name: request.params.get(name) for name in ("temperature", "seed", "max_tokens")}
     return {
+        "parameters": {**params, "constrained": "response_format" in request.prompt},
         "key": answer.key,
         "prompt_hash": answer.query.prompt_hash,
         "model": answer.query.model,

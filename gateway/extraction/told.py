@@ -10,7 +10,6 @@ import msgspec
 from extractors.chunking import Chunk
 from extractors.grounded import Grounded
 from gateway.extraction import counting
-from gateway.wire.extractions import Options
 from storage.extractions import SILENT_S, Call, Document, Record, Run
 
 _ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
@@ -79,7 +78,6 @@ class Told(msgspec.Struct, frozen=True):
     def provenance(self, call: Call) -> dict[str, Any]:
         """Who said what a call brought, when, asked how, and where that is kept."""
         run, chunk = self.run, self.chunks[call.chunk]
-        options = msgspec.convert(run.options.get("given", {}), Options)
         key = call.key.hex() if call.key else None
         return {
             "key": key,
@@ -93,12 +91,7 @@ class Told(msgspec.Struct, frozen=True):
             "engine": call.engine,
             "engine_version": call.engine_version,
             "backend": call.backend,
-            "parameters": {
-                "temperature": options.temperature_of(call.pass_number),
-                "seed": options.seed_of(call.pass_number),
-                "max_tokens": options.max_tokens,
-                "constrained": options.constrained,
-            },
+            "parameters": call.parameters,
             "recipe": run.recipe,
             "edition": run.edition,
             "schema_hash": run.options.get("schema_hash"),

@@ -206,6 +206,7 @@ def test_an_answer_that_is_cut_short_is_asked_for_with_more_room(ask: Asked) -> 
     ask.model.say, ask.model.finish = lambda _: cut, lambda _: "length"
     run = ask.made(text="Started Zanprol 10 mg.", max_tokens=50)
     assert [request.params["max_tokens"] for request in ask.model.asked] == [50, 100]
+    assert run["records"][0]["provenance"]["parameters"]["max_tokens"] == 100
     assert run["counts"]["truncated"] == 1
     assert words(run) == FOUND[:1]
 
