@@ -328,6 +328,8 @@ class _Inlining:
         found = found | {name: schema[name] for name in _SAID if found is not schema and name in schema}
         whole = {name: value for name, value in found.items() if name not in _ABOUT}
         if "items" in found:
+            if found["items"] in ({}, True):
+                raise RecipeError("Its items may be anything; say what they are.", "schema")
             whole["items"] = self.of(found["items"], depth + 1)
         if isinstance(found.get("anyOf"), list):
             whole["anyOf"] = [self.of(one, depth + 1) for one in found["anyOf"]]

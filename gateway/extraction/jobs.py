@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
@@ -11,6 +12,8 @@ from gateway.extraction.session import Session
 
 _LOG = logging.getLogger("askonce")
 
+_MOST_EACH: Final = 32
+"""Of one tenant's."""
 _MOST: Final = 64
 """At the same time: each has several questions under way, and backends have lines of their own."""
 
@@ -20,19 +23,23 @@ class Jobs:
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], Session] = {}
-        self._coming = 0
+        self._coming = Counter[str]()
 
     @contextmanager
-    def room(self) -> Generator[None]:
-        """A place for one that is about to be started. Raises `Overloaded` when there are too many already."""
-        if len(self._tasks) + self._coming >= _MOST:
-            message = f"There are {_MOST} extractions in the background already; ask again when some have ended."
-            raise Overloaded(message, retry_after_s=5.0)
-        self._coming += 1
+    def room(self, tenant: str) -> Generator[None]:
+        """A place for one that is about to be started. Raises `Overloaded` when there are too many already, of this
+        tenant's or of all.
+        """
+        own = self._coming[tenant] + sum(session.run.tenant == tenant for session in self._tasks.values())
+        for count, most in ((own, _MOST_EACH), (self._coming.total() + len(self._tasks), _MOST)):
+            if count >= most:
+                message = f"There are {count} extractions in the background already; ask again when some have ended."
+                raise Overloaded(message, retry_after_s=5.0)
+        self._coming[tenant] += 1
         try:
             yield
         finally:
-            self._coming -= 1
+            self._coming[tenant] -= 1
 
     def start(self, session: Session) -> None:
         """Go on with `session` until it ends."""

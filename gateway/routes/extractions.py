@@ -41,7 +41,7 @@ async def create(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp
     asked = await decoded(request, wire.decode)
     wishes = steering.read(request.headers)
     if asked.background:
-        with parts.jobs.room():
+        with parts.jobs.room(request.auth.tenant):
             session = await parts.extractor.begin(asked, request.auth, wishes)
             parts.jobs.start(session)
         return _json(session.told.state(()), status=202)
@@ -113,7 +113,7 @@ async def cancel(request: HttpRequest, parts: NamedDependency[Parts], extraction
 @post("/v1/extractions/{extraction_id:str}/resume", summary="Go on with an extraction", status_code=202)
 async def resume(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
     """Ask about the chunks that have no answer yet, in the background."""
-    with parts.jobs.room():
+    with parts.jobs.room(request.auth.tenant):
         session = await parts.extractor.resume(extraction_id, request.auth)
         parts.jobs.start(session)
     return _json(session.told.state(session.calls), status=202)

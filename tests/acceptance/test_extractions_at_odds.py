@@ -140,3 +140,14 @@ def _body() -> dict[str, Any]:
     from tests.acceptance.extracting import NOTE
 
     return {"model": MODEL, "recipe": RECIPE, "text": NOTE, "chunk_chars": 100, "stream": True}
+
+
+def test_no_tenant_takes_all_the_room_there_is(ask: Asked) -> None:
+    """Of runs that go on without their clients; who is one too many is told when to ask again."""
+    ask.model.holds = lambda _: True
+    begun = [ask(background=True, text=f"{FIRST} {number}") for number in range(33)]
+    assert [reply.status_code for reply in begun] == [202] * 32 + [429]
+    assert begun[-1].headers["retry-after"] == "5"
+    ask.model.holds = lambda _: False
+    for reply in begun[:-1]:
+        ask.done(reply.json()["id"], "completed")

@@ -413,6 +413,7 @@ def test_what_could_never_work_is_refused_where_it_stands(attribute: dict[str, A
         {"properties": {"a": {"type": "array", "items": {"properties": []}}}},
         {"properties": {"a": {"type": "array", "items": {"properties": None}}}},
         {"title": "T", "properties": {"a": {"title": "A"}}},
+        {"title": "T", "properties": {"a": {"type": "array", "items": {}}}},
     ],
 )
 def test_schemas_that_say_nothing_are_refused(schema: dict[str, Any]) -> None:
