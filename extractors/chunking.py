@@ -1,11 +1,11 @@
 """A text in, the chunks that a model is asked about out: parts of `splitting`, without white space at their ends.
 
 A part that is one line and too long is divided by LangExtract's chunker, between sentences or between words. That takes
-LangExtract, which is imported only then: see `is_plain`.
+LangExtract, which is imported only then: see `plain`.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -30,9 +30,13 @@ class Chunk(msgspec.Struct, frozen=True):
         return text[self.start : self.end]
 
 
-def is_plain(text: str, most: int) -> bool:
-    """Whether `chunks` needs nothing but the ends that the text has."""
-    return all(part.length <= most for part in _parts(text, most))
+def plain(text: str, most: int) -> list[Chunk] | None:
+    """What `chunks` gives, where the text has all the ends that it needs, and None where it takes LangExtract.
+
+    Raises `ValueError` unless `most` is positive.
+    """
+    parts = _parts(text, most)
+    return _chunks(text, parts) if all(part.length <= most for part in parts) else None
 
 
 def chunks(text: str, most: int) -> list[Chunk]:
@@ -40,7 +44,11 @@ def chunks(text: str, most: int) -> list[Chunk]:
 
     Raises `ValueError` unless `most` is positive.
     """
-    return [_chunk(index, span, text) for index, span in enumerate(_spans(text, most))]
+    return _chunks(text, _spans(text, most))
+
+
+def _chunks(text: str, spans: Iterable[Span]) -> list[Chunk]:
+    return [_chunk(index, span, text) for index, span in enumerate(spans)]
 
 
 def _chunk(index: int, span: Span, text: str) -> Chunk:

@@ -60,16 +60,18 @@ class Workers:
 
     def __init__(self, most: int = 2, deadline_s: float = 30.0) -> None:
         self._aligning, self._planning = anyio.CapacityLimiter(most), anyio.CapacityLimiter(1)
+        self._dividing = anyio.CapacityLimiter(1)  # each thread more that computes holds up the event loop longer
         self._deadline_s = deadline_s
         self._frames: cachetools.LRUCache[str, Frame] = cachetools.LRUCache(_FRAMES)
 
     async def chunks(self, text: str, most: int) -> list[Chunk]:
         """The chunks of `text`. Raises `MissingError` and `WorkerError`."""
-        if len(text) <= _SHORT and chunking.is_plain(text, most):
-            return chunking.chunks(text, most)
-        if await asyncio.to_thread(chunking.is_plain, text, most):
-            return await asyncio.to_thread(chunking.chunks, text, most)
-        return await self._run(chunking.chunks, text, most)
+        if len(text) <= _SHORT:
+            found = chunking.plain(text, most)
+        else:
+            async with self._dividing:
+                found = await asyncio.to_thread(chunking.plain, text, most)
+        return await self._run(chunking.chunks, text, most) if found is None else found
 
     async def frame(self, recipe: Recipe) -> Frame:
         """What stands around each chunk in its prompt. Raises `MissingError` and `WorkerError`."""

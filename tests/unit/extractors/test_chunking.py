@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from langextract.chunking import ChunkIterator
 from langextract.core.tokenizer import UnicodeTokenizer
 
-from extractors.chunking import chunks, is_plain
+from extractors.chunking import chunks, plain
 
 LETTERS = st.sampled_from(
     ["a", "B", "é", "e\u0301", "阿", "👩‍⚕️", ".", "!", "1", " ", "\t", "\n", "\r\n", "\n\n", "\u2028", "\u00a0"]
@@ -37,13 +37,19 @@ def test_no_chunk_is_too_long_where_words_are_not(text: str) -> None:
     assert all(chunk.end - chunk.start <= 30 for chunk in chunks(text, 30))
 
 
+@given(text=TEXTS, most=st.integers(5, 80))
+def test_where_a_text_has_its_ends_langextract_is_not_needed(text: str, most: int) -> None:
+    """And the chunks are the same."""
+    assert plain(text, most) in (None, chunks(text, most))
+
+
 @given(text=TEXTS)
 def test_what_fits_is_one_chunk_to_langextract_too(text: str) -> None:
     """So that its prompt is the one that LangExtract would make."""
     said = text.strip()
-    if not said or not is_plain(text, 1000):
+    if not said or (found := plain(text, 1000)) is None:
         return
-    (ours,) = chunks(text, 1000)
+    (ours,) = found
     theirs = list(ChunkIterator(text, 1000, UnicodeTokenizer()))
     assert [ours.of(text)] == [chunk.chunk_text for chunk in theirs]
 
@@ -51,7 +57,7 @@ def test_what_fits_is_one_chunk_to_langextract_too(text: str) -> None:
 def test_a_line_that_is_too_long_is_langextracts_to_divide() -> None:
     """At its sentences."""
     line = "The first sentence is here. The second one follows it. And a third comes last."
-    assert not is_plain(line, 40)
+    assert plain(line, 40) is None
     assert [chunk.of(line) for chunk in chunks(line, 40)] == [
         chunk.chunk_text for chunk in ChunkIterator(line, 40, UnicodeTokenizer())
     ]
