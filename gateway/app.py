@@ -23,9 +23,11 @@ from gateway.config import LOOPBACK, Config, ConfigError, PolicyConfig
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
+from gateway.extraction.archive import Archive
 from gateway.extraction.extractor import Extractor, Kept
 from gateway.extraction.grounding import Grounder
 from gateway.extraction.jobs import Jobs
+from gateway.extraction.keeping import Endings
 from gateway.extraction.views import Views
 from gateway.fastpath import FastPath
 from gateway.flights.shared import SharedFlights
@@ -53,7 +55,7 @@ from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.failing import Refusal, in_envelope, refusal, refused
 from gateway.routes.local_only import LocalOnly, foreign
-from gateway.routes.parts import Parts, Reload
+from gateway.routes.parts import Extraction, Parts, Reload
 from gateway.routing.figures import Figures
 from gateway.routing.router import Router
 from gateway.sweeping import Sweeper
@@ -150,7 +152,6 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
         stack.push_async_callback(kept.aclose)
         stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
         pipeline = Pipeline(tiers, router, flights, policies, ledger, hits)
-        extractor, jobs, book = _extraction(config, database, pipeline, router, telemetry, stack)
         yield Parts(
             pipeline=pipeline,
             embedder=Embedder(tiers, router, flights, policies, ledger, hits),
@@ -168,9 +169,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             shelf=shelf,
             prepared=PreparedReplies(stored.replies, Looker(tiers, router, policies), shelf, access, _admits(config)),
             hits=hits,
-            extractor=extractor,
-            jobs=jobs,
-            book=book,
+            extraction=_extraction(config, database, pipeline, router, telemetry, stack),
         )
 
 
@@ -341,15 +340,18 @@ def _extraction(
     router: Router,
     telemetry: Telemetry,
     stack: contextlib.AsyncExitStack,
-) -> tuple[Extractor, Jobs, Book]:
-    """Who extracts, at once or in the background, and where the recipes are."""
+) -> Extraction:
+    """Who extracts, at once or in the background, and where recipes and runs are."""
     reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of extractions") for sort in ("reads", "writes"))
     store = Extractions(database, (reads, writes), config.database_deadline_s)
     stack.push_async_callback(store.aclose)
     book, workers = Book(config.recipes_folder()), Workers(config.extraction_processes)
-    kept = Kept(store, Views(partial(recipe_views.ensure, database)), telemetry)
+    views = Views(partial(recipe_views.ensure, database))
+    kept = Kept(store, Archive(store), endings := Endings(), views, telemetry)
+    stack.push_async_callback(endings.aclose)
     stack.push_async_callback((jobs := Jobs()).aclose)
-    return Extractor(pipeline, router, book, workers, Grounder(workers), kept), jobs, book
+    extractor = Extractor(pipeline, router, book, workers, Grounder(workers), kept)
+    return Extraction(extractor, kept.archive, jobs, book)
 
 
 OLLAMA = (

@@ -60,7 +60,7 @@ def usage(calls: Iterable[Call]) -> dict[str, Any]:
 _TOKENS: Final = ("prompt_tokens", "completion_tokens")
 
 
-def by_chunk(calls: Iterable[Call]) -> list[tuple[int, list[Call]]]:
+def by_chunk(calls: Iterable[Call]) -> list[list[Call]]:
     """The calls of each chunk, in order."""
     ordered = sorted(calls, key=lambda call: (call.chunk, call.pass_number, call.attempt))
-    return [(chunk, list(some)) for chunk, some in groupby(ordered, key=lambda call: call.chunk)]
+    return [list(some) for _, some in groupby(ordered, key=lambda call: call.chunk)]

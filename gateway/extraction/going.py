@@ -13,7 +13,7 @@ from extractors.judging import best
 from extractors.reading import Said
 from gateway.errors import BackendError, ExtractionFailed, RequestError, envelope, may_pass
 from gateway.extraction.asking import Asker, Look, Place, Task, Tried
-from gateway.extraction.grounding import Grounder
+from gateway.extraction.grounding import Grounder, Placed
 from storage.extractions import Call, Record
 
 _NOT_LET_IN: Final = frozenset({401, 403})
@@ -21,6 +21,9 @@ _GAP: Final = 1000
 """White space between chunks, at most, that is passed over for the words before it."""
 _HOPELESS: Final = 8
 """Chunks one after the other that nobody answers, after which no more are asked about: they are told as pending."""
+
+
+_LATE: Final = "It took too long to find words that are only nearly in the text; their records have no place."
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -106,17 +109,17 @@ class Journey:
 
     async def _finish(self, chunk: Chunk, words: str, passes: Sequence[list[Tried]], chosen: Sequence[Tried]) -> None:
         """Find where the records of the chosen tries stand, and tell of the chunk."""
+        tried = [one for tries in passes for one in tries]
+        picked = {id(one) for one in chosen}
         try:
             found = await self._grounder.ground(chunk, words, [_said(one) for one in chosen])
         except ExtractionFailed as error:
-            in_vain = tuple(_failed(one, error) if one in chosen else one.call for tries in passes for one in tries)
+            in_vain = tuple(_failed(one, error) if id(one) in picked else one.call for one in tried)
             self._ready.put_nowait(Done(chunk, in_vain, error))
             return
-        kept = {id(record) for record in merged(found)}
-        records = {
-            id(one): _records(one, grounded, kept, self._text) for one, grounded in zip(chosen, found, strict=True)
-        }
-        calls = tuple(_call(tried, records.get(id(tried))) for tries in passes for tried in tries)
+        kept = {id(record) for record in merged([placed.records for placed in found])}
+        of = {id(one): _call(one, placed, kept, self._text) for one, placed in zip(chosen, found, strict=True)}
+        calls = tuple(of.get(id(one), one.call) for one in tried)
         self._ready.put_nowait(Done(chunk, calls, next((one.fault for one in chosen if one.fault), None)))
 
     def _before(self, chunk: Chunk) -> str:
@@ -141,11 +144,11 @@ def _said(tried: Tried) -> tuple[Said, ...]:
     return tried.judged.said if tried.judged else ()
 
 
-def _call(tried: Tried, records: tuple[Record, ...] | None) -> Call:
-    """The call of a try, with its records if it is the choice of its pass."""
-    if records is None:
-        return tried.call
-    return msgspec.structs.replace(tried.call, chosen=True, records=records)
+def _call(tried: Tried, placed: Placed, kept: set[int], text: str) -> Call:
+    """The call of a try that is the choice of its pass, with its records."""
+    records = _records(tried, placed.records, kept, text)
+    problems = tried.call.problems if placed.is_whole else (*tried.call.problems, _LATE)
+    return msgspec.structs.replace(tried.call, chosen=True, records=records, problems=problems)
 
 
 def _failed(tried: Tried, error: ExtractionFailed) -> Call:

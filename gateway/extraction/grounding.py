@@ -34,6 +34,14 @@ class _Found(msgspec.Struct, frozen=True):
     alignment: Alignment | None
 
 
+class Placed(msgspec.Struct, frozen=True):
+    """The records of a try with their places in the document, in the order in which they were said."""
+
+    records: tuple[Grounded, ...]
+    is_whole: bool = True
+    """False where it took too long to look for words that are only nearly there: those have no place."""
+
+
 class Grounder:
     """Finds where records stand."""
 
@@ -43,23 +51,28 @@ class Grounder:
             _REMEMBERED, getsizeof=lambda found: len(found) + 1
         )
 
-    async def ground(self, chunk: Chunk, text: str, found: Sequence[tuple[Said, ...]]) -> list[tuple[Grounded, ...]]:
-        """Of each of several tries at a chunk, which reads `text`, the records with their places in the document.
+    async def ground(self, chunk: Chunk, text: str, found: Sequence[tuple[Said, ...]]) -> list[Placed]:
+        """Of each of several tries at a chunk, which reads `text`, its records.
 
         Raises `ExtractionUnavailable` and `ExtractionFailed`.
         """
         names = [_name(chunk, said) for said in found]
         known = [self._known.get(name) if said else () for said, name in zip(found, names, strict=True)]
         missing = [place for place, records in enumerate(known) if records is None]
+        late: set[int] = set()
         if missing:
             aligned, is_whole = await self._aligned([Passage(text, 0, found[place]) for place in missing])
             for place, records in zip(missing, aligned, strict=True):
                 known[place] = found_here = tuple(_Found(one.start, one.end, one.alignment) for one in records)
                 if is_whole and len(found_here) < _REMEMBERED:
                     self._known[names[place]] = found_here
+            late.update(() if is_whole else missing)
         return [
-            tuple(_placed(one, record, chunk.start) for one, record in zip(said, records or (), strict=True))
-            for said, records in zip(found, known, strict=True)
+            Placed(
+                tuple(_placed(one, record, chunk.start) for one, record in zip(said, records or (), strict=True)),
+                place not in late,
+            )
+            for place, (said, records) in enumerate(zip(found, known, strict=True))
         ]
 
     async def _aligned(self, passages: Sequence[Passage]) -> tuple[list[tuple[Grounded, ...]], bool]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from storage.errors import RefusedError, StorageError
 from storage.extractions import Call, Ended, Run, RunStatus
 
@@ -17,6 +19,8 @@ _BEAT_S: Final = 2.0
 _UNDER_WAY: Final = ("in_progress", "cancelling")
 _AT_ONCE: Final = 32
 """Chunks of one commit: many rows are a while on the loop."""
+_GATHERED_S: Final = 0.2
+"""How long the calls of a chunk wait for those of others, to be kept with them."""
 _PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 10.0
 """Shorter than the silence after which a run is anybody's."""
@@ -45,29 +49,55 @@ class Store(Protocol):
         ...
 
 
+class Endings:
+    """Runs that have ended, and are not kept whole yet."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begun(self, task: asyncio.Task[None]) -> None:
+        """One more is being kept by `task`."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Wait for them a while. What is not kept then can be resumed."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=_LAST_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+class Keeping(msgspec.Struct, frozen=True):
+    """How a run is kept."""
+
+    store: Store
+    endings: Endings
+    begin: Callable[[], Awaitable[None]] | None = None
+    """Keeps the run itself, where that is still to be done: beside the first questions."""
+
+
 class Keeper:
     """Keeps one run. Nobody waits for it before the end; what the database does not take now it is given again."""
 
-    def __init__(
-        self, store: Store, run: Run, end: Callable[[], None], begin: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
-        """`begin` keeps the run itself, where that is not done yet. `end` is called once when the run is to end,
-        because somebody wants it or deleted it.
-        """
+    def __init__(self, keeping: Keeping, run: Run, end: Callable[[], None]) -> None:
+        """`end` is called once when the run is to end, because somebody wants it or deleted it."""
         self.is_whole = False
         """Whether all of it is kept: to be asked at the end."""
         self._lost = False
-        self._begin = begin
-        self._store = store
+        self._begin = keeping.begin
+        self._store = keeping.store
+        self._endings = keeping.endings
         self._run_id = run.id
         self._worker = run.worker
         self._end = end
         self._waiting: list[tuple[Call, ...]] = []
         self._news = asyncio.Event()
-        if begin:
+        if self._begin:
             self._news.set()
-        self._is_over = False
-        self._closing: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
         self._task = asyncio.create_task(self._keep())
 
     def put(self, calls: tuple[Call, ...]) -> None:
@@ -77,10 +107,11 @@ class Keeper:
 
     async def close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
         """Keep what waits, and that the run has ended. A database that takes long goes on with it by itself."""
-        self._is_over = True
+        self._over.set()
         self._news.set()
-        self._closing = asyncio.create_task(self._close(status, counts, error))
-        await asyncio.wait({self._closing}, timeout=_LAST_S)
+        closing = asyncio.create_task(self._close(status, counts, error))
+        self._endings.begun(closing)
+        await asyncio.wait({closing}, timeout=_LAST_S)
 
     async def _close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
         await asyncio.wait({self._task})
@@ -105,17 +136,16 @@ class Keeper:
                 return
 
     async def _keep(self) -> None:
-        while not self._is_over:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_BEAT_S):
-                    await self._news.wait()
+        while not self._over.is_set():
+            if await _within(_BEAT_S, self._news) and not self._begin:
+                await _within(_GATHERED_S, self._over)
             self._news.clear()
             try:
                 status = await self._commit()
             except RefusedError:
                 return  # said again at the end
             except StorageError:
-                await asyncio.sleep(0 if self._is_over else _PAUSE_S)
+                await _within(_PAUSE_S, self._over)
                 self._news.set()
                 continue
             if status != "in_progress":
@@ -154,3 +184,11 @@ class Keeper:
         _LOG.warning("What came of a chunk cannot be kept (%s)", refused)
         self._lost = True
         return "in_progress"
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether `event` is there so soon."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()

@@ -2,63 +2,62 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from extractors.chunking import Chunk
 from gateway.errors import BackendError, RequestError, envelope
 from gateway.extraction import counting
 from gateway.extraction.going import Done, Journey
-from gateway.extraction.keeping import Keeper, Store
+from gateway.extraction.keeping import Keeper, Keeping
 from gateway.extraction.told import Told, is_over
-from storage.extractions import Call, Document, Ended, Run
+from storage.extractions import Call, Ended
 
 
 class Session:
     """A run, under way."""
 
     def __init__(
-        self, run: Run, document: Document, chunks: Sequence[Chunk], journey: Journey, store: Store | None
+        self,
+        begun: Told,
+        journey: Journey,
+        heed: Callable[[Done], None],
+        keeping: Keeping | None,
+        done: Sequence[Call] = (),
     ) -> None:
-        """`store` is None where nothing can be kept."""
-        self.run = run
-        self.document = document
-        self.chunks = chunks
-        self.calls: list[Call] = []
+        """`heed` is called with what came of each chunk. `keeping` is None where nothing is to be kept. `done` are the
+        calls of chunks that need not be asked about.
+        """
+        self.run = begun.run
+        self.document = begun.document
+        self.chunks = begun.chunks
+        self.calls = list(done)
         """Every call of every chunk that is done."""
         self.fault: BackendError | RequestError | None = None
         """Why nothing was extracted at all."""
         self.stored = False
         """Whether all of it is kept: to be asked at the end."""
         self._journey = journey
-        self._store = store
+        self._heed = heed
+        self._keeping = keeping
         self._ending: asyncio.Future[None] | None = None
         self._is_wanted = True
         self._when_left: Ended = "cancelled"
         self._faults: list[BackendError | RequestError] = []
-        self.begin: Callable[[], Awaitable[None]] | None = None
-        """Keeps the run itself, where that is still to be done: beside the first questions."""
-        self.heed: Callable[[Done], None] | None = None
-        """Called with what came of each chunk."""
 
     @property
     def told(self) -> Told:
         """It, as clients are told of it."""
-        is_kept = self.stored if is_over(self.run) else self._store is not None
+        is_kept = self.stored if is_over(self.run) else self._keeping is not None
         return Told(self.run, self.document, self.chunks, stored=is_kept)
-
-    def had(self, calls: Sequence[Call]) -> None:
-        """Some chunks are done already, and these are their calls."""
-        self.calls += calls
 
     async def go(self) -> AsyncGenerator[Done]:
         """What comes of each chunk that is not done yet. Afterwards `run` says how it ended.
 
         Whoever closes it, or cancels who waits for it, cancels the run. What is done by then is kept.
         """
-        keeper = Keeper(self._store, self.run, self._unwanted, self.begin) if self._store else None
+        keeper = Keeper(self._keeping, self.run, self._unwanted) if self._keeping else None
         status: Ended = "failed"
         done = {call.chunk for call in self.calls}
         journey = self._journey.go([chunk for chunk in self.chunks if chunk.index not in done])
@@ -68,8 +67,7 @@ class Session:
                 self._faults += [one.fault] if one.fault else []
                 if keeper:
                     keeper.put(one.calls)
-                if self.heed:
-                    self.heed(one)
+                self._heed(one)
                 yield one
             status = self._outcome()
         except RequestError as error:

@@ -63,7 +63,7 @@ class Told(msgspec.Struct, frozen=True):
     def records(self, calls: Iterable[Call]) -> list[dict[str, Any]]:
         """What was found, with where each came from, in the order of the text."""
         found: list[dict[str, Any]] = []
-        for _, some in counting.by_chunk(calls):
+        for some in counting.by_chunk(calls):
             shown = [
                 (record, provenance)
                 for call in some
@@ -131,11 +131,6 @@ def described(document: Document) -> dict[str, Any]:
     return {"id": document.id, "sha256": document.sha256.hex(), "characters": document.characters}
 
 
-def by_chunk(calls: Iterable[Call]) -> list[list[Call]]:
-    """The calls of each chunk."""
-    return [some for _, some in counting.by_chunk(calls)]
-
-
 def is_over(run: Run) -> bool:
     """Whether nothing more comes of it by itself."""
     return run.status in _ENDED
@@ -144,7 +139,7 @@ def is_over(run: Run) -> bool:
 def grounded(calls: Iterable[Call]) -> list[Grounded]:
     """The records, as they are shown on a page or saved in a file."""
     found: list[Grounded] = []
-    for _, some in counting.by_chunk(calls):
+    for some in counting.by_chunk(calls):
         records = [record for call in some if call.chosen for record in call.records if record.kept]
         found += [_grounded(record) for record in sorted(records, key=_place)]
     return found

@@ -33,7 +33,7 @@ async def replying(
     Raises what `Pipeline.answer` raises and, before the model is asked, what `Extractor.expect` does. A failure to
     extract leaves the answer as it is; it is told where the records would be.
     """
-    parts.extractor.expect(wanted, "extract.recipe")
+    parts.extraction.extractor.expect(wanted, "extract.recipe")
     extraction = _Extraction(question, wanted, caller, wishes, parts)
     head = reply.head(openai_chat.PREFIX, question.model)
     if question.stream:
@@ -87,7 +87,7 @@ class _Extraction:
             return None
         asked = Asked(wanted=self._wanted, model=self._question.model, text=extractions.storable(text))
         try:
-            session = await self._parts.extractor.begin(asked, self._caller, self._wishes)
+            session = await self._parts.extraction.extractor.begin(asked, self._caller, self._wishes)
             async with aclosing(session.go()) as going:
                 async for _ in going:
                     pass

@@ -24,20 +24,20 @@ HttpRequest = Request[Any, Caller, Any]
 async def keep(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """A text that extractions may name by its id. The same text is the same document."""
     text, metadata = await decoded(request, wire.document)
-    return _document(await parts.extractor.keep_document(text, metadata, request.auth))
+    return _document(await parts.extraction.archive.keep_document(text, metadata, request.auth))
 
 
 @get("/v1/documents/{document_id:str}", summary="Find a document again")
 async def retrieve(request: HttpRequest, parts: NamedDependency[Parts], document_id: FromPath[str]) -> dict[str, Any]:
     """With its text."""
-    document = await parts.extractor.document(document_id, request.auth)
+    document = await parts.extraction.archive.document(document_id, request.auth)
     return _document(document) | {"text": document.text}
 
 
 @delete("/v1/documents/{document_id:str}", summary="Forget a document", status_code=200)
 async def forget(request: HttpRequest, parts: NamedDependency[Parts], document_id: FromPath[str]) -> dict[str, Any]:
     """With all extractions from it. Answers about it stay in the cache until they are deleted there."""
-    await parts.extractor.forget_document(document_id, request.auth)
+    await parts.extraction.archive.forget_document(document_id, request.auth)
     return {"id": document_id, "object": "document", "deleted": True}
 
 
@@ -45,7 +45,7 @@ async def forget(request: HttpRequest, parts: NamedDependency[Parts], document_i
 async def recipes(parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Those that come with askonce, and those in its folder."""
     try:
-        found = parts.book.all()
+        found = parts.extraction.book.all()
     except RecipeError as error:
         raise StorageUnavailable(str(error)) from error
     return {"object": "list", "data": [_listed(name, one) for name, one in found.items()]}
@@ -54,7 +54,7 @@ async def recipes(parts: NamedDependency[Parts]) -> dict[str, Any]:
 @get("/v1/recipes/{name:str}", summary="Show a saved recipe")
 async def recipe(parts: NamedDependency[Parts], name: FromPath[str]) -> dict[str, Any]:
     """All of it, with the JSON Schema of a model's answer."""
-    found = parts.extractor.recipe(name)
+    found = parts.extraction.extractor.recipe(name)
     return {"object": "recipe", "edition": found.edition, **msgspec.to_builtins(found), "schema": found.schema}
 
 

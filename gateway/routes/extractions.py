@@ -16,7 +16,7 @@ from extractors import jsonl, view
 from gateway import steering
 from gateway.caller import Caller
 from gateway.errors import BackendError, InvalidRequest, RequestError, envelope
-from gateway.extraction import told
+from gateway.extraction import counting, told
 from gateway.extraction.session import Session
 from gateway.extraction.told import Told
 from gateway.routes.described import asking
@@ -41,11 +41,11 @@ async def create(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp
     asked = await decoded(request, wire.decode)
     wishes = steering.read(request.headers)
     if asked.background:
-        with parts.jobs.room(request.auth.tenant):
-            session = await parts.extractor.begin(asked, request.auth, wishes)
-            parts.jobs.start(session)
+        with parts.extraction.jobs.room(request.auth.tenant):
+            session = await parts.extraction.extractor.begin(asked, request.auth, wishes)
+            parts.extraction.jobs.start(session)
         return _json(session.told.state(()), status=202)
-    session = await unless_left(request.receive, parts.extractor.begin(asked, request.auth, wishes))
+    session = await unless_left(request.receive, parts.extraction.extractor.begin(asked, request.auth, wishes))
     if asked.stream:
         events = _events(session)
         return EventStream({"x-askonce-extraction": session.run.id}, events, events)
@@ -64,22 +64,24 @@ async def create(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp
 async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """This tenant's, newest first, without their records."""
     params = query(request, ("limit", "before", "document_id"))
-    runs = await parts.extractor.listed(request.auth, _limit(params), _before(params), params.get("document_id"))
+    runs = await parts.extraction.archive.listed(
+        request.auth, _limit(params), _before(params), params.get("document_id")
+    )
     return {"object": "list", "data": [told.listed(run) for run in runs]}
 
 
 @get("/v1/extractions/{extraction_id:str}", summary="Find an extraction again")
 async def retrieve(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
     """As it was given, or as far as it is."""
-    found = await parts.extractor.found(extraction_id, request.auth)
-    calls = await parts.extractor.calls(found)
+    found = await parts.extraction.archive.found(extraction_id, request.auth)
+    calls = await parts.extraction.archive.calls(found)
     return _whole(found.run.id, await whole_of(found, calls))
 
 
 @get("/v1/extractions/{extraction_id:str}/events", summary="Follow an extraction")
 async def events(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
     """What came of each chunk, and what comes, until it ends."""
-    found = await parts.extractor.found(extraction_id, request.auth)
+    found = await parts.extraction.archive.found(extraction_id, request.auth)
     said = _followed(found, request.auth, parts)
     return EventStream({"x-askonce-extraction": extraction_id}, said, said)
 
@@ -87,8 +89,8 @@ async def events(request: HttpRequest, parts: NamedDependency[Parts], extraction
 @get("/v1/extractions/{extraction_id:str}/view", summary="Look at an extraction")
 async def shown(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> Response[str]:
     """A page: the text with its records coloured, and a list of them."""
-    found = await parts.extractor.found(extraction_id, request.auth, with_text=True)
-    records = told.grounded(await parts.extractor.calls(found))
+    found = await parts.extraction.archive.found(extraction_id, request.auth, with_text=True)
+    records = told.grounded(await parts.extraction.archive.calls(found))
     title = f"{found.run.recipe}: {found.document.id}"
     page = await asyncio.to_thread(view.page, title, found.document.text, records)
     return Response(page, media_type="text/html", headers=_SAFE)
@@ -97,8 +99,8 @@ async def shown(request: HttpRequest, parts: NamedDependency[Parts], extraction_
 @get("/v1/extractions/{extraction_id:str}/jsonl", summary="Save an extraction as LangExtract does")
 async def saved(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> Response[bytes]:
     """A line that LangExtract loads."""
-    found = await parts.extractor.found(extraction_id, request.auth, with_text=True)
-    records = told.grounded(await parts.extractor.calls(found))
+    found = await parts.extraction.archive.found(extraction_id, request.auth, with_text=True)
+    records = told.grounded(await parts.extraction.archive.calls(found))
     line = await asyncio.to_thread(jsonl.line, found.document.id, found.document.text, records)
     name = {"content-disposition": f'attachment; filename="{extraction_id}.jsonl"'}
     return Response(line, media_type="application/jsonl", headers=name | _SAFE)
@@ -107,22 +109,22 @@ async def saved(request: HttpRequest, parts: NamedDependency[Parts], extraction_
 @post("/v1/extractions/{extraction_id:str}/cancel", summary="End an extraction", status_code=200)
 async def cancel(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> dict[str, Any]:
     """What is done by now stays, and the rest can be resumed."""
-    return told.listed(await parts.extractor.cancel(extraction_id, request.auth))
+    return told.listed(await parts.extraction.archive.cancel(extraction_id, request.auth))
 
 
 @post("/v1/extractions/{extraction_id:str}/resume", summary="Go on with an extraction", status_code=202)
 async def resume(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> ASGIApp:
     """Ask about the chunks that have no answer yet, in the background."""
-    with parts.jobs.room(request.auth.tenant):
-        session = await parts.extractor.resume(extraction_id, request.auth)
-        parts.jobs.start(session)
+    with parts.extraction.jobs.room(request.auth.tenant):
+        session = await parts.extraction.extractor.resume(extraction_id, request.auth)
+        parts.extraction.jobs.start(session)
     return _json(session.told.state(session.calls), status=202)
 
 
 @delete("/v1/extractions/{extraction_id:str}", summary="Forget an extraction", status_code=200)
 async def forget(request: HttpRequest, parts: NamedDependency[Parts], extraction_id: FromPath[str]) -> dict[str, Any]:
     """With its records. Its document stays, and so do the answers in the cache."""
-    await parts.extractor.forget(extraction_id, request.auth)
+    await parts.extraction.archive.forget(extraction_id, request.auth)
     return {"id": extraction_id, "object": "extraction", "deleted": True}
 
 
@@ -158,14 +160,14 @@ async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator
     while True:
         is_over = told.is_over(found.run) or told.head(found.run)["status"] == "interrupted"
         try:
-            new = await parts.extractor.calls(found, max((call.serial for call in had), default=0))
+            new = await parts.extraction.archive.calls(found, max((call.serial for call in had), default=0))
             had += new
-            for calls in told.by_chunk(new):
+            for calls in counting.by_chunk(new):
                 yield _event("extraction.chunk", found.part(calls))
             if is_over:
                 break
             await asyncio.sleep(_LOOK_S)
-            found = msgspec.structs.replace(found, run=await parts.extractor.run(found.run.id, caller))
+            found = msgspec.structs.replace(found, run=await parts.extraction.archive.run(found.run.id, caller))
         except (RequestError, BackendError) as error:
             yield _event("error", envelope(error))
             return
@@ -176,7 +178,7 @@ async def whole_of(told_: Told, calls: Sequence[Call]) -> msgspec.Raw:
     """All of a run as JSON, made chunk by chunk: of a long text it takes too long to be made at once."""
     records: list[msgspec.Raw] = []
     chunks: list[msgspec.Raw] = []
-    of_chunk = {some[0].chunk: some for some in told.by_chunk(calls)}
+    of_chunk = {some[0].chunk: some for some in counting.by_chunk(calls)}
     for chunk in told_.chunks:
         some = of_chunk.get(chunk.index)
         records += [msgspec.Raw(_ENCODE(record)) for record in told_.records(some or ())]

@@ -10,6 +10,7 @@ from gateway.config import Config
 from gateway.conversations import Conversations
 from gateway.embedding.embedder import Embedder
 from gateway.explaining import Explainer
+from gateway.extraction.archive import Archive
 from gateway.extraction.extractor import Extractor
 from gateway.extraction.jobs import Jobs
 from gateway.pipeline import Pipeline
@@ -25,6 +26,15 @@ from storage.tiers import Tiers
 
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
 """Has the settings read again and used by all workers; gives the names of those that changed. Raises `ConfigError`."""
+
+
+class Extraction(msgspec.Struct, frozen=True):
+    """Who extracts records, where runs and documents are, those that go on by themselves, and the saved recipes."""
+
+    extractor: Extractor
+    archive: Archive
+    jobs: Jobs
+    book: Book
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -44,9 +54,7 @@ class Parts(msgspec.Struct, frozen=True):
     shelf: Shelf
     prepared: PreparedReplies
     hits: Hits
-    extractor: Extractor
-    jobs: Jobs
-    book: Book
+    extraction: Extraction
     use: Callable[[Config], None]
     """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
     reload: Reload

@@ -290,7 +290,7 @@ def test_who_wants_nothing_stored_has_nothing_stored(ask: Asked) -> None:
 
 def test_without_the_database_records_are_found_all_the_same(ask: Asked) -> None:
     """And the reply says that they are not kept. What would have to be found again is refused."""
-    pool = ask.gateway.parts.extractor._store._pool
+    pool = ask.gateway.parts.extraction.extractor._store._pool
 
     async def cut() -> None:
         pool.terminate()

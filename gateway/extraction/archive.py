@@ -1,0 +1,126 @@
+"""Runs and documents that are kept: found again, listed, ended and deleted, each for its own tenant alone."""
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, TypeVar
+
+from extractors.chunking import Chunk
+from gateway.caller import Caller
+from gateway.errors import InvalidRequest, NoAnswer, StorageUnavailable
+from gateway.extraction.told import Told
+from storage.errors import RefusedError, StorageError
+from storage.extractions import Call, Document, Extractions, Run
+
+_LONG: Final = 500_000
+"""Code points from which on it takes a millisecond to hash them."""
+_DOCUMENT: Final = "doc_"
+_ID: Final = re.compile(r"(?:ext|doc)_[0-9a-f]{32}", re.ASCII)
+_DOWN: Final = (
+    "The database cannot be reached, so nothing can be looked up, begun in the background or deleted; try again."
+)
+
+T = TypeVar("T")
+
+
+class Archive:
+    """What is in the database. Whoever asks for another tenant's is told that there is no such thing."""
+
+    def __init__(self, store: Extractions) -> None:
+        self._store = store
+
+    async def run(self, name: str, caller: Caller) -> Run:
+        """A run of this tenant's. Raises `NoAnswer` and `StorageUnavailable`."""
+        run = await looked_up(self._store.run(name, caller.tenant)) if _ID.fullmatch(name) else None
+        if run is None or not _allowed(run, caller):
+            raise NoAnswer(missing("extraction", name), param="extraction_id")
+        return run
+
+    async def found(self, name: str, caller: Caller, *, with_text: bool = False) -> Told:
+        """The same, with its chunks and its document. Raises `NoAnswer` and `StorageUnavailable`."""
+        run = await self.run(name, caller)
+        document = await self.document(run.document_id, caller, with_text=with_text)
+        spans = await looked_up(self._store.chunks(run.document_id, run.chunker))
+        return Told(run, document, [Chunk(one.ordinal, one.start, one.end, one.sha256) for one in spans])
+
+    async def calls(self, told: Told, since: int = 0) -> list[Call]:
+        """What came of a run, or only what was kept after the call of a serial. Raises `StorageUnavailable`."""
+        return await looked_up(self._store.calls_since(told.run.id, since))
+
+    async def listed(
+        self, caller: Caller, limit: int, before: float | None = None, document_id: str | None = None
+    ) -> list[Run]:
+        """The tenant's runs, newest first. Raises `StorageUnavailable`."""
+        return await looked_up(self._store.runs(caller.tenant, limit, before, document_id, caller.models))
+
+    async def cancel(self, name: str, caller: Caller) -> Run:
+        """Have a run end. One that is over stays as it is. Raises `NoAnswer` and `StorageUnavailable`."""
+        await self.run(name, caller)
+        run = await looked_up(self._store.cancel(name, caller.tenant))
+        if run is None:
+            raise NoAnswer(missing("extraction", name), param="extraction_id")
+        return run
+
+    async def forget(self, name: str, caller: Caller) -> None:
+        """Delete a run with its records; its document stays. Raises `NoAnswer` and `StorageUnavailable`."""
+        await self.run(name, caller)
+        await looked_up(self._store.delete_run(name, caller.tenant))
+
+    async def keep_document(self, text: str, metadata: Mapping[str, Any], caller: Caller) -> Document:
+        """A document that requests may name. Raises `StorageUnavailable`."""
+        return await looked_up(self._store.put_document(await document_of(text, caller, metadata)))
+
+    async def document(self, name: str, caller: Caller, *, with_text: bool = True) -> Document:
+        """A document of this tenant's. Raises `NoAnswer` and `StorageUnavailable`."""
+        look = self._store.document if with_text else self._store.document_head
+        found = await looked_up(look(name, caller.tenant)) if _ID.fullmatch(name) else None
+        if found is None:
+            raise NoAnswer(missing("document", name), param="document_id")
+        return found
+
+    async def forget_document(self, name: str, caller: Caller) -> None:
+        """Delete a document with all runs over it. Raises `NoAnswer` and `StorageUnavailable`."""
+        await self.document(name, caller, with_text=False)
+        await looked_up(self._store.delete_document(name, caller.tenant))
+
+
+async def looked_up(asked: Awaitable[T]) -> T:
+    """What the database says. Raises `InvalidRequest` for what it cannot keep, and `StorageUnavailable`."""
+    try:
+        return await asked
+    except RefusedError as error:
+        message = f"That cannot be kept: {error}."
+        raise InvalidRequest(message, code="invalid_value") from error
+    except StorageError as error:
+        raise StorageUnavailable(_DOWN) from error
+
+
+async def document_of(text: str, caller: Caller, metadata: Mapping[str, Any]) -> Document:
+    """A text as a document of the caller's tenant: the same text has the same id."""
+    digest = await asyncio.to_thread(_digest, text) if len(text) > _LONG else _digest(text)
+    name = hashlib.sha256(digest + caller.tenant.encode()).hexdigest()[:32]
+    return Document(
+        id=_DOCUMENT + name,
+        tenant=caller.tenant,
+        sha256=digest,
+        text=text,
+        characters=len(text),
+        created_at=time.time(),
+        meta=dict(metadata),
+    )
+
+
+def missing(what: str, name: str) -> str:
+    """That there is no such thing, for whoever asks."""
+    shown = name[:60].encode("unicode_escape").decode()
+    return f"No {what} '{shown}' is kept for you: it was never there, or has been deleted."
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _allowed(run: Run, caller: Caller) -> bool:
+    return caller.models is None or run.model in caller.models
