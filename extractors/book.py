@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
+from extractors.errors import RecipeError
 from extractors.recipe import Recipe, check_name, from_toml, shipped
-from extractors.shapes import RecipeError
 
 _END: Final = ".toml"
 _MOST_BYTES: Final = 2**20

@@ -11,7 +11,7 @@ from langextract.core import data
 from langextract.core.format_handler import FormatHandler
 from langextract.prompting import ContextAwarePromptBuilder, PromptTemplateStructured, QAPromptGenerator
 
-from extractors import shapes
+from extractors import answers
 from extractors.passages import Frame
 from extractors.recipe import Example, Recipe
 
@@ -37,7 +37,7 @@ _COMPACT: Final[dict[str, Any]] = {"ensure_ascii": False, "separators": (",", ":
 
 def description(recipe: Recipe) -> str:
     """What the model is told: in words, and as a JSON Schema."""
-    schema = json.dumps(shapes.brief(recipe.classes), **_COMPACT)
+    schema = json.dumps(answers.brief(recipe.classes), **_COMPACT)
     return f"{recipe.description.strip()}\n\nAnswer with JSON that matches this schema: {schema}"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from extractors import shapes
+from extractors import checking
 from extractors.reading import Said, Status, read
 from extractors.recipe import Recipe
 
@@ -46,8 +46,8 @@ class Judge:
 
     @cached_property
     def _validators(self) -> Mapping[str, Any]:
-        wanted = {name: shapes.forgiving(schema) for name, schema in self._classes.items()}
-        return {name: shapes.validator(schema) for name, schema in wanted.items()}
+        wanted = {name: checking.forgiving(schema) for name, schema in self._classes.items()}
+        return {name: checking.validator(schema) for name, schema in wanted.items()}
 
     def judge(self, text: str, finish_reason: str | None) -> Judged:
         """What was said, read and checked. A record of a class that the recipe has not is left out, and told of."""
@@ -67,7 +67,7 @@ class Judge:
 
     def _wrong(self, said: Said) -> list[str]:
         """What is wrong with its attributes."""
-        found = shapes.misfits(self._validators[said.name], said.attributes or {})
+        found = checking.misfits(self._validators[said.name], said.attributes or {})
         return [f"'{said.name}' \"{said.text[:80]}\": {problem}" for problem in found]
 
 

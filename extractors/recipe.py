@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from extractors import shapes
-from extractors.shapes import RecipeError, Schema
+from extractors import answers, checking, deriving, portable, pydantic_schemas
+from extractors.errors import RecipeError
+from extractors.shapes import Schema
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII)
 _MOST: Final = 40
@@ -61,7 +62,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def schema(self) -> Schema:
         """The JSON Schema of a completion."""
-        return shapes.envelope(self.classes)
+        return answers.envelope(self.classes)
 
 
 def from_toml(text: str, name: str) -> Recipe:
@@ -85,7 +86,7 @@ def from_data(data: Any) -> Recipe:
         if "classes" in data:
             raise RecipeError("It has 'schema' and 'classes'; give one of them.", "schema")
         data = {name: value for name, value in data.items() if name != "schema"} | {
-            "classes": shapes.classes(data["schema"])
+            "classes": pydantic_schemas.classes(data["schema"])
         }
     try:
         return _checked(msgspec.convert(data, Recipe))
@@ -121,8 +122,8 @@ def _checked(recipe: Recipe) -> Recipe:
         raise RecipeError("It says nothing; tell the model what to extract.", "description")
     if not recipe.classes and not recipe.examples:
         raise RecipeError("It has neither classes nor examples; a model needs one of them.", "examples")
-    classes = {name: shapes.attributes(schema, f"classes.{name}") for name, schema in recipe.classes.items()}
-    classes = classes or shapes.derived([record for example in recipe.examples for record in example.records])
+    classes = {name: portable.attributes(schema, f"classes.{name}") for name, schema in recipe.classes.items()}
+    classes = classes or deriving.derived([record for example in recipe.examples for record in example.records])
     if not classes:
         raise RecipeError("It names no classes, and its examples have no records: nothing could be found.", "examples")
     for name in classes:
@@ -159,5 +160,5 @@ def _check_example(example: Example, classes: Mapping[str, Schema], where: str) 
         if not record.text.strip() or record.text not in example.text:
             message = f"'{record.text[:80]}' is not what the example's text says, letter for letter."
             raise RecipeError(message, f"{place}.text")
-        for problem in shapes.problems(record.attributes, classes[record.name]):
+        for problem in checking.problems(record.attributes, classes[record.name]):
             raise RecipeError(problem, f"{place}.attributes")

@@ -13,9 +13,9 @@ import msgspec
 from extractors import chunking
 from extractors.book import UnknownRecipe
 from extractors.chunking import Chunk
+from extractors.errors import RecipeError
 from extractors.passages import Frame
 from extractors.recipe import Recipe, from_data
-from extractors.shapes import RecipeError
 from extractors.workers import MissingError, SlowError, WorkerError, version
 from gateway.caller import Caller
 from gateway.errors import ExtractionFailed, ExtractionUnavailable, InvalidRequest, NoAnswer

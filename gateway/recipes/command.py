@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from extractors.book import Book, UnknownRecipe, opened
+from extractors.errors import RecipeError
 from extractors.recipe import Recipe, check_name, shipped_texts
-from extractors.shapes import RecipeError
 from gateway import config as settings
 from gateway.client import Gateway, RefusedError, UnansweredError
 from gateway.config import Config, ConfigError

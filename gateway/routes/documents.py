@@ -7,8 +7,8 @@ from litestar import Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from extractors.errors import RecipeError
 from extractors.recipe import Recipe
-from extractors.shapes import RecipeError
 from gateway.caller import Caller
 from gateway.errors import StorageUnavailable
 from gateway.extraction import told

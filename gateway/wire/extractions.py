@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from extractors.errors import RecipeError
 from extractors.recipe import Recipe, from_data
-from extractors.shapes import RecipeError
 from gateway.errors import InvalidRequest
 from gateway.wire import body, sampling
 

@@ -16,11 +16,11 @@ from langextract import resolver
 from langextract.core import data
 from langextract.core.tokenizer import RegexTokenizer, Tokenizer, UnicodeTokenizer
 
+from extractors.checking import problems
 from extractors.grounded import Grounded
 from extractors.reading import Said, read
 from extractors.recipe import from_data
 from extractors.scoring import scores
-from extractors.shapes import problems
 from extractors.splitting import Span, split
 from gateway import building
 from gateway.errors import BackendError

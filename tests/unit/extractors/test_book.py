@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from extractors.book import Book, UnknownRecipe, opened
+from extractors.errors import RecipeError
 from extractors.recipe import Recipe, shipped
-from extractors.shapes import RecipeError
 
 DRUGS = 'description = "Extract drugs."\n[classes.drug]\n'
 

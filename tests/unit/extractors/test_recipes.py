@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from extractors import shapes
+from extractors import answers, portable
+from extractors.errors import RecipeError
 from extractors.recipe import from_data, from_toml, shipped
-from extractors.shapes import RecipeError
 from gateway.models.training import prompts
 
 PLAIN: dict[str, Any] = {
@@ -88,7 +88,7 @@ def test_classes_follow_from_what_is_in_attributes() -> None:
         "at": {"type": "array", "items": {"type": "number"}},
         "never": {"type": "array", "items": {"type": "string"}},
     }
-    assert {name: shapes.attributes(one, "") for name, one in found.classes.items()} == found.classes
+    assert {name: portable.attributes(one, "") for name, one in found.classes.items()} == found.classes
 
 
 def test_a_prompt_prints_the_form_that_the_bundled_model_knows() -> None:
@@ -97,7 +97,7 @@ def test_a_prompt_prints_the_form_that_the_bundled_model_knows() -> None:
     found = from_data({
         "description": "d", "classes": {"medication": {"dosage": text, "frequency": text}, "condition": {}}
     })  # fmt: skip
-    said = json.dumps(shapes.brief(found.classes), separators=(",", ":"))
+    said = json.dumps(answers.brief(found.classes), separators=(",", ":"))
     assert said == prompts.schema("clinical")
 
 
@@ -105,7 +105,7 @@ def test_a_prompt_prints_what_is_said_of_attributes() -> None:
     """And nothing that only grammars need; attributes may be called as that is."""
     inner = {"type": "object", "properties": {"required": {"type": "string", "description": "Whether."}}}
     found = from_data({"description": "d", "classes": {"a": {"many": {"type": "array", "items": inner}}}})
-    (item,) = shapes.brief(found.classes)["properties"]["extractions"]["items"]["anyOf"]
+    (item,) = answers.brief(found.classes)["properties"]["extractions"]["items"]["anyOf"]
     assert item == {
         "type": "object",
         "properties": {

@@ -1,0 +1,9 @@
+"""What is wrong with a recipe."""
+
+
+class RecipeError(ValueError):
+    """A recipe is not valid. `where`: the place in it, as `classes.medication.dosage`; empty for all of it."""
+
+    def __init__(self, message: str, where: str) -> None:
+        super().__init__(message)
+        self.where = where
