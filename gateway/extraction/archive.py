@@ -12,7 +12,8 @@ from gateway.caller import Caller
 from gateway.errors import InvalidRequest, NoAnswer, StorageUnavailable
 from gateway.extraction.told import Told
 from storage.errors import RefusedError, StorageError
-from storage.extractions import Call, Document, Extractions, Run
+from storage.extracted import Call, Document, Run
+from storage.extractions import Extractions
 
 _LONG: Final = 500_000
 """Code points from which on it takes a millisecond to hash them."""

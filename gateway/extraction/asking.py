@@ -24,7 +24,7 @@ from gateway.steering import Steering
 from gateway.wire import reply, sampling
 from gateway.wire.extractions import Options
 from storage import entry
-from storage.extractions import Call
+from storage.extracted import Call
 
 _AGAIN_S: Final = (0.5, 2.0)
 """Pauses before a chunk is asked about again whose backend failed."""

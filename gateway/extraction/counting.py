@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from storage.extractions import Call, Record
+from storage.extracted import Call, Record
 
 _STATUSES: Final = ("ok", "empty", "refused", "truncated", "invalid", "failed")
 _HITS: Final = frozenset({"hit", "coalesced"})

@@ -32,7 +32,8 @@ from gateway.extraction.views import Views
 from gateway.routing.router import Router
 from gateway.steering import Steering
 from gateway.wire.extractions import Asked, Options, Wanted
-from storage.extractions import Call, ChunkSpan, Document, Extractions, Run
+from storage.extracted import Call, ChunkSpan, Document, Run
+from storage.extractions import Extractions
 
 _PLAIN: Final = 256
 _PLAIN_S: Final = 3600.0

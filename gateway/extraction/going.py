@@ -14,7 +14,7 @@ from extractors.reading import Said
 from gateway.errors import BackendError, ExtractionFailed, RequestError, envelope, may_pass
 from gateway.extraction.asking import Asker, Look, Place, Task, Tried
 from gateway.extraction.grounding import Grounder, Placed
-from storage.extractions import Call, Record
+from storage.extracted import Call, Record
 
 _NOT_LET_IN: Final = frozenset({401, 403})
 _GAP: Final = 1000

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from storage.errors import RefusedError, StorageError
-from storage.extractions import Call, Ended, Run, RunStatus
+from storage.extracted import Call, Ended, Run, RunStatus
 
 _LOG = logging.getLogger("askonce")
 
@@ -33,7 +33,7 @@ _LAST_S: Final = 3.0
 class Store(Protocol):
     """Where runs are kept."""
 
-    async def commit(self, run_id: str, calls: Sequence[Call], worker: str = "") -> RunStatus | None:
+    async def commit(self, run_id: str, calls: Sequence[Call], worker: str) -> RunStatus | None:
         """Keep calls and their records; the run's status now, and None where it is not this worker's."""
         ...
 
@@ -42,8 +42,8 @@ class Store(Protocol):
         run_id: str,
         status: Ended,
         counts: Mapping[str, Any],
-        error: Mapping[str, Any] | None = None,
-        worker: str = "",
+        error: Mapping[str, Any] | None,
+        worker: str,
     ) -> RunStatus | None:
         """End a run; its status now, and None where it is not this worker's."""
         ...

@@ -12,7 +12,7 @@ from gateway.extraction import counting
 from gateway.extraction.going import Done, Journey
 from gateway.extraction.keeping import Keeper, Keeping
 from gateway.extraction.told import Told, is_over
-from storage.extractions import Call, Ended
+from storage.extracted import Call, Ended
 
 
 class Session:

@@ -10,7 +10,7 @@ import msgspec
 from extractors.chunking import Chunk
 from extractors.grounded import Grounded
 from gateway.extraction import counting
-from storage.extractions import SILENT_S, Call, Document, Record, Run
+from storage.extracted import SILENT_S, Call, Document, Record, Run
 
 _ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 

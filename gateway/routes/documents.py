@@ -15,7 +15,7 @@ from gateway.extraction import told
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.wire import extractions as wire
-from storage.extractions import Document
+from storage.extracted import Document
 
 HttpRequest = Request[Any, Caller, Any]
 

@@ -25,7 +25,7 @@ from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded, query
 from gateway.routes.whole import JSON, Whole
 from gateway.wire import extractions as wire
-from storage.extractions import Call
+from storage.extracted import Call
 
 HttpRequest = Request[Any, Caller, Any]
 

@@ -4,10 +4,13 @@ import hashlib
 from typing import Any
 
 from storage.breaker import Breaker
-from storage.extractions import Call, ChunkSpan, Document, Extractions, Record, Run
+from storage.extracted import Call, ChunkSpan, Document, Record, Run
+from storage.extractions import Extractions
 from storage.guard import Guard
 
 TENANT = "default"
+WORKER = "worker"
+"""Who goes on with every run."""
 NOON = 1_795_305_600.123457
 
 
@@ -40,6 +43,7 @@ def run(document: Document, name: str = "ext_1", **fields: Any) -> Run:
         "chunker": "structure-1/2000",
         "passes": 1,
         "created_at": NOON,
+        "worker": WORKER,
     }
     return Run(id=name, tenant=document.tenant, document_id=document.id, **(values | fields))
 

@@ -10,8 +10,9 @@ import pytest
 
 from storage import postgres
 from storage.errors import RefusedError, StorageError
-from storage.extractions import ChunkSpan, Extractions, Record
-from tests.suites.extracted import NOON, TENANT, begun, call, digest, document, found, guard, run, spans
+from storage.extracted import ChunkSpan, Record
+from storage.extractions import Extractions
+from tests.suites.extracted import NOON, TENANT, WORKER, begun, call, digest, document, found, guard, run, spans
 
 STRANGER = "stranger"
 HARD = "漢字を服用。 A 👩‍👩‍👧 and e\u0301 took Aspirin® 100 mg;\x00 \U0010ffff then\nアスピリン 🙂."
@@ -60,7 +61,7 @@ async def test_places_are_the_same_in_sql(store: Extractions, pool: asyncpg.Pool
     assert await store.document(kept.id, TENANT) == kept
     words = ["漢字", "👩‍👩‍👧", "e\u0301", "Aspirin®", "mg;\x00 \U0010ffff", "アスピリン", "🙂"]
     await store.begin(run(kept), {}, [ChunkSpan(0, 0, len(HARD), digest(HARD))])
-    await store.commit("ext_1", [call(0, *(found(word, HARD) for word in words))])
+    await store.commit("ext_1", [call(0, *(found(word, HARD) for word in words))], WORKER)
     said = await pool.fetch(
         "select x.text, x.quote, x.verbatim, substr(d.text, x.start_pos + 1, x.end_pos - x.start_pos) as there"
         " from api.extractions x join api.documents d on d.id = x.document_id order by x.ord"
@@ -94,14 +95,14 @@ async def test_calls_and_records_come_back_as_they_were(store: Extractions) -> N
         call(0, *records, pass_number=1, model_version="w", cache="hit", tier="redis", finish_reason="stop"),
         call(0, status="empty"),
     ]
-    assert await store.commit("ext_1", calls) == "in_progress"
+    assert await store.commit("ext_1", calls, WORKER) == "in_progress"
     kept = await store.calls("ext_1")
     assert [msgspec.structs.replace(one, serial=0) for one in kept] == [calls[3], calls[2], calls[0], calls[1]]
     assert await store.calls("ext_1", after=0) == kept[2:]
     dirty = call(
         1, Record(name="a\x00", text="b\x00", attributes={"c\x00": ["\x00"]}, quote="\x00"), problems=("\x00",)
     )
-    await store.commit("ext_1", [dirty])
+    await store.commit("ext_1", [dirty], WORKER)
     [_, _, clean] = await store.calls("ext_1")
     assert clean.records == (
         Record(name="a\u2400", text="b\u2400", attributes={"c\u2400": ["\u2400"]}, quote="\u2400"),
@@ -113,7 +114,7 @@ async def test_calls_and_records_come_back_as_they_were(store: Extractions) -> N
 async def test_any_number_of_json_is_kept(store: Extractions, number: float) -> None:
     """However large, or near to 0."""
     await begun(store)
-    await store.commit("ext_1", [call(0, found("a", attributes={"n": number}))])
+    await store.commit("ext_1", [call(0, found("a", attributes={"n": number}))], WORKER)
     [kept] = await store.calls("ext_1")
     assert kept.records[0].attributes == {"n": pytest.approx(number, rel=1e-15)}
 
@@ -121,11 +122,11 @@ async def test_any_number_of_json_is_kept(store: Extractions, number: float) -> 
 async def test_a_chunk_can_be_committed_again(store: Extractions, pool: asyncpg.Pool) -> None:
     """What it had is replaced, other chunks stay, and who follows hears of it."""
     await begun(store)
-    await store.commit("ext_1", [call(0, found("a"), found("b")), call(0, attempt=1), call(1, found("c"))])
+    await store.commit("ext_1", [call(0, found("a"), found("b")), call(0, attempt=1), call(1, found("c"))], WORKER)
     before = await store.calls("ext_1")
     again = [call(0, found("d"))]
     for _ in range(2):
-        await store.commit("ext_1", again)
+        await store.commit("ext_1", again, WORKER)
     assert await rows(pool, "chunk_calls", "extractions") == [2, 2]
     assert [one.records[0].text for one in await store.calls("ext_1")] == ["d", "c"]
     news = await store.calls_since("ext_1", max(one.serial for one in before))
@@ -143,7 +144,9 @@ async def test_who_follows_misses_nothing(store: Extractions) -> None:
             heard.extend(await store.calls_since("ext_1", heard[-1].serial if heard else 0))
 
     async with asyncio.timeout(30):
-        await asyncio.gather(follow(), *(store.commit("ext_1", [call(i), call(i, attempt=1)]) for i in range(30)))
+        await asyncio.gather(
+            follow(), *(store.commit("ext_1", [call(i), call(i, attempt=1)], WORKER) for i in range(30))
+        )
     assert [one.serial for one in heard] == sorted(one.serial for one in heard)
     assert {(one.chunk, one.attempt) for one in heard} == {(i, j) for i in range(30) for j in range(2)}
     assert all(one.chunk == two.chunk for one, two in zip(heard[::2], heard[1::2], strict=True))
@@ -155,7 +158,7 @@ async def test_a_chunk_is_done_when_no_pass_failed_for_good(store: Extractions) 
     failed = call(0, status="failed")
 
     async def done(*calls: Any) -> int:
-        await store.commit("ext_1", calls)
+        await store.commit("ext_1", calls, WORKER)
         seen = await store.run("ext_1", TENANT)
         assert seen is not None
         return seen.chunks_done
@@ -180,7 +183,7 @@ async def test_no_tenant_sees_anothers(store: Extractions, pool: asyncpg.Pool) -
     assert await store.runs(STRANGER, 10, document_id=made.document_id) == []
     await silent(pool)
     assert await store.cancel("ext_1", STRANGER) is None
-    assert await store.reopen("ext_1", STRANGER) is None
+    assert await store.reopen("ext_1", STRANGER, WORKER) is None
     assert not await store.delete_run("ext_1", STRANGER)
     assert not await store.delete_document(made.document_id, STRANGER)
     seen = await store.run("ext_1", TENANT)
@@ -204,16 +207,16 @@ async def test_what_is_deleted_is_gone_with_all_that_belongs_to_it(store: Extrac
     made = await begun(store)
     await begun(store, name="ext_2")
     for name in ("ext_1", "ext_2"):
-        await store.commit(name, [call(0, found("a")), call(1, found("b"))])
+        await store.commit(name, [call(0, found("a")), call(1, found("b"))], WORKER)
     assert await store.delete_run("ext_1", TENANT)
     assert not await store.delete_run("ext_1", TENANT)
     assert await rows(pool, "documents", "chunks", "extraction_runs", "chunk_calls", "extractions") == [1, 2, 1, 2, 2]
     assert await store.delete_document(made.document_id, TENANT)
     assert not await store.delete_document(made.document_id, TENANT)
     assert await rows(pool, "documents", "chunks", "extraction_runs", "chunk_calls", "extractions") == [0] * 5
-    assert await store.commit("ext_2", [call(0, found("a"))]) is None
-    assert await store.beat("ext_2") is None
-    assert await store.end("ext_2", "completed", {}) is None
+    assert await store.commit("ext_2", [call(0, found("a"))], WORKER) is None
+    assert await store.beat("ext_2", WORKER) is None
+    assert await store.end("ext_2", "completed", {}, None, WORKER) is None
     assert await rows(pool, "chunk_calls", "extractions") == [0, 0]
 
 
@@ -223,15 +226,15 @@ async def test_a_run_that_is_to_be_cancelled_is(store: Extractions, pool: asyncp
     cancelled = await store.cancel("ext_1", TENANT)
     assert cancelled is not None
     assert (cancelled.status, cancelled.ended_at) == ("cancelling", None)
-    assert await store.beat("ext_1") == "cancelling"
-    assert await store.commit("ext_1", [call(0)]) == "cancelling"
-    assert await store.end("ext_1", "completed", {"calls": 1}) == "cancelled"
+    assert await store.beat("ext_1", WORKER) == "cancelling"
+    assert await store.commit("ext_1", [call(0)], WORKER) == "cancelling"
+    assert await store.end("ext_1", "completed", {"calls": 1}, None, WORKER) == "cancelled"
     ended = await store.run("ext_1", TENANT)
     assert ended is not None
     assert (ended.status, ended.counts) == ("cancelled", {"calls": 1})
     assert ended.ended_at is not None
-    assert await store.end("ext_1", "failed", {}, {"code": "late"}) == "cancelled"
-    assert await store.commit("ext_1", [call(1)]) == "cancelled"
+    assert await store.end("ext_1", "failed", {}, {"code": "late"}, WORKER) == "cancelled"
+    assert await store.commit("ext_1", [call(1)], WORKER) == "cancelled"
     assert await store.cancel("ext_1", TENANT) == await store.run("ext_1", TENANT) == ended
     assert await rows(pool, "chunk_calls") == [1]
 
@@ -252,12 +255,12 @@ async def test_a_run_goes_on_once(store: Extractions, pool: asyncpg.Pool) -> Non
     await begun(store)
 
     async def reopened() -> list[str]:
-        found = await asyncio.gather(*(store.reopen("ext_1", TENANT) for _ in range(4)))
+        found = await asyncio.gather(*(store.reopen("ext_1", TENANT, WORKER) for _ in range(4)))
         return [run.status for run in found if run is not None]
 
     assert await reopened() == []
     for status in ("incomplete", "failed", "cancelled"):
-        await store.end("ext_1", status, {}, {"code": "x"})
+        await store.end("ext_1", status, {}, {"code": "x"}, WORKER)
         assert await reopened() == ["in_progress"]
     again = await store.run("ext_1", TENANT)
     assert again is not None
@@ -268,7 +271,7 @@ async def test_a_run_goes_on_once(store: Extractions, pool: asyncpg.Pool) -> Non
     assert await reopened() == []
     await silent(pool)
     assert await reopened() == ["in_progress"]
-    await store.end("ext_1", "completed", {})
+    await store.end("ext_1", "completed", {}, None, WORKER)
     await silent(pool)
     assert await reopened() == []
 
@@ -277,7 +280,7 @@ async def test_a_run_goes_on_once(store: Extractions, pool: asyncpg.Pool) -> Non
 async def test_cancelling_and_ending_at_once_agree(store: Extractions, turn: int) -> None:
     """Whoever is first: what each is told is what the run is, or was on its way there."""
     await begun(store)
-    asked = [store.cancel("ext_1", TENANT), store.end("ext_1", "completed", {})]
+    asked = [store.cancel("ext_1", TENANT), store.end("ext_1", "completed", {}, None, WORKER)]
     said: list[Any] = await asyncio.gather(*(asked if turn % 2 else reversed(asked)))
     [cancelled, ended] = said if turn % 2 else reversed(said)
     final = await store.run("ext_1", TENANT)
@@ -304,7 +307,7 @@ async def test_what_cannot_be_a_row_is_refused(store: Extractions, pool: asyncpg
         [call(0, status=secret)],
     ):
         with pytest.raises(RefusedError) as error:
-            await store.commit("ext_1", odd)
+            await store.commit("ext_1", odd, WORKER)
         assert secret not in str(error.value)
     assert await rows(pool, "chunk_calls") == [0]
 
@@ -323,7 +326,7 @@ async def test_words_of_any_length_can_be_kept(store: Extractions) -> None:
     """An index has bounds that a model does not know."""
     await begun(store)
     long = " ".join(f"{number:x}漢" for number in range(100_000))
-    await store.commit("ext_1", [call(0, Record(name=long, text=long, attributes={long: long}, quote=long))])
+    await store.commit("ext_1", [call(0, Record(name=long, text=long, attributes={long: long}, quote=long))], WORKER)
     [kept] = await store.calls("ext_1")
     assert kept.records[0].text == long
     assert kept.records[0].name == long[:500]
@@ -337,7 +340,7 @@ async def test_a_database_that_is_away_is_named(pool: asyncpg.Pool) -> None:
     for asked in (
         store.run("ext_1", TENANT),
         store.calls("ext_1"),
-        store.commit("ext_1", []),
+        store.commit("ext_1", [], WORKER),
         store.begin(made, {}, []),
     ):
         with pytest.raises(StorageError, match="postgres tier failed"):
@@ -350,7 +353,7 @@ async def test_records_are_found_by_their_words_attributes_and_places(store: Ext
     await begun(store, text)
     first = found("aspirin", text, attributes={"status": "taken"})
     second = found("aspirin 100 mg", text, name="dose", kept=False)
-    await store.commit("ext_1", [call(0, first, found("ibuprofen", text)), call(0, second, pass_number=1)])
+    await store.commit("ext_1", [call(0, first, found("ibuprofen", text)), call(0, second, pass_number=1)], WORKER)
     query = "select text from api.extractions where {} order by text"
     for condition, expected in {
         "class = 'drug'": ["aspirin", "ibuprofen"],
@@ -369,14 +372,14 @@ async def test_records_are_found_by_their_words_attributes_and_places(store: Ext
 async def test_a_worker_that_was_silent_for_long_writes_no_more(store: Extractions, pool: asyncpg.Pool) -> None:
     """Somebody else goes on with its run: what it says when it wakes changes nothing."""
     await begun(store)
-    await store.commit("ext_1", [call(0)])
+    await store.commit("ext_1", [call(0)], WORKER)
     await silent(pool)
     resumed = await store.reopen("ext_1", TENANT, "another")
     assert resumed is not None
     assert resumed.worker == "another"
-    assert await store.beat("ext_1") is None
-    assert await store.commit("ext_1", [call(0, status="failed"), call(1)]) is None
-    assert await store.end("ext_1", "cancelled", {}) is None
+    assert (await store.beat("ext_1", WORKER), await store.beat("ext_1", "")) == (None, None)
+    assert await store.commit("ext_1", [call(0, status="failed"), call(1)], WORKER) is None
+    assert await store.end("ext_1", "cancelled", {}, None, WORKER) is None
     assert [(one.chunk, one.status) for one in await store.calls("ext_1")] == [(0, "ok")]
     assert await store.commit("ext_1", [call(1)], "another") == "in_progress"
     assert await store.end("ext_1", "completed", {}, None, "another") == "completed"

@@ -12,7 +12,7 @@ from storage.errors import StorageError
 from storage.extractions import Extractions
 from storage.migrate import LOCK
 from storage.recipe_views import ensure
-from tests.suites.extracted import begun, call, digest, found, guard
+from tests.suites.extracted import WORKER, begun, call, digest, found, guard
 
 TYPES: dict[str, Any] = {
     "dose": {"type": "string"},
@@ -43,7 +43,7 @@ async def keep(pool: asyncpg.Pool, *attributes: dict[str, Any] | None, **fields:
     """Have a record with each of these attributes, in one run."""
     store = Extractions(pool, (guard(), guard()), 5.0)
     made = await begun(store, "aspirin", **fields)
-    await store.commit(made.id, [call(0, *(found("aspirin", "aspirin", attributes=one) for one in attributes))])
+    await store.commit(made.id, [call(0, *(found("aspirin", "aspirin", attributes=one) for one in attributes))], WORKER)
 
 
 def shape(**properties: Any) -> dict[str, Any]:
@@ -122,7 +122,7 @@ async def test_a_view_has_the_result_of_its_recipe_alone(pool: asyncpg.Pool) -> 
     for name, recipe, edition in (("ext_1", "r", "1-a"), ("ext_2", "r", "2-b"), ("ext_3", "s", "1-a")):
         await begun(store, name=name, recipe=recipe, edition=edition, tenant=name.replace("_", "-"))
         records = (found("kept"), found("other", name="condition"), found("left out", kept=False))
-        await store.commit(name, [call(0, *records)])
+        await store.commit(name, [call(0, *records)], WORKER)
     await ensure(pool, "r", {"drug": shape()})
     rows = await pool.fetch("select run_id, tenant, edition, text from api.r_drug order by run_id")
     assert [tuple(row) for row in rows] == [("ext_1", "ext-1", "1-a", "kept"), ("ext_2", "ext-2", "2-b", "kept")]
