@@ -1,7 +1,8 @@
 """`/v1/extractions` and the field `extract` of a chat: bytes -> what is to be extracted, from what, and how."""
 
+import functools
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +18,7 @@ _LATER: Final = 0.7
 """The temperature of later passes, unless one is said: at none they would say what the first said."""
 _SOURCES: Final = ("text", "document_id", "messages")
 
+S = TypeVar("S", bound=msgspec.Struct)
 _Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Metadata = dict[str, Any]
 
@@ -74,21 +76,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = False
 
 
-class _Options(msgspec.Struct, kw_only=True):
-    """The fields of `Options`. Null is the same as left out."""
-
-    passes: Annotated[int, Meta(ge=1, le=8)] | None = None
-    chunk_chars: Annotated[int, Meta(ge=100, le=100_000)] | None = None
-    context_chars: Annotated[int, Meta(ge=0, le=10_000)] | None = None
-    attempts: Annotated[int, Meta(ge=1, le=5)] | None = None
-    parallel: Annotated[int, Meta(ge=1, le=32)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    seed: sampling.Seed | None = None
-    max_tokens: sampling.Count | None = None
-    constrained: bool | None = None
-    metadata: Metadata | None = None
-
-
 class _Part(msgspec.Struct):
     type: str
     text: str | None = None
@@ -99,25 +86,27 @@ class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
 
 
-class _Body(_Options, kw_only=True):
+class _Body(Options, frozen=True, kw_only=True):
     model: _Name
     recipe: str | dict[str, Any]
+    metadata: Metadata = {}
     text: str | None = None
     document_id: _Name | None = None
     messages: Annotated[list[_Message], Meta(min_length=1)] | None = None
-    stream: bool | None = None
-    background: bool | None = None
-    user: str | None = None
+    stream: bool = False
+    background: bool = False
+    user: str = ""
 
 
-class _Extract(_Options, kw_only=True):
+class _Extract(Options, frozen=True, kw_only=True):
     recipe: str | dict[str, Any]
-    source: Literal["answer", "messages"] | None = None
+    metadata: Metadata = {}
+    source: Literal["answer", "messages"] = "answer"
 
 
-class _Document(msgspec.Struct, kw_only=True):
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
     text: str
-    metadata: Metadata | None = None
+    metadata: Metadata = {}
 
 
 def decode(data: bytes) -> Asked:
@@ -133,12 +122,12 @@ def decode(data: bytes) -> Asked:
         raise InvalidRequest(message, param="stream", code="invalid_value")
     text = fields.text if fields.messages is None else spoken(fields.messages)
     return Asked(
-        wanted=_wanted(fields, "recipe"),
+        wanted=_wanted(fields),
         model=fields.model,
         text=_said(text or "", given[0]) if fields.document_id is None else "",
         document_id=fields.document_id or "",
-        stream=bool(fields.stream),
-        background=bool(fields.background),
+        stream=fields.stream,
+        background=fields.background,
     )
 
 
@@ -151,17 +140,17 @@ def extract(said: Any) -> Wanted:
         raise InvalidRequest(message, param="extract", code="invalid_value")
     try:
         fields = _known(said, _Extract)
-        wanted = _wanted(fields, "recipe")
+        wanted = _wanted(fields)
     except InvalidRequest as error:
         error.param = f"extract.{error.param}" if error.param else "extract"
         raise
-    return msgspec.structs.replace(wanted, source=fields.source or "answer")
+    return msgspec.structs.replace(wanted, source=fields.source)
 
 
 def document(data: bytes) -> tuple[str, dict[str, Any]]:
     """A document that is to be kept: its text, and what is said of it. Raises `InvalidRequest`."""
     fields = _known(body.decode(data), _Document)
-    return _said(fields.text, "text"), _plain(fields.metadata)
+    return _said(fields.text, "text"), _small(fields.metadata)
 
 
 def storable(text: str) -> str:
@@ -182,28 +171,37 @@ def _words(message: Any) -> str:
     return content or ""
 
 
-def _known(raw: dict[str, Any], shape: type[Any]) -> Any:
-    """The fields, if there are no others: what is misspelt would be passed over. Raises `InvalidRequest`."""
+def _known(raw: dict[str, Any], shape: type[S]) -> S:
+    """The fields, if there are no others: what is misspelt would be passed over. Null is the same as left out, for a
+    field that may be left out. Raises `InvalidRequest`.
+    """
     if strange := next(iter(body.unknown(raw, shape)), None):
         known = ", ".join(sorted(shape.__struct_encode_fields__))
         name = strange[:80].encode(errors="replace").decode()
         message = f"'{name}' is not known here; these are: {known}."
         raise InvalidRequest(message, param=name, code="unknown_parameter")
-    return body.typed(raw, shape)
+    needed = _needed(shape)
+    return body.typed({name: value for name, value in raw.items() if value is not None or name in needed}, shape)
 
 
-def _wanted(fields: Any, where: str) -> Wanted:
-    values = {name: value for name in Options.__struct_fields__ if (value := getattr(fields, name)) is not None}
-    return Wanted(recipe=_recipe(fields.recipe, where), options=Options(**values), metadata=_plain(fields.metadata))
+@functools.cache
+def _needed(shape: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields that may not be left out."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(shape) if field.required)
 
 
-def _recipe(said: str | dict[str, Any], where: str) -> str | Recipe:
+def _wanted(fields: _Body | _Extract) -> Wanted:
+    options = Options(**{name: getattr(fields, name) for name in Options.__struct_fields__})
+    return Wanted(recipe=_recipe(fields.recipe), options=options, metadata=_small(fields.metadata))
+
+
+def _recipe(said: str | dict[str, Any]) -> str | Recipe:
     if isinstance(said, str):
         return said
     try:
         return from_data(said)
     except RecipeError as error:
-        param = ".".join(filter(None, (where, error.where)))
+        param = f"recipe.{error.where}".removesuffix(".")
         raise InvalidRequest(f"'{param}': {error}", param=param, code="invalid_recipe") from error
 
 
@@ -214,9 +212,9 @@ def _said(text: str, param: str) -> str:
     return storable(text)
 
 
-def _plain(metadata: Any) -> dict[str, Any]:
-    """What was said of a document or a run, as it can be kept."""
+def _small(metadata: Metadata) -> Metadata:
+    """What was said of a document or a run, if it can be kept."""
     if len(msgspec.json.encode(metadata)) > 2**16:
         message = "'metadata' is larger than 64 KiB; put long texts into documents."
         raise InvalidRequest(message, param="metadata", code="invalid_value")
-    return metadata or {}
+    return metadata
