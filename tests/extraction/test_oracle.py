@@ -64,23 +64,20 @@ def said(made: Note, span: Span, fault: Fault) -> tuple[str, str]:
 
 def aligned(made: Note, span: Span, heard: Sequence[Said], tokenizer: Tokenizer) -> list[Grounded]:
     """Each with the place that LangExtract finds for it."""
-    records = [
-        data.Extraction(one.name, one.text, attributes=one.attributes, extraction_index=number)
-        for number, one in enumerate(heard)
-    ]
+    records = [data.Extraction(one.name, one.text, extraction_index=number) for number, one in enumerate(heard)]
     if records:
         resolver.WordAligner().align_extractions(
             [records], span.of(made.text), char_offset=span.start, tokenizer_impl=tokenizer
         )
     return [
         Grounded(
-            name=one.extraction_class,
-            text=one.extraction_text,
-            attributes=one.attributes,  # type: ignore[arg-type]
-            start=one.char_interval and one.char_interval.start_pos,
-            end=one.char_interval and one.char_interval.end_pos,
+            name=one.name,
+            text=one.text,
+            attributes=one.attributes,
+            start=record.char_interval and record.char_interval.start_pos,
+            end=record.char_interval and record.char_interval.end_pos,
         )
-        for one in records
+        for one, record in zip(heard, records, strict=True)
     ]
 
 
