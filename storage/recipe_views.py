@@ -14,10 +14,9 @@ from storage import sql
 from storage.errors import StorageError, brief
 from storage.migrate import LOCK
 from storage.rows import storable
+from storage.view_names import fitting, view_name
 
 _LOCK_WAIT: Final = "5s"
-_LONGEST: Final = 63
-"""Bytes of a name in Postgres."""
 _FIXED: Final = (
     ("run_id", "x.run_id"),
     ("tenant", "r.tenant"),
@@ -47,7 +46,7 @@ async def ensure(pool: asyncpg.Pool, name: str, classes: Mapping[str, dict[str, 
     database cannot do it now.
     """
     for label, schema in classes.items():
-        view = _name(f"{name}_{label}".replace("-", "_"))
+        view = view_name(name, label)
         mark = f"Made by askonce: records of the class '{label}' that the recipe '{name}' found. "
         query = f"with (security_invoker = true) as\n{_select(name, label, schema)}"
         with _told(view):
@@ -158,24 +157,15 @@ def _columns(attributes: Iterable[str]) -> dict[str, str]:
     so that `text`, which is taken, does not take `text_` from another.
     """
     taken = {*(name for name, _ in _FIXED), *_SYSTEM}
-    wanted = sorted(attributes, key=lambda name: (name in taken or _name(name) != name, name))
+    wanted = sorted(attributes, key=lambda name: (name in taken or fitting(name) != name, name))
     columns: dict[str, str] = {}
     for attribute in wanted:
-        column = _name(attribute)
+        column = fitting(attribute)
         while column in taken:
-            column = _name(f"{column}_")
+            column = fitting(f"{column}_")
         taken.add(column)
         columns[attribute] = column
     return columns
-
-
-def _name(wanted: str) -> str:
-    """What Postgres takes as a name: one that is too long ends with a digest of the whole, so that it stays apart."""
-    data = (storable(wanted) or "_").encode()
-    if len(data) <= _LONGEST:
-        return data.decode()
-    ending = "_" + hashlib.sha256(data).hexdigest()[:8]
-    return data[: _LONGEST - len(ending)].decode(errors="ignore") + ending
 
 
 def _identifier(name: str) -> str:

@@ -1,6 +1,7 @@
 """The commands: list, show, test and new."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import msgspec
 
 from extractors.book import Book, UnknownRecipe, opened
 from extractors.errors import RecipeError
-from extractors.recipe import Recipe, check_name, shipped_texts
+from extractors.recipe import Recipe, check_name, shipped, shipped_texts
 from gateway import config as settings
 from gateway.client import Gateway, RefusedError, UnansweredError
 from gateway.config import Config, ConfigError
 from gateway.printing import plain_json, printable
 from gateway.recipes import page, trial
+from gateway.recipes.clashes import clashes
 from gateway.recipes.trial import Trial
 
 _HEADS = ("NAME", "EDITION", "CLASSES", "FROM", "TITLE")
@@ -46,13 +48,17 @@ def recipes() -> None:
 @_data_dir
 @_config
 def list_(data_dir: Path | None, file: Path | None, *, as_json: bool) -> None:
-    """Show every recipe, and what is wrong with those that are not valid.
+    """Show every recipe, what is wrong with those that are not valid, and which views have the same name.
 
     The status is 1 when there is one that is not valid.
     """
     book = Book(settings.load(file, {"data_dir": data_dir}).recipes_folder())
     found = book.all()
-    told = {name: _broken(one) if isinstance(one, RecipeError) else _listed(one) for name, one in found.items()}
+    said = clashes(_valid(found))
+    told = {
+        name: _broken(one) if isinstance(one, RecipeError) else _listed(one, said.get(name, []))
+        for name, one in found.items()
+    }
     rows = [{"name": name, "from": _source(book, name)} | one for name, one in told.items()]
     click.echo(plain_json(rows, indent=2) if as_json else "\n".join(map(printable, _rows(rows))))
     sys.exit(1 if any(isinstance(one, RecipeError) for one in found.values()) else 0)
@@ -124,8 +130,10 @@ def test(recipe: str, **options: Any) -> None:
     except ConfigError as error:
         raise UnansweredError(str(error)) from error
     is_file = recipe.endswith(".toml") or "/" in recipe
-    found = opened(Path(recipe)) if is_file else _got(Book(config.recipes_folder()), recipe)
-    _say(f"{found.name} {found.edition} is valid: {_count(found)}.", *(f"! {one}" for one in trial.remarks(found)))
+    book = Book(config.recipes_folder())
+    found = opened(Path(recipe)) if is_file else _got(book, recipe)
+    remarks = [*trial.remarks(found), *_clashes(book, found)]
+    _say(f"{found.name} {found.edition} is valid: {_count(found)}.", *(f"! {one}" for one in remarks))
     if options["offline"]:
         return
     if not found.examples:
@@ -173,23 +181,41 @@ def _source(book: Book, name: str) -> str:
     return "shipped" if file is None else str(file)
 
 
-def _listed(recipe: Recipe) -> dict[str, Any]:
-    return {"edition": recipe.edition, "title": recipe.title, "classes": list(recipe.classes), "error": None}
+def _valid(found: Mapping[str, Recipe | RecipeError]) -> dict[str, Recipe]:
+    return {name: one for name, one in found.items() if isinstance(one, Recipe)}
+
+
+def _clashes(book: Book, recipe: Recipe) -> list[str]:
+    """What there is to say of it beside the others that are saved."""
+    try:
+        others = book.all()
+    except RecipeError:  # without a folder that can be read, it is only beside those that ship
+        others = shipped()
+    return clashes(_valid(others) | {recipe.name: recipe}).get(recipe.name, [])
+
+
+def _listed(recipe: Recipe, said: list[str]) -> dict[str, Any]:
+    classes = list(recipe.classes)
+    return {"edition": recipe.edition, "title": recipe.title, "classes": classes, "clashes": said, "error": None}
 
 
 def _broken(error: RecipeError) -> dict[str, Any]:
-    return {"edition": None, "title": "", "classes": [], "error": {"message": str(error), "where": error.where}}
+    told = {"message": str(error), "where": error.where}
+    return {"edition": None, "title": "", "classes": [], "clashes": [], "error": told}
 
 
 def _rows(recipes: list[dict[str, Any]]) -> list[str]:
-    """A line for each, below the names of the columns; for those that are not valid, one more."""
-    rows = [_HEADS, *(_row(one) for one in recipes)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEADS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    for place, one in reversed(list(enumerate(recipes, 2))):
-        if one["error"]:
-            lines.insert(place, f"    {_sentence(one['error']['message'], one['error']['where'])}")
-    return lines
+    """A line for each, below the names of the columns; more for those of which there is something to say."""
+    rows = [_HEADS, *map(_row, recipes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    heads, *lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [heads, *(told for line, one in zip(lines, recipes, strict=True) for told in (line, *_remarks(one)))]
+
+
+def _remarks(one: dict[str, Any]) -> Iterator[str]:
+    if one["error"]:
+        yield f"    {_sentence(one['error']['message'], one['error']['where'])}"
+    yield from (f"    ! {clash}" for clash in one["clashes"])
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:

@@ -168,9 +168,47 @@ def test_recipes_are_listed_for_programs(saved: Callable[..., Path]) -> None:
         "edition": shipped()["invoices"].edition,
         "title": "Invoices: parties, items and totals",
         "classes": ["party", "reference", "item", "total"],
+        "clashes": [],
         "error": None,
     }
     assert (found["drugs"]["from"], found["drugs"]["error"]["where"]) == (str(path), "classes.drug.dose")
+
+
+def test_views_of_the_same_name_are_told(saved: Callable[..., Path], tmp_path: Path) -> None:
+    """Of two recipes, of one, and one that is there without any; in the list and where a recipe is checked."""
+    one = 'description = "Extract."\n[classes.{}]\n'
+    files = {"a-b": ("c",), "a": ("b-c", "x-y", "x_y"), "extraction": ("runs", "other"), "fine": ("c",)}
+    for name, classes in files.items():
+        saved(one.format("]\n[classes.".join(classes)), name)
+    whose = {
+        "a_b_c": "'b-c' of the recipe 'a' and 'c' of the recipe 'a-b'",
+        "a_x_y": "'x-y' of the recipe 'a' and 'x_y' of the recipe 'a'",
+    }
+    shared = {
+        view: f"api.{view} would be the view of {classes}, and is only that of the one that is used first:"
+        " rename a recipe or a class."
+        for view, classes in whose.items()
+    }
+    ours = "api.extraction_runs is there already, so there is no view of 'runs' of the recipe 'extraction':"
+    told = {
+        "a": [shared["a_b_c"], shared["a_x_y"]],
+        "a-b": [shared["a_b_c"]],
+        "extraction": [f"{ours} rename the recipe or the class."],
+    }
+    done = run("list")
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    for name, said in told.items():
+        [place] = [number for number, line in enumerate(lines) if line.split()[0] == name]
+        assert lines[place + 1 : place + 1 + len(said)] == [f"    ! {line}" for line in said]
+    assert len([line for line in lines if line.startswith("    !")]) == 4
+    listed = {row["name"]: row["clashes"] for row in json.loads(run("list", "--json").output)}
+    assert {name: said for name, said in listed.items() if said} == told
+    for name in files:
+        checked = run("test", name, "--offline")
+        assert (checked.exit_code, checked.output.splitlines()[1:]) == (0, [f"! {line}" for line in told.get(name, [])])
+    (tmp_path / "a.toml").write_text(one.format("b"))
+    assert "!" not in run("test", "./a.toml", "--offline").output, "it would take the place of the one that is saved"
 
 
 def test_a_recipe_is_shown(saved: Callable[..., Path]) -> None:
