@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 import msgspec
 
@@ -28,7 +28,6 @@ _FENCED: Final = re.compile(r"```[ \t]{0,8}\w{0,20}[ \t]{0,8}\r?\n(.*?)(?:```|\Z
 _BEGIN: Final = re.compile(r"[{\[]")
 _NEXT: Final = re.compile(r"[\s,]*")
 _UNSAYABLE: Final = re.compile("[\x00\ud800-\udfff]")
-_LIST: Final = re.compile(r"\[")
 _TOLD: Final = 80
 _DEEPEST: Final = 32
 
@@ -66,21 +65,19 @@ def read(text: str, finish_reason: str | None = None) -> Reading:
     spoken = _without_thoughts(text).strip()
     if not spoken:
         return Reading("invalid", problems=("The answer is empty; give a JSON object, with an empty list if need be.",))
+    was_cut = finish_reason == "length"
     found = _parsed(spoken)
-    is_whole = found is not None and found.is_whole and finish_reason != "length"
     if found is None:
-        refused = _BEGIN.search(spoken) is None and finish_reason != "length"
-        problem = "The answer is not JSON; give the JSON object and nothing else."
-        return Reading(
-            "refused" if refused else "truncated" if finish_reason == "length" else "invalid", (), (problem,)
-        )
-    said, problems = _records(found.items)
-    problems = [*found.problems, *problems]
-    if not is_whole:
+        status: Status = "truncated" if was_cut else "invalid" if _BEGIN.search(spoken) else "refused"
+        return Reading(status, problems=("The answer is not JSON; give the JSON object and nothing else.",))
+    problems = found.problems
+    said, are_all = _records(found.items, problems)
+    if was_cut or not found.is_whole:
+        status = "truncated"
         problems.append("The answer ends before it is complete; say less about each record.")
-        return Reading("truncated", tuple(said), tuple(problems))
-    dropped = any(problem.startswith("Item ") for problem in problems)
-    return Reading("invalid" if dropped else "ok" if said else "empty", tuple(said), tuple(problems))
+    else:
+        status = "invalid" if not are_all else "ok" if said else "empty"
+    return Reading(status, tuple(said), tuple(problems))
 
 
 def _without_thoughts(text: str) -> str:
@@ -105,21 +102,19 @@ def _parsed(spoken: str) -> _Found | None:
 
 
 def _block(text: str) -> _Found | None:
+    """The items of what is JSON in a block: all of it, or what comes before a place where it is not."""
     problems: list[str] = []
-    begin = _BEGIN.search(text)
-    if begin is None:
-        return None
-    values, at, beside, decoder = list[Any](), 0, False, _decoder(problems)
-    while begin is not None:
+    values: list[Any] = []
+    decoder, at, beside = _decoder(problems), 0, False
+    while begin := _BEGIN.search(text, at):
         beside |= bool(text[at : begin.start()].strip())
         try:
             value, at = decoder.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
-            if not any(map(_is_framed, values)):
-                return _salvaged(text[begin.start() :], problems)
-            break
+            if any(map(_is_framed, values)):
+                break
+            return _salvaged(text[begin.start() :], problems)
         values.append(value)
-        begin = _BEGIN.search(text, at)
     if beside or text[at:].strip():
         problems.append("There are words beside the JSON object; give the object and nothing else.")
     return _of_values(values, problems)
@@ -134,14 +129,14 @@ def _of_values(values: list[Any], problems: list[str]) -> _Found | None:
     return _Found([item for items in found for item in items], problems) if found else None
 
 
-def _is_framed(value: Any) -> bool:
+def _is_framed(value: Any) -> TypeGuard[dict[str, list[Any]]]:
     return isinstance(value, dict) and isinstance(value.get(FRAME), list)
 
 
 def _items(value: Any, problems: list[str]) -> list[Any] | None:
     """The list in its frame; a bare list, or one item, is forgiven."""
-    if isinstance(value, dict) and isinstance(items := value.get(FRAME), list):
-        return items
+    if _is_framed(value):
+        return value[FRAME]
     if isinstance(value, list):
         problems.append(f'The list has no frame; give {{"{FRAME}": […]}}.')
         return value
@@ -153,11 +148,11 @@ def _items(value: Any, problems: list[str]) -> list[Any] | None:
 
 def _salvaged(text: str, problems: list[str]) -> _Found | None:
     """The items that are complete, of a list that is not."""
-    decoder, items = _decoder(problems), list[Any]()
-    begin = _LIST.search(text)
-    if begin is None:
+    begin = text.find("[")
+    if begin < 0:
         return None
-    at = begin.end()
+    items: list[Any] = []
+    decoder, at = _decoder(problems), begin + 1
     while True:
         at = _after(text, at)
         try:
@@ -187,14 +182,17 @@ def _decoder(problems: list[str]) -> json.JSONDecoder:
     return json.JSONDecoder(object_pairs_hook=pairs, parse_constant=constant, strict=False)
 
 
-def _records(items: Sequence[Any]) -> tuple[list[Said], list[str]]:
-    said, problems = list[Said](), list[str]()
+def _records(items: Sequence[Any], problems: list[str]) -> tuple[list[Said], bool]:
+    """The records in the items, and whether these are all that the items should have been."""
+    said: list[Said] = []
+    are_all = True
     for number, item in enumerate(items):
         try:
-            said += _of_item(item, number, problems)
+            said += _of_item(item, number, problems)  # what an item names before what is wrong in it stays
         except _UnfitError as error:
             problems.append(f"Item {number + 1} {error}.")
-    return said, problems
+            are_all = False
+    return said, are_all
 
 
 class _UnfitError(Exception):

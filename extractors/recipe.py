@@ -5,7 +5,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import date, datetime, time
+from datetime import date, time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,6 +14,7 @@ import msgspec
 
 from extractors import answers, checking, deriving, portable, pydantic_schemas
 from extractors.errors import RecipeError
+from extractors.reading import FRAME, SUFFIX
 from extractors.shapes import Schema
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII)
@@ -85,9 +86,8 @@ def from_data(data: Any) -> Recipe:
     if isinstance(data, Mapping) and "schema" in data:
         if "classes" in data:
             raise RecipeError("It has 'schema' and 'classes'; give one of them.", "schema")
-        data = {name: value for name, value in data.items() if name != "schema"} | {
-            "classes": pydantic_schemas.classes(data["schema"])
-        }
+        others = {name: value for name, value in data.items() if name != "schema"}
+        data = others | {"classes": pydantic_schemas.classes(data["schema"])}
     try:
         return _checked(msgspec.convert(data, Recipe))
     except RecursionError as error:
@@ -128,7 +128,7 @@ def _checked(recipe: Recipe) -> Recipe:
         raise RecipeError("It names no classes, and its examples have no records: nothing could be found.", "examples")
     for name in classes:
         check_name(name, f"classes.{name}")
-        if name.endswith("_attributes") or name == "extractions":
+        if name.endswith(SUFFIX) or name == FRAME:
             raise RecipeError(f"A class cannot be called '{name}': the answer's own fields are.", f"classes.{name}")
     for number, example in enumerate(recipe.examples):
         _check_example(example, classes, f"examples[{number}]")
@@ -145,7 +145,7 @@ def _check_values(data: Any) -> None:
             waiting += [(f"{where}.{name}".lstrip("."), inner) for name, inner in value.items()]
         elif isinstance(value, list | tuple):
             waiting += [(f"{where}[{number}]", inner) for number, inner in enumerate(value)]
-        elif isinstance(value, date | datetime | time):
+        elif isinstance(value, date | time):
             raise RecipeError(f"{value} is a date or a time, which JSON has not; put it in quotes.", where)
         elif (isinstance(value, float) and not math.isfinite(value)) or (isinstance(value, str) and "\0" in value):
             raise RecipeError("It is no value that JSON and databases have.", where)

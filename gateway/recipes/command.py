@@ -52,7 +52,7 @@ def list_(data_dir: Path | None, file: Path | None, *, as_json: bool) -> None:
 
     The status is 1 when there is one that is not valid.
     """
-    book = Book(settings.load(file, {"data_dir": data_dir}).recipes_folder())
+    book = _book(file, data_dir)
     found = book.all()
     said = clashes(_valid(found))
     told = {
@@ -74,7 +74,7 @@ def show(name: str, data_dir: Path | None, file: Path | None, *, as_json: bool, 
     """Show the recipe NAME: what it tells a model, its classes, and its examples."""
     if as_json and as_prompt:
         raise click.UsageError("--json and --prompt are two things; say one of them.")
-    book = Book(settings.load(file, {"data_dir": data_dir}).recipes_folder())
+    book = _book(file, data_dir)
     recipe = _got(book, name)
     if as_json:
         click.echo(plain_json(recipe.schema, indent=2))
@@ -167,6 +167,10 @@ def _only(models: list[str]) -> str:
         return models[0]
     message = f"Say with --model who is asked: {', '.join(models)}." if models else "There is no model to ask."
     raise UnansweredError(printable(message))
+
+
+def _book(file: Path | None, data_dir: Path | None) -> Book:
+    return Book(settings.load(file, {"data_dir": data_dir}).recipes_folder())
 
 
 def _got(book: Book, name: str) -> Recipe:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import msgspec
@@ -65,7 +66,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lines(self) -> list[str]:
-        """Where they differ, a line each."""
+        """Where they differ, a line each; of what was not asked, why."""
+        answers = [f"{'answers':13} {problem}" for problem in self.problems]
+        if not self.was_asked:
+            return answers
         missed, surplus = _without(self.wanted, self.found), _without(self.found, self.wanted)
         loose = [one for one in self.found if not one.verbatim(self.text)]
         return [
@@ -73,7 +77,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
             *(f"{'too much':13} {_told(one)}" for one in surplus),
             *(f"{'not verbatim':13} {_told(one)}{_instead(one, self.text)}" for one in loose),
             *(f"{'attributes':13} {line}" for line in _otherwise(self.wanted, self.found)),
-            *(f"{'answers':13} {problem}" for problem in self.problems),
+            *answers,
         ]
 
 
@@ -119,9 +123,8 @@ def remarks(recipe: Recipe) -> list[str]:
     """What is allowed, but teaches a model something else than was meant."""
     found: list[str] = []
     for number, example in enumerate(recipe.examples, 1):
-        starts = [one.start or 0 for one in wanted(example)]
-        for one, start, before in zip(example.records[1:], starts[1:], starts, strict=False):
-            if start < before:
+        for before, one in pairwise(wanted(example)):
+            if (one.start or 0) < (before.start or 0):
                 found.append(f"Example {number}: '{one.text}' stands before the record that is named before it.")
     shown = {one.name for example in recipe.examples for one in example.records}
     unseen = [name for name in recipe.classes if recipe.examples and name not in shown]
@@ -140,7 +143,7 @@ def table(trials: Sequence[Trial]) -> list[str]:
         score = trial.scores.strict
         cells = (score.wanted, score.found, score.right) if trial.was_asked else (score.wanted, "—", "—")
         lines.append(_COUNTS.format(number, *cells))
-        lines += [f"    {line}" for line in trial.lines if trial.was_asked or line.startswith("answers")]
+        lines += [f"    {line}" for line in trial.lines]
     found = total(trial for trial in trials if trial.was_asked)
     lines += ["", _SHARES.format("", "PRECISION", "RECALL", "F1")]
     rows = (("strict", found.strict), ("overlap", found.overlap), ("attributes", found.attributes))
@@ -152,13 +155,15 @@ def _shares(name: str, score: Score) -> str:
 
 
 def _place(text: str, name: str, words: str, start: int, taken: set[tuple[str, int, int]]) -> int:
-    for begin in (start, 0):
-        at = text.find(words, begin)
-        while at >= 0:
-            if (name, at, at + len(words)) not in taken:
-                return at
-            at = text.find(words, at + 1)
-    return text.find(words)
+    places = chain(_places(text, words, start), _places(text, words, 0))
+    return next((at for at in places if (name, at, at + len(words)) not in taken), text.find(words))
+
+
+def _places(text: str, words: str, start: int) -> Iterator[int]:
+    """Where the words stand, from `start` on."""
+    while (start := text.find(words, start)) >= 0:
+        yield start
+        start += 1
 
 
 def _problems(chunk: int, one: _Call) -> list[str]:
