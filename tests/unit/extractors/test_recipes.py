@@ -5,13 +5,11 @@ import json
 from typing import Any
 
 import jsonschema_rs
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
 
-from extractors import answers, portable
+from extractors import answers
 from extractors.errors import RecipeError
 from extractors.recipe import from_data, from_toml, shipped
 from gateway.models.training import prompts
@@ -59,38 +57,6 @@ def test_who_edits_one_makes_another_edition() -> None:
         assert from_data(PLAIN | {field: value}).edition != before.edition
 
 
-def test_classes_follow_from_examples() -> None:
-    """Where none are given, with the types that attributes have there."""
-    record = {"class": "drug", "text": "a", "attributes": {"n": 1, "x": "y", "many": ["a"], "sure": True, "r": 1}}
-    other = {"class": "drug", "text": "a", "attributes": {"r": 1.5, "x": None}}
-    with pytest.raises(RecipeError, match="required"):
-        from_data({"description": "d", "examples": [{"text": "a", "records": [record, other]}]})
-    found = from_data({"description": "d", "examples": [{"text": "a", "records": [record]}]})
-    assert found.classes["drug"]["properties"] == {
-        "n": {"type": "integer"},
-        "x": {"type": "string"},
-        "many": {"type": "array", "items": {"type": "string"}},
-        "sure": {"type": "boolean"},
-        "r": {"type": "integer"},
-    }
-
-
-def test_classes_follow_from_what_is_in_attributes() -> None:
-    """Objects and lists within them, too; who gives the classes that followed has the same recipe."""
-    dose = {"amount": 5, "unit": "mg", "at": [1, 2.5], "never": []}
-    found = from_data({
-        "description": "d",
-        "examples": [{"text": "a", "records": [{"class": "drug", "text": "a", "attributes": {"dose": dose}}]}],
-    })  # fmt: skip
-    assert found.classes["drug"]["properties"]["dose"]["properties"] == {
-        "amount": {"type": "integer"},
-        "unit": {"type": "string"},
-        "at": {"type": "array", "items": {"type": "number"}},
-        "never": {"type": "array", "items": {"type": "string"}},
-    }
-    assert {name: portable.attributes(one, "") for name, one in found.classes.items()} == found.classes
-
-
 def test_a_prompt_prints_the_form_that_the_bundled_model_knows() -> None:
     """To the byte."""
     text = {"type": "string"}
@@ -114,127 +80,6 @@ def test_a_prompt_prints_what_is_said_of_attributes() -> None:
         },
         "required": ["a"],
     }
-
-
-class Dose(BaseModel):
-    """How much."""
-
-    amount: float
-    unit: str | None = None
-
-
-class MedicationOrder(BaseModel):
-    """One medication."""
-
-    text: str
-    dose: Dose
-    tags: list[str] = Field(default_factory=list, description="Words.")
-
-
-class Note(BaseModel):
-    """All of them."""
-
-    orders: list[MedicationOrder]
-
-
-@pytest.mark.parametrize("model", [MedicationOrder, Note])
-def test_pydantic_makes_classes(model: type[BaseModel]) -> None:
-    """Of one model, or of one with lists of others; what it calls `text` is the words themselves."""
-    found = from_data({"description": "d", "schema": model.model_json_schema()})
-    assert list(found.classes) == ["medication_order"]
-    good = {"dose": {"amount": 5, "unit": None}, "tags": ["a"]}
-    item = {"medication_order": "five", "medication_order_attributes": good}
-    jsonschema_rs.validate(found.schema, {"extractions": [item]})
-    for wrong in (item | {"x": 1}, {"medication_order": ""}, item | {"medication_order_attributes": {"dose": 5}}):
-        assert not jsonschema_rs.is_valid(found.schema, {"extractions": [wrong]})
-
-
-class Größe(BaseModel):
-    """How tall."""
-
-    cm: int
-
-
-class Visit(BaseModel):
-    """With two lists of the same."""
-
-    before: list[Größe]
-    after: list[Größe]
-
-
-def named(title: str, properties: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The recipe of a model of this title."""
-    schema = {"type": "object", "title": title, "properties": properties or {}}
-    return {"description": "d", "schema": schema}
-
-
-@pytest.mark.parametrize(
-    ("title", "name"),
-    [
-        ("Größe", "grosse"),
-        ("MedicationDose", "medication_dose"),
-        ("CaféÆrø", "cafe_aero"),
-        ("薬", "record"),
-        ("", "record"),
-    ],
-)
-def test_titles_become_names(title: str, name: str) -> None:
-    """In letters that a name may have."""
-    assert list(from_data(named(title)).classes) == [name]
-
-
-def test_lists_that_nobody_could_tell_apart_are_refused() -> None:
-    """Their records would have the same class: two lists of one model, or of two of the same name."""
-    with pytest.raises(RecipeError, match="called 'grosse'") as caught:
-        from_data({"description": "d", "schema": Visit.model_json_schema()})
-    assert caught.value.where == "schema.properties.after"
-    lists = {
-        name: {"type": "array", "items": {"title": "Item", "type": "object", "properties": {name: {"type": "string"}}}}
-        for name in ("here", "there")
-    }
-    with pytest.raises(RecipeError, match="called 'item'"):
-        from_data(named("Both", lists))
-
-
-def test_attributes_may_be_called_as_parts_of_schemas() -> None:
-    """Also as what holds the models that others refer to."""
-    names = ("$defs", "$ref", "properties", "items", "anyOf", "enum", "title")
-    found = from_data(named("A", {name: {"type": "string"} for name in names}))
-    assert list(found.classes["a"]["properties"]) == list(names)
-
-
-class Twice(BaseModel):
-    """What it is made of is described where it is used."""
-
-    dose: Dose = Field(description="The first one.")
-
-
-def test_what_is_said_of_a_reference_is_kept() -> None:
-    """Beside what it refers to."""
-    found = from_data({"description": "d", "schema": Twice.model_json_schema()})
-    dose = found.classes["twice"]["properties"]["dose"]
-    assert dose["description"] == "The first one."
-    assert list(dose["properties"]) == ["amount", "unit"]
-
-
-def test_a_schema_that_grows_without_measure_is_refused() -> None:
-    """Each step refers twice to the next one: 2 to the 14 schemas, said in fifteen."""
-    steps = {
-        f"S{number}": {
-            "type": "object",
-            "properties": {side: {"$ref": f"#/$defs/S{number + 1}"} for side in ("left", "right")},
-        }
-        for number in range(14)
-    }
-    schema = {**steps["S0"], "$defs": steps | {"S14": {"type": "string"}}}
-    with pytest.raises(RecipeError, match="more than 5000 schemas"):
-        from_data({"description": "d", "schema": schema})
-
-
-class Tree(BaseModel):
-    """It has itself in it."""
-
-    children: "list[Tree]"
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -314,13 +159,6 @@ def test_it_is_told_what_is_wrong_and_where(change: dict[str, Any], where: str, 
         from_data(PLAIN | change)
     assert caught.value.where == where
     assert said in str(caught.value)
-
-
-@pytest.mark.parametrize("schema", [Tree.model_json_schema(), {"properties": {"a": {"$ref": "#/x"}}}, {}, [], "x"])
-def test_a_schema_that_cannot_be_one_is_refused(schema: Any) -> None:
-    """It refers to itself, or to nothing, or is none."""
-    with pytest.raises(RecipeError):
-        from_data({"description": "d", "schema": schema})
 
 
 def test_toml_that_is_none_is_refused() -> None:
@@ -405,56 +243,6 @@ def test_what_could_never_work_is_refused_where_it_stands(attribute: dict[str, A
     with pytest.raises(RecipeError) as caught:
         from_data({"description": "d", "classes": {"drug": {"dose": attribute}}})
     assert caught.value.where.startswith("classes.drug.dose")
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"properties": {"a": {"type": "array", "items": {"properties": []}}}},
-        {"properties": {"a": {"type": "array", "items": {"properties": None}}}},
-        {"title": "T", "properties": {"a": {"title": "A"}}},
-        {"title": "T", "properties": {"a": {"type": "array", "items": {}}}},
-    ],
-)
-def test_schemas_that_say_nothing_are_refused(schema: dict[str, Any]) -> None:
-    """With where that is."""
-    with pytest.raises(RecipeError):
-        from_data({"description": "d", "schema": schema})
-
-
-def test_examples_without_records_name_nothing() -> None:
-    """Without classes nobody knows what could be found."""
-    with pytest.raises(RecipeError, match="nothing could be found") as caught:
-        from_data({"description": "d", "examples": [{"text": "abc"}]})
-    assert caught.value.where == "examples"
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | st.sampled_from(["a", ""]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["x", "y"]), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-@given(said=st.lists(st.dictionaries(st.sampled_from(["p", "q"]), JSON, max_size=2), min_size=1, max_size=3))
-def test_what_is_made_of_examples_is_a_recipe_again(said: list[dict[str, Any]]) -> None:
-    """So that what was kept of one can be used again, whatever its examples say."""
-    examples = [{"text": "abc", "records": [{"class": "a", "text": "abc", "attributes": one}]} for one in said]
-    try:
-        made = from_data({"description": "d", "examples": examples})
-    except RecipeError:
-        return
-    assert from_data(msgspec.to_builtins(made)) == made
-    assert made.digest == from_data(msgspec.to_builtins(made)).digest
-
-
-def test_what_a_schema_says_of_itself_is_passed_over() -> None:
-    """Most that make schemas say by which standard."""
-    said = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:x", "$comment": "c"}
-    made = from_data(
-        named("A", {"x": {"type": "string"}}) | {"schema": {**named("A", {"x": {"type": "string"}})["schema"], **said}}
-    )
-    assert list(made.classes) == ["a"]
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "version = " + "9" * 5000])
