@@ -77,7 +77,7 @@ def read(text: str, finish_reason: str | None = None) -> Reading:
         problems.append("The answer ends before it is complete; say less about each record.")
     else:
         status = "invalid" if not are_all else "ok" if said else "empty"
-    return Reading(status, tuple(said), tuple(problems))
+    return Reading(status, tuple(said), tuple(dict.fromkeys(problems)))
 
 
 def _without_thoughts(text: str) -> str:

@@ -1,5 +1,6 @@
 """Documents, runs over them, and what was found in each part, as they are kept."""
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -22,6 +23,16 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     characters: int
     created_at: float
     meta: dict[str, Any] = {}
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a run ended."""
+
+    status: Ended
+    counts: Mapping[str, Any]
+    error: Mapping[str, Any] | None
+    ended_at: float
+    """Seconds since the epoch."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

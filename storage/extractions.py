@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from storage import sql
-from storage.extracted import SILENT_S, Call, ChunkSpan, Document, Ended, Run, RunStatus
+from storage.extracted import SILENT_S, Call, ChunkSpan, Document, Outcome, Run, RunStatus
 from storage.extraction_rows import (
     call_columns,
     call_of,
@@ -103,19 +103,13 @@ class Extractions:
         rows = await self._write("extraction_beat", run_id, worker)
         return rows[0]["status"] if rows else None
 
-    async def end(
-        self,
-        run_id: str,
-        status: Ended,
-        counts: Mapping[str, Any],
-        error: Mapping[str, Any] | None,
-        worker: str,
-    ) -> RunStatus | None:
-        """End a run: `cancelled` when somebody wanted that, and otherwise with this status; one that is over stays as
+    async def end(self, run_id: str, outcome: Outcome, worker: str) -> RunStatus | None:
+        """End a run: `cancelled` when somebody wanted that, and otherwise with this outcome; one that is over stays as
         it is. Returns the run's status; None when there is no such run of this worker's.
         """
-        said = None if error is None else json_text(error)
-        rows = await self._write("extraction_end", run_id, status, json_text(counts), said, worker)
+        said = None if outcome.error is None else json_text(outcome.error)
+        counts, ended_at = json_text(outcome.counts), outcome.ended_at
+        rows = await self._write("extraction_end", run_id, outcome.status, counts, said, worker, ended_at)
         return rows[0]["status"] if rows else None
 
     async def run(self, name: str, tenant: str) -> Run | None:

@@ -45,13 +45,19 @@ async def ensure(pool: asyncpg.Pool, name: str, classes: Mapping[str, dict[str, 
     Raises `StorageError` when something else has the name of a view, something depends on a column that goes, or the
     database cannot do it now.
     """
+    faults: list[StorageError] = []
     for label, schema in classes.items():
         view = view_name(name, label)
         mark = f"Made by askonce: records of the class '{label}' that the recipe '{name}' found. "
         query = f"with (security_invoker = true) as\n{_select(name, label, schema)}"
-        with _told(view):
-            async with pool.acquire() as connection:
-                await _ensure(connection, view, storable(mark), query)
+        try:
+            with _told(view):
+                async with pool.acquire() as connection:
+                    await _ensure(connection, view, storable(mark), query)
+        except StorageError as fault:  # the views of other classes are there all the same
+            faults.append(fault)
+    if faults:
+        raise faults[0]
 
 
 async def _ensure(connection: Any, view: str, mark: str, query: str) -> None:

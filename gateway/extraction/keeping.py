@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
 
 import msgspec
 
 from storage.errors import RefusedError, StorageError
-from storage.extracted import Call, Ended, Run, RunStatus
+from storage.extracted import Call, Outcome, Run, RunStatus
 
 _LOG = logging.getLogger("askonce")
 
@@ -37,14 +37,7 @@ class Store(Protocol):
         """Keep calls and their records; the run's status now, and None where it is not this worker's."""
         ...
 
-    async def end(
-        self,
-        run_id: str,
-        status: Ended,
-        counts: Mapping[str, Any],
-        error: Mapping[str, Any] | None,
-        worker: str,
-    ) -> RunStatus | None:
+    async def end(self, run_id: str, outcome: Outcome, worker: str) -> RunStatus | None:
         """End a run; its status now, and None where it is not this worker's."""
         ...
 
@@ -105,15 +98,15 @@ class Keeper:
         self._waiting.append(calls)
         self._news.set()
 
-    async def close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
+    async def close(self, outcome: Outcome) -> None:
         """Keep what waits, and that the run has ended. A database that takes long goes on with it by itself."""
         self._over.set()
         self._news.set()
-        closing = asyncio.create_task(self._close(status, counts, error))
+        closing = asyncio.create_task(self._close(outcome))
         self._endings.begun(closing)
         await asyncio.wait({closing}, timeout=_LAST_S)
 
-    async def _close(self, status: Ended, counts: Mapping[str, Any], error: Mapping[str, Any] | None) -> None:
+    async def _close(self, outcome: Outcome) -> None:
         await asyncio.wait({self._task})
         until = time.monotonic() + _GIVEN_UP_S
         pause_s = _PAUSE_S
@@ -121,7 +114,7 @@ class Keeper:
             try:
                 while self._waiting or self._begin:
                     await self._commit()
-                ended = await self._store.end(self._run_id, status, counts, error, self._worker)
+                ended = await self._store.end(self._run_id, outcome, self._worker)
             except RefusedError as refused:
                 _LOG.warning("An extraction cannot be kept (%s)", refused)
                 return

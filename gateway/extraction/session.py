@@ -12,7 +12,7 @@ from gateway.extraction import counting
 from gateway.extraction.going import Done, Journey
 from gateway.extraction.keeping import Keeper, Keeping
 from gateway.extraction.told import Told, is_over
-from storage.extracted import Call, Ended
+from storage.extracted import Call, Ended, Outcome
 
 
 class Session:
@@ -103,14 +103,15 @@ class Session:
     async def _end(self, status: Ended, keeper: Keeper | None) -> None:
         counts = counting.counts(self.calls, len(self.chunks))
         error: dict[str, Any] | None = envelope(self.fault)["error"] if self.fault else None
+        ended_at = time.time()
         if keeper:
-            await keeper.close(status, counts, error)
+            await keeper.close(Outcome(status, counts, error, ended_at))
             self.stored = keeper.is_whole
         self.run = msgspec.structs.replace(
             self.run,
             status=status,
             counts=counts,
             error=error,
-            ended_at=time.time(),
+            ended_at=ended_at,
             chunks_done=counts["chunks_done"],
         )

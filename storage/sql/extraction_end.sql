@@ -3,6 +3,6 @@ update askonce.extraction_runs as run
 set status = case when run.ended_at is not null then run.status when run.status = 'cancelling' then 'cancelled' else $2 end,
     counts = case when run.ended_at is null then $3::text::jsonb else run.counts end,
     error = case when run.ended_at is null then $4::text::jsonb else run.error end,
-    ended_at = coalesce(run.ended_at, clock_timestamp())
+    ended_at = coalesce(run.ended_at, to_timestamp($6::float8))
 where id = $1 and worker = $5
 returning status

@@ -1,6 +1,7 @@
 """What was extracted, on a real Postgres: kept whole, found by whom it belongs to, and gone when it is deleted."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from storage import postgres
 from storage.errors import RefusedError, StorageError
-from storage.extracted import ChunkSpan, Record
+from storage.extracted import ChunkSpan, Outcome, Record
 from storage.extractions import Extractions
 from tests.suites.extracted import NOON, TENANT, WORKER, begun, call, digest, document, found, guard, run, spans
 
@@ -216,7 +217,7 @@ async def test_what_is_deleted_is_gone_with_all_that_belongs_to_it(store: Extrac
     assert await rows(pool, "documents", "chunks", "extraction_runs", "chunk_calls", "extractions") == [0] * 5
     assert await store.commit("ext_2", [call(0, found("a"))], WORKER) is None
     assert await store.beat("ext_2", WORKER) is None
-    assert await store.end("ext_2", "completed", {}, None, WORKER) is None
+    assert await store.end("ext_2", Outcome("completed", {}, None, time.time()), WORKER) is None
     assert await rows(pool, "chunk_calls", "extractions") == [0, 0]
 
 
@@ -228,12 +229,12 @@ async def test_a_run_that_is_to_be_cancelled_is(store: Extractions, pool: asyncp
     assert (cancelled.status, cancelled.ended_at) == ("cancelling", None)
     assert await store.beat("ext_1", WORKER) == "cancelling"
     assert await store.commit("ext_1", [call(0)], WORKER) == "cancelling"
-    assert await store.end("ext_1", "completed", {"calls": 1}, None, WORKER) == "cancelled"
+    assert await store.end("ext_1", Outcome("completed", {"calls": 1}, None, time.time()), WORKER) == "cancelled"
     ended = await store.run("ext_1", TENANT)
     assert ended is not None
     assert (ended.status, ended.counts) == ("cancelled", {"calls": 1})
     assert ended.ended_at is not None
-    assert await store.end("ext_1", "failed", {}, {"code": "late"}, WORKER) == "cancelled"
+    assert await store.end("ext_1", Outcome("failed", {}, {"code": "late"}, time.time()), WORKER) == "cancelled"
     assert await store.commit("ext_1", [call(1)], WORKER) == "cancelled"
     assert await store.cancel("ext_1", TENANT) == await store.run("ext_1", TENANT) == ended
     assert await rows(pool, "chunk_calls") == [1]
@@ -260,7 +261,7 @@ async def test_a_run_goes_on_once(store: Extractions, pool: asyncpg.Pool) -> Non
 
     assert await reopened() == []
     for status in ("incomplete", "failed", "cancelled"):
-        await store.end("ext_1", status, {}, {"code": "x"}, WORKER)
+        await store.end("ext_1", Outcome(status, {}, {"code": "x"}, time.time()), WORKER)
         assert await reopened() == ["in_progress"]
     again = await store.run("ext_1", TENANT)
     assert again is not None
@@ -271,7 +272,7 @@ async def test_a_run_goes_on_once(store: Extractions, pool: asyncpg.Pool) -> Non
     assert await reopened() == []
     await silent(pool)
     assert await reopened() == ["in_progress"]
-    await store.end("ext_1", "completed", {}, None, WORKER)
+    await store.end("ext_1", Outcome("completed", {}, None, time.time()), WORKER)
     await silent(pool)
     assert await reopened() == []
 
@@ -280,7 +281,7 @@ async def test_a_run_goes_on_once(store: Extractions, pool: asyncpg.Pool) -> Non
 async def test_cancelling_and_ending_at_once_agree(store: Extractions, turn: int) -> None:
     """Whoever is first: what each is told is what the run is, or was on its way there."""
     await begun(store)
-    asked = [store.cancel("ext_1", TENANT), store.end("ext_1", "completed", {}, None, WORKER)]
+    asked = [store.cancel("ext_1", TENANT), store.end("ext_1", Outcome("completed", {}, None, time.time()), WORKER)]
     said: list[Any] = await asyncio.gather(*(asked if turn % 2 else reversed(asked)))
     [cancelled, ended] = said if turn % 2 else reversed(said)
     final = await store.run("ext_1", TENANT)
@@ -379,7 +380,7 @@ async def test_a_worker_that_was_silent_for_long_writes_no_more(store: Extractio
     assert resumed.worker == "another"
     assert (await store.beat("ext_1", WORKER), await store.beat("ext_1", "")) == (None, None)
     assert await store.commit("ext_1", [call(0, status="failed"), call(1)], WORKER) is None
-    assert await store.end("ext_1", "cancelled", {}, None, WORKER) is None
+    assert await store.end("ext_1", Outcome("cancelled", {}, None, time.time()), WORKER) is None
     assert [(one.chunk, one.status) for one in await store.calls("ext_1")] == [(0, "ok")]
     assert await store.commit("ext_1", [call(1)], "another") == "in_progress"
-    assert await store.end("ext_1", "completed", {}, None, "another") == "completed"
+    assert await store.end("ext_1", Outcome("completed", {}, None, time.time()), "another") == "completed"
