@@ -27,6 +27,8 @@ def classes(schema: Any) -> dict[str, Schema]:
     """The classes in a JSON Schema as Pydantic makes it: of a model with lists of other models a class for each of
     these, of any other model one class. Raises `RecipeError`.
     """
+    if is_object(schema) and "$ref" in schema:  # so it begins when a model refers to itself
+        schema = schema | _resolved(schema, schema)
     if not is_object(schema) or not is_object(schema.get("properties")):
         raise RecipeError("It is not the JSON Schema of an object with properties.", "schema")
     lists = {name: _sure(_resolved(value, schema)) for name, value in schema["properties"].items()}

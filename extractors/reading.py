@@ -60,6 +60,9 @@ class _Found(msgspec.Struct):
     is_whole: bool = True
 
 
+_CUT: Final = "The answer ends before it is complete; say less about each record."
+
+
 def read(text: str, finish_reason: str | None = None) -> Reading:
     """The records in a completion. `finish_reason`: as its backend told it; `length` says that it is not all."""
     spoken = _without_thoughts(text).strip()
@@ -69,12 +72,13 @@ def read(text: str, finish_reason: str | None = None) -> Reading:
     found = _parsed(spoken)
     if found is None:
         status: Status = "truncated" if was_cut else "invalid" if _BEGIN.search(spoken) else "refused"
-        return Reading(status, problems=("The answer is not JSON; give the JSON object and nothing else.",))
+        told = _CUT if status == "truncated" else "The answer is not JSON; give the JSON object and nothing else."
+        return Reading(status, problems=(told,))
     problems = found.problems
     said, are_all = _records(found.items, problems)
     if was_cut or not found.is_whole:
         status = "truncated"
-        problems.append("The answer ends before it is complete; say less about each record.")
+        problems.append(_CUT)
     else:
         status = "invalid" if not are_all else "ok" if said else "empty"
     return Reading(status, tuple(said), tuple(dict.fromkeys(problems)))

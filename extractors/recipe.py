@@ -15,7 +15,7 @@ import msgspec
 from extractors import answers, checking, deriving, portable, pydantic_schemas
 from extractors.errors import RecipeError
 from extractors.reading import FRAME, SUFFIX
-from extractors.shapes import Schema
+from extractors.shapes import Schema, is_object
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII)
 _MOST: Final = 40
@@ -83,6 +83,7 @@ def from_data(data: Any) -> Recipe:
     makes it of a model. Raises `RecipeError`, which says where it is wrong.
     """
     _check_values(data)
+    data = _without_nulls(data)
     if isinstance(data, Mapping) and "schema" in data:
         if "classes" in data:
             raise RecipeError("It has 'schema' and 'classes'; give one of them.", "schema")
@@ -133,6 +134,17 @@ def _checked(recipe: Recipe) -> Recipe:
     for number, example in enumerate(recipe.examples):
         _check_example(example, classes, f"examples[{number}]")
     return msgspec.structs.replace(recipe, classes=classes)
+
+
+def _without_nulls(data: Any) -> Any:
+    """The same without fields of a recipe, its examples and their records that are null: they are left out."""
+    if not is_object(data):
+        return data
+    found = {name: value for name, value in data.items() if value is not None}
+    for inner in ("examples", "records"):
+        if isinstance(found.get(inner), list | tuple):
+            found[inner] = [_without_nulls(one) for one in found[inner]]
+    return found
 
 
 def _check_values(data: Any) -> None:

@@ -6,6 +6,7 @@ take seconds more: none of that is to hold up those who are asked other things m
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
@@ -54,12 +55,14 @@ def version() -> str:
 
 
 class Workers:
-    """Up to `most` processes, and one for those who begin, shared by all who extract. A call that takes longer than
+    """Up to `most` processes, and two for those who begin, shared by all who extract. A call that takes longer than
     `deadline_s` ends its own.
     """
 
     def __init__(self, most: int = 2, deadline_s: float = 30.0) -> None:
-        self._aligning, self._planning = anyio.CapacityLimiter(most), anyio.CapacityLimiter(1)
+        # A text that takes long to be divided is not to hold up other recipes, nor those who align.
+        self._places = defaultdict[Callable[..., Any], anyio.CapacityLimiter](lambda: anyio.CapacityLimiter(1))
+        self._places[_aligned] = anyio.CapacityLimiter(most)
         self._dividing = anyio.CapacityLimiter(1)  # each thread more that computes holds up the event loop longer
         self._deadline_s = deadline_s
         self._frames: cachetools.LRUCache[str, Frame] = cachetools.LRUCache(_FRAMES)
@@ -92,7 +95,7 @@ class Workers:
         for those who align.
         """
         version()
-        async with self._aligning if function is _aligned else self._planning:
+        async with self._places[function]:
             try:
                 async with asyncio.timeout(self._deadline_s):
                     own = anyio.CapacityLimiter(1)

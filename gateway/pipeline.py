@@ -79,6 +79,8 @@ class Outcome(msgspec.Struct):
     """Whether somebody else answered than the key names, as far as is known."""
     tags: tuple[str, ...] = ()
     """The words that it was given to find or delete it by."""
+    asked_at: float | None = None
+    """When its model was asked, in seconds since the epoch, as far as is known."""
 
 
 class Ledger(Protocol):
@@ -313,6 +315,7 @@ class Pipeline:
         kept = self._tiers.in_memory(flown.query.key, flown.plan.terms.max_age_s)
         flown.plan.outcome.kept = kept is not None
         flown.plan.outcome.tags = kept.tags if kept else flown.plan.tags
+        flown.plan.outcome.asked_at = kept.created_at if kept else None
         if kept is not None:
             self._note(flown.tenant, flown.query, "hit", kept.usage)
         return replay(kept) if kept else Steps(self._ask(flown))
@@ -321,6 +324,7 @@ class Pipeline:
         """The backend's steps; the answer is kept once the last one has come, and never before."""
         created_at, started, epoch = time.time(), time.monotonic(), self._tiers.epoch
         plan = flown.plan
+        plan.outcome.asked_at = created_at
         call = flown.route.call(flown.asking, prompt=flown.query.prompt, broken=flown.broken)
         steps: list[Chunk] = []
         async with aclosing(together(call.complete(flown.request))) as arriving:
@@ -404,7 +408,7 @@ def _heard(joined: Joined, query: Query, fallback: str) -> Answer:
         "coalesced",
         origin_id=joined.origin_id,
         age_s=max(0.0, time.time() - joined.begun_at) if joined.begun_at else 0.0,
-        outcome=Outcome(kept=True, tags=joined.tags),
+        outcome=Outcome(kept=True, tags=joined.tags, asked_at=joined.begun_at or None),
         fallback=fallback,
     )
 
@@ -420,7 +424,7 @@ def kept(found: Found, route: Route, *, paced_out: bool = False) -> Answer:
         "exact",
         origin_id=entry.origin_id,
         age_s=max(0.0, time.time() - entry.created_at),
-        outcome=Outcome(kept=True, tags=entry.tags),
+        outcome=Outcome(kept=True, tags=entry.tags, asked_at=entry.created_at),
         backend=entry.backend,
         fallback=route.fallback,
     )

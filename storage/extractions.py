@@ -60,9 +60,10 @@ class Extractions:
         rows = await self._read("document_head", 1, name, tenant)
         return struct_of(Document, rows[0]) if rows else None
 
-    async def delete_document(self, name: str, tenant: str) -> bool:
-        """Forget the tenant's document, and all runs over it; False when there is none."""
-        return bool(await self._write("document_delete", name, tenant))
+    async def delete_document(self, name: str, tenant: str, models: Collection[str] | None = None) -> bool:
+        """Forget the tenant's document, and all runs over it; False when there is none, or runs of other `models`."""
+        named = None if models is None else sorted(models)
+        return bool(await self._write("document_delete", name, tenant, named))
 
     async def begin(self, run: Run, recipe: Mapping[str, Any], chunks: Sequence[ChunkSpan]) -> None:
         """Keep a new run with its recipe and the chunks of its document. It has as many as there are here."""

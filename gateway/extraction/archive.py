@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from extractors.chunking import Chunk
 from gateway.caller import Caller
-from gateway.errors import InvalidRequest, NoAnswer, StorageUnavailable
+from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable
 from gateway.extraction.told import Told
 from storage.errors import RefusedError, StorageError
 from storage.extracted import Call, Document, Run
@@ -21,6 +21,10 @@ _DOCUMENT: Final = "doc_"
 _ID: Final = re.compile(r"(?:ext|doc)_[0-9a-f]{32}", re.ASCII)
 _DOWN: Final = (
     "The database cannot be reached, so nothing can be looked up, begun in the background or deleted; try again."
+)
+
+_OTHERS: Final = (
+    "There are extractions from this document by models that this key may not ask; delete it with a key that may."
 )
 
 T = TypeVar("T")
@@ -82,9 +86,12 @@ class Archive:
         return found
 
     async def forget_document(self, name: str, caller: Caller) -> None:
-        """Delete a document with all runs over it. Raises `NoAnswer` and `StorageUnavailable`."""
+        """Delete a document with all runs over it. Raises `NoAnswer`, `StorageUnavailable`, and `Forbidden` where there
+        are runs of models that the caller may not ask.
+        """
         await self.document(name, caller, with_text=False)
-        await looked_up(self._store.delete_document(name, caller.tenant))
+        if not await looked_up(self._store.delete_document(name, caller.tenant, caller.models)) and caller.models:
+            raise Forbidden(_OTHERS, param="document_id")
 
 
 async def looked_up(asked: Awaitable[T]) -> T:

@@ -153,6 +153,7 @@ class Asker:
         except (BackendError, RequestError) as error:
             if isinstance(error, RequestError) and not isinstance(error, NotKept) and attempt == 1:
                 raise  # it is so for all chunks; what is made of a model's own words is not
+            error = _shorter(error)
             fault = envelope(error)["error"]
             failed = self._call(chunk, request, started)
             return Tried(msgspec.structs.replace(failed, error=fault, problems=(str(error),)), fault=error)
@@ -248,6 +249,14 @@ async def _preview(look: Look | None, request: Request) -> Preview | None:
     return await look.task
 
 
+def _shorter(error: BackendError | RequestError) -> BackendError | RequestError:
+    """The same; of a question that is too long for a model, with what mends it here."""
+    if error.code != "context_length_exceeded":
+        return error
+    message = f"{error} Make the chunks smaller ('chunk_chars'), or the recipe shorter."
+    return BackendRefused(message, status=400, code=error.code, param="chunk_chars")
+
+
 def _format(recipe: Recipe) -> dict[str, Any]:
     # All recipes that ask the same are to find each other's answers, so that the name is not the recipe's.
     described = {"name": "extractions", "schema": recipe.schema, "strict": True}
@@ -275,5 +284,5 @@ def _told(answer: Answer, reply_id: str, request: Request) -> dict[str, Any]:
         "cache": answer.status,
         "tier": answer.tier,
         "origin_id": answer.origin_id or reply_id,
-        "answered_at": time.time() - answer.age_s,
+        "answered_at": answer.outcome.asked_at or time.time() - answer.age_s,
     }

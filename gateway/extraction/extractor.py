@@ -1,5 +1,6 @@
 """Requests for extractions -> runs that are under way, from their beginning or from where they ended."""
 
+import contextlib
 import hashlib
 import time
 import uuid
@@ -26,13 +27,14 @@ from gateway.extraction.going import Done, Journey
 from gateway.extraction.grounding import Grounder
 from gateway.extraction.keeping import Endings, Keeping
 from gateway.extraction.session import Session
-from gateway.extraction.told import Told
+from gateway.extraction.told import Told, is_over
 from gateway.extraction.turns import Turns
 from gateway.extraction.views import Views
 from gateway.routing.router import Router
 from gateway.steering import Steering
 from gateway.wire.extractions import Asked, Options, Wanted
-from storage.extracted import Call, ChunkSpan, Document, Run
+from storage.errors import StorageError
+from storage.extracted import SILENT_S, Call, ChunkSpan, Document, Run
 from storage.extractions import Extractions
 
 _PLAIN: Final = 256
@@ -123,10 +125,14 @@ class Extractor:
         run = msgspec.structs.replace(run, chunks=len(chunks), options=run.options | wishes)
         begun = Told(run, document, chunks)
         keep = partial(self._begun, begun, recipe)
+        keeping = None if steering.no_store else self._keeping(keep)
         if asked.background:
             await looked_up(keep())
-        is_kept = not steering.no_store
-        keeping = self._keeping(None if asked.background else keep) if is_kept else None
+            keeping = self._keeping()
+        elif asked.stream and keeping:  # it is told of at once, and may be cancelled at once
+            with contextlib.suppress(StorageError):
+                await keep()
+                keeping = self._keeping()
         return Session(begun, self._journey(begun, recipe, frame, caller), self._heed(run), keeping)
 
     def expect(self, wanted: Wanted, where: str) -> None:
@@ -154,6 +160,11 @@ class Extractor:
         run = await looked_up(self._store.reopen(name, caller.tenant, uuid.uuid4().hex))
         if run is None:
             message = f"The extraction '{name}' is complete, or goes on already; there is nothing to resume."
+            if not is_over(found.run):
+                message = (
+                    f"The extraction '{name}' goes on: its process was heard of a moment ago. One that was not heard of"
+                    f" for {SILENT_S:g} s is interrupted, and can be resumed then."
+                )
             raise InvalidRequest(message, param="extraction_id", code="not_resumable")
         again = msgspec.structs.replace(found, run=run)
         done = _answered(await archive.calls(found))

@@ -70,7 +70,7 @@ class Grounder:
         return [
             Placed(
                 tuple(_placed(one, record, chunk.start) for one, record in zip(said, records or (), strict=True)),
-                place not in late,
+                place not in late or all(record.start is not None for record in records or ()),
             )
             for place, (said, records) in enumerate(zip(found, known, strict=True))
         ]

@@ -26,6 +26,8 @@ _LONGEST_PAUSE_S: Final = 10.0
 """Shorter than the silence after which a run is anybody's."""
 _GIVEN_UP_S: Final = 600.0
 """A database that is away for longer at the end of a run is not waited for any more."""
+_MOST: Final = 256
+"""Ends of runs that wait for the database."""
 _LAST_S: Final = 3.0
 """How long a reply waits for the end of its run to be kept."""
 
@@ -47,6 +49,11 @@ class Endings:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def are_many(self) -> bool:
+        """Whether no more of them should be waited for: each has all that its run found."""
+        return len(self._tasks) > _MOST
 
     def begun(self, task: asyncio.Task[None]) -> None:
         """One more is being kept by `task`."""
@@ -79,6 +86,8 @@ class Keeper:
         """`end` is called once when the run is to end, because somebody wants it or deleted it."""
         self.is_whole = False
         """Whether all of it is kept: to be asked at the end."""
+        self.status: RunStatus | None = None
+        """What it ended as, once that is kept: somebody may have ended it otherwise."""
         self._lost = False
         self._begin = keeping.begin
         self._store = keeping.store
@@ -91,6 +100,7 @@ class Keeper:
         if self._begin:
             self._news.set()
         self._over = asyncio.Event()
+        self._settled = asyncio.Event()
         self._task = asyncio.create_task(self._keep())
 
     def put(self, calls: tuple[Call, ...]) -> None:
@@ -99,34 +109,42 @@ class Keeper:
         self._news.set()
 
     async def close(self, outcome: Outcome) -> None:
-        """Keep what waits, and that the run has ended. A database that takes long goes on with it by itself."""
+        """Keep what waits, and that the run has ended. Nobody waits for a database that is away, or takes long."""
         self._over.set()
         self._news.set()
         closing = asyncio.create_task(self._close(outcome))
         self._endings.begun(closing)
-        await asyncio.wait({closing}, timeout=_LAST_S)
+        await _within(_LAST_S, self._settled)
 
     async def _close(self, outcome: Outcome) -> None:
-        await asyncio.wait({self._task})
         until = time.monotonic() + _GIVEN_UP_S
         pause_s = _PAUSE_S
-        while True:
-            try:
-                while self._waiting or self._begin:
-                    await self._commit()
-                ended = await self._store.end(self._run_id, outcome, self._worker)
-            except RefusedError as refused:
-                _LOG.warning("An extraction cannot be kept (%s)", refused)
-                return
-            except StorageError as fault:
-                _LOG.warning("Of an extraction %d chunks and its end are not kept yet (%s)", len(self._waiting), fault)
-                if time.monotonic() > until:
-                    return
+        try:
+            await asyncio.wait({self._task})
+            while not await self._ended(outcome) and time.monotonic() < until and not self._endings.are_many:
+                self._settled.set()
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                self.is_whole = ended is not None and not self._lost
-                return
+        except RefusedError as refused:
+            _LOG.warning("An extraction cannot be kept (%s)", refused)
+        except Exception:  # noqa: BLE001 -- nobody waits for it: the log says why, and the run can be resumed
+            _LOG.exception("The end of an extraction is not kept, by a fault of askonce")
+        finally:
+            self._settled.set()
+
+    async def _ended(self, outcome: Outcome) -> bool:
+        """Whether all of it is kept. Raises `RefusedError`."""
+        try:
+            while self._waiting or self._begin:
+                await self._commit()
+            self.status = await self._store.end(self._run_id, outcome, self._worker)
+        except RefusedError:
+            raise
+        except StorageError as fault:
+            _LOG.warning("Of an extraction %d chunks and its end are not kept yet (%s)", len(self._waiting), fault)
+            return False
+        self.is_whole = self.status is not None and not self._lost
+        return True
 
     async def _keep(self) -> None:
         while not self._over.is_set():

@@ -11,7 +11,7 @@ from gateway.errors import BackendError, RequestError, envelope
 from gateway.extraction import counting
 from gateway.extraction.going import Done, Journey
 from gateway.extraction.keeping import Keeper, Keeping
-from gateway.extraction.told import Told, is_over
+from gateway.extraction.told import Told, is_end, is_over
 from storage.extracted import Call, Ended, Outcome
 
 
@@ -107,6 +107,7 @@ class Session:
         if keeper:
             await keeper.close(Outcome(status, counts, error, ended_at))
             self.stored = keeper.is_whole
+            status = kept if is_end(kept := keeper.status) else status
         self.run = msgspec.structs.replace(
             self.run,
             status=status,

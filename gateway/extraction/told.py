@@ -3,14 +3,14 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
 from extractors.chunking import Chunk
 from extractors.grounded import Grounded
 from gateway.extraction import counting
-from storage.extracted import SILENT_S, Call, Document, Record, Run
+from storage.extracted import SILENT_S, Call, Document, Ended, Record, Run, RunStatus
 
 _ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
@@ -122,8 +122,8 @@ def head(run: Run) -> dict[str, Any]:
 
 
 def listed(run: Run) -> dict[str, Any]:
-    """A run among others."""
-    return head(run) | {"document": {"id": run.document_id}, "counts": run.counts}
+    """A run among others. Who counts its calls knows more of one that did not end by itself."""
+    return head(run) | {"document": {"id": run.document_id}, "counts": run.counts or None}
 
 
 def described(document: Document) -> dict[str, Any]:
@@ -133,7 +133,12 @@ def described(document: Document) -> dict[str, Any]:
 
 def is_over(run: Run) -> bool:
     """Whether nothing more comes of it by itself."""
-    return run.status in _ENDED
+    return is_end(run.status)
+
+
+def is_end(status: RunStatus | None) -> TypeGuard[Ended]:
+    """Whether a run of this status is over."""
+    return status in _ENDED
 
 
 def grounded(calls: Iterable[Call]) -> list[Grounded]:

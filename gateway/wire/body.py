@@ -67,8 +67,14 @@ def typed(raw: dict[str, Any], shape: type[T]) -> T:
 
 
 def unknown(raw: dict[str, Any], shape: type[msgspec.Struct]) -> dict[str, Any]:
-    """The fields of `raw` that `shape` does not know."""
-    return {name: value for name, value in raw.items() if name not in shape.__struct_encode_fields__}
+    """The fields of `raw` that `shape` does not know. Raises `InvalidRequest` for one that is askonce's own: no engine
+    knows it, and who sends it is waiting for what nobody will do.
+    """
+    found = {name: value for name, value in raw.items() if name not in shape.__struct_encode_fields__}
+    if found.get("extract") is not None:
+        message = "'extract' is a field of /v1/chat/completions; for other texts there is /v1/extractions."
+        raise InvalidRequest(message, param="extract", code="unsupported_parameter")
+    return found
 
 
 def _utf8(body: bytes) -> str:

@@ -217,4 +217,13 @@ def _small(metadata: Metadata) -> Metadata:
     if len(msgspec.json.encode(metadata)) > 2**16:
         message = "'metadata' is larger than 64 KiB; put long texts into documents."
         raise InvalidRequest(message, param="metadata", code="invalid_value")
-    return metadata
+    return _storable(metadata)
+
+
+def _storable(value: Any) -> Any:
+    """The same without NUL, in names too."""
+    if isinstance(value, dict):
+        return {storable(name): _storable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_storable(inner) for inner in value]
+    return storable(value) if isinstance(value, str) else value

@@ -84,6 +84,11 @@ def test_a_key_for_other_models_sees_no_run_of_this_one(ask: Asked) -> None:
     assert ask(other).status_code == 404
     assert ask.found(run["id"], headers=other).status_code == 404
     assert httpx.get(ask.url, headers=other).json()["data"] == []
+    document = f"{ask.gateway.url}/v1/documents/{run['document']['id']}"
+    refused = httpx.delete(document, headers=other)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (403, "document_id")
+    assert ask.found(run["id"], headers=key(ask, "acme")).json()["id"] == run["id"]
+    assert httpx.delete(document, headers=key(ask, "acme", models=(MODEL,))).status_code == 200
 
 
 def test_places_are_the_same_in_sql(ask: Asked, database_url: str) -> None:

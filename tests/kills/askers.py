@@ -123,7 +123,8 @@ def judged(said: bytes, number: int, *, broken: bool) -> tuple[str, str]:
     if not counting.answer(number).startswith(heard):
         return "splice", f"heard {heard!r}"
     if "[DONE]" in stream:
-        return "whole", _whole_fault(stream, heard, number) or ("broken after its end" if broken or rest else "")
+        said_all = "broken off" if broken else "whole"  # whose gateway dies now misses the end of the transfer alone
+        return said_all, _whole_fault(stream, heard, number) or ("more after its end" if rest else "")
     if broken:
         return "broken off", ""
     error = stream[-1].get("error") if stream else None
