@@ -40,7 +40,8 @@ _OF: Final = {"string": "text_of", "integer": "integer_of", "number": "number_of
 
 async def ensure(pool: asyncpg.Pool, name: str, classes: Mapping[str, dict[str, Any]]) -> None:
     """Have a view for each class of the recipe `name`, whose attributes are what these JSON Schemas say, be there as
-    `api.<recipe>_<class>`. What is as it should be is not touched; of one whose columns changed, grants are lost.
+    `api.<recipe>_<class>`. What is as it should be is not touched; of one whose columns changed, grants are lost,
+    except those of tenants.
 
     Raises `StorageError` when something else has the name of a view, something depends on a column that goes, or the
     database cannot do it now.
@@ -71,6 +72,7 @@ async def _ensure(connection: Any, view: str, mark: str, query: str) -> None:
         if await _found(connection, view, mark) != comment:  # another may have done it meanwhile
             await _replace(connection, f"api.{_identifier(view)}", query)
             await _run(connection, f"comment on view api.{_identifier(view)} is {_literal(comment)}")
+            await connection.execute(sql.query("tenant_sql_view"), view)
 
 
 async def _found(connection: Any, view: str, mark: str) -> str | None:

@@ -1,0 +1,178 @@
+"""A tenant and a statement come in; its rows go out, read by that tenant's own role, and a bounded number at a time."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+import asyncpg
+
+from storage import sql
+from storage.errors import brief
+from storage.tenant_sql.connection import TenantConnection
+from storage.tenant_sql.faults import SqlFault, fault_of
+from storage.tenant_sql.preparing import edition
+from storage.tenant_sql.statements import Limits, Result, fetched
+
+_CONNECT_S: Final = 5
+_WAIT_S: Final = 2.0
+_CLOSE_S: Final = 5.0
+_SLACK_S: Final = 2.0
+_LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
+
+
+class Database(Protocol):
+    """The gateway's own connections."""
+
+    async def fetchrow(self, query: str, *args: Any) -> Any:
+        """One row, or None."""
+        ...
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """One value."""
+        ...
+
+
+class Gate:
+    """Lets tenants' statements in. Each has a session of its own, opened for it and closed behind it."""
+
+    def __init__(self, database: Database, url: str, limits: Limits, *, at_once: int = 4, each: int = 2) -> None:
+        """`at_once` statements at the same time, `each` of them of one tenant."""
+        self._database = database
+        self._url = url
+        self._limits = limits
+        self._places = asyncio.Semaphore(at_once)
+        self._each = each
+        self._of: Counter[str] = Counter()
+        self._edition = edition()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def run(self, tenant: str, text: str, params: Sequence[Any] = ()) -> Result:
+        """The rows of one statement. Raises `SqlFault`. When it is cancelled, Postgres stops, too."""
+        if "\0" in text:
+            raise SqlFault("sql_syntax", "The statement holds NUL, which Postgres does not know.")
+        place = await self._taken(tenant)
+        try:
+            async with self._session(tenant, place) as connection:
+                return await self._read(connection, text, params)
+        finally:
+            place.left()
+
+    async def aclose(self) -> None:
+        """Wait until no session is open."""
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _read(self, connection: Any, text: str, params: Sequence[Any]) -> Result:
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                await connection.execute("BEGIN READ ONLY")  # with one connection for one statement, its end is the end
+                return await fetched(connection, text, params, self._limits)
+        except TimeoutError as error:
+            raise SqlFault("sql_timeout") from error
+        except _LOST as error:
+            raise SqlFault("sql_unavailable") from error
+
+    async def _taken(self, tenant: str) -> "_Place":
+        if self._of[tenant] >= self._each:
+            raise SqlFault("sql_busy")
+        self._of[tenant] += 1
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self._places.acquire()
+        except BaseException as error:
+            self._forget(tenant)
+            if isinstance(error, TimeoutError):
+                raise SqlFault("sql_busy") from error
+            raise
+        return _Place(self, tenant)
+
+    def _forget(self, tenant: str) -> None:
+        self._of[tenant] -= 1
+        if not self._of[tenant]:
+            del self._of[tenant]
+
+    def free(self, tenant: str) -> None:
+        """Give a place back."""
+        self._places.release()
+        self._forget(tenant)
+
+    @asynccontextmanager
+    async def _session(self, tenant: str, place: "_Place") -> AsyncGenerator[Any]:
+        role, password = await self._entry(tenant)
+        try:
+            connection = await asyncpg.connect(
+                self._url,
+                user=role,
+                password=password,
+                timeout=_CONNECT_S,
+                connection_class=TenantConnection,
+                statement_cache_size=0,
+                server_settings=self._settings(),
+            )
+        except asyncpg.TooManyConnectionsError as error:
+            raise SqlFault("sql_busy") from error
+        except (TimeoutError, asyncpg.PostgresError, *_LOST) as error:
+            raise SqlFault("sql_unavailable", "The database cannot be reached; try again soon.") from error
+        try:
+            yield connection
+        finally:
+            # The place is taken until Postgres has stopped: who leaves early cannot have more done than who waits.
+            task = asyncio.create_task(_closed(connection, place))
+            place.kept = True
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def _settings(self) -> dict[str, str]:
+        total_ms = round(1000 * self._limits.seconds)
+        return {
+            "application_name": "askonce sql",
+            "statement_timeout": str(total_ms),
+            "transaction_timeout": str(total_ms + round(1000 * _SLACK_S)),
+        }
+
+    async def _entry(self, tenant: str) -> tuple[str, str]:
+        """With what a tenant logs in. Raises `SqlFault` while nobody may."""
+        try:
+            found = await self._database.fetchrow(sql.query("tenant_sql_entry"), tenant, self._edition)
+            if found["refused"]:
+                message = f"SQL is not available here: {found['refused']}."
+                raise SqlFault("sql_unavailable", message)
+            role = found["role"] or await self._database.fetchval(sql.query("tenant_sql_admit"), tenant)
+        except (TimeoutError, asyncpg.PostgresError, *_LOST) as error:
+            state = fault_of(error).sqlstate if isinstance(error, asyncpg.PostgresError) else brief(error)
+            message = f"The database cannot say now whether you may ask it ({state}); try again soon."
+            raise SqlFault("sql_unavailable", message) from error
+        if role is None:
+            message = f"SQL is not available here: there is no tenant '{tenant}'."
+            raise SqlFault("sql_unavailable", message)
+        return role, found["password"]
+
+
+class _Place:
+    """One statement's, until its session is closed."""
+
+    def __init__(self, gate: Gate, tenant: str) -> None:
+        self.kept = False
+        """Whoever closes the session gives it back."""
+        self._gate = gate
+        self._tenant = tenant
+
+    def left(self) -> None:
+        """Give it back, unless the session is still to be closed."""
+        if not self.kept:
+            self._gate.free(self._tenant)
+
+    def closed(self) -> None:
+        """Give it back."""
+        self._gate.free(self._tenant)
+
+
+async def _closed(connection: Any, place: _Place) -> None:
+    try:
+        with contextlib.suppress(TimeoutError, asyncpg.PostgresError, *_LOST):
+            await connection.close(timeout=_CLOSE_S)  # waits until what was cancelled is over
+    finally:
+        connection.terminate()
+        place.closed()

@@ -1,0 +1,282 @@
+"""Tenants' SQL on a real Postgres: nothing of others, nothing that lasts, nothing without a bound."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from storage import postgres, recipe_views
+from storage.tenant_sql import preparing, selftest
+from storage.tenant_sql.connection import TenantConnection
+from storage.tenant_sql.faults import SqlFault
+from storage.tenant_sql.gate import Gate
+from storage.tenant_sql.selftest import Pair
+from storage.tenant_sql.statements import Limits, Result
+from tests.conftest import Servers
+
+BUSY = "select count(*) from generate_series(1, 30000) a, generate_series(1, 30000) b"
+
+
+class Site(msgspec.Struct):
+    """A prepared database with two tenants, and the gate to it."""
+
+    url: str
+    pool: asyncpg.Pool
+    pair: Pair
+    gate: Gate
+
+    async def run(self, text: str, *params: Any) -> Result:
+        """A statement of the first tenant's."""
+        return await self.gate.run(self.pair.names["own"], text, params)
+
+    async def rows(self, text: str, *params: Any) -> list[list[Any]]:
+        """Its rows, as JSON has them."""
+        result = await self.run(text, *params)
+        rows = [list(row) for rows in result.batches for row in rows]
+        return msgspec.json.decode(msgspec.json.encode(rows))
+
+    async def fault(self, text: str, *params: Any) -> SqlFault:
+        """Why it gives none."""
+        with pytest.raises(SqlFault) as caught:
+            await self.run(text, *params)
+        return caught.value
+
+
+@pytest.fixture
+async def site(database_url: str) -> AsyncIterator[Site]:
+    """A database of this test's own, with rows of two tenants that anybody could see."""
+    assert await preparing.prepare(database_url) == ""
+    pool = await postgres.connect(database_url, 4)
+    async with pool.acquire() as connection:
+        pair = await selftest.planted(connection, "test")
+    gate = Gate(pool, database_url, Limits(rows=100, bytes=2**20, seconds=2.0), each=2)
+    yield Site(database_url, pool, pair, gate)
+    await gate.aclose()
+    roles = [row["role"] for row in await pool.fetch("select role from askonce.tenant_roles")]
+    for role in roles:
+        await pool.execute(f'drop role "{role}"')
+    pool.terminate()
+
+
+async def test_there_are_enough_attacks() -> None:
+    """And no two are the same."""
+    statements = [attack.sql for attack in selftest.attacks()]
+    assert len(set(statements)) == len(statements) >= 150
+
+
+async def test_no_attack_gets_through_in_a_session_of_the_tenants_own(site: Site) -> None:
+    """As a tenant logs in, not as the test at each start has it; and all rows are there that could be told."""
+    before = await site.pool.fetchrow(
+        "select (select count(*) from askonce.completions), (select count(*) from pg_roles)"
+    )
+    role = site.pair.names["self"]
+    connection = await asyncpg.connect(
+        site.url, user=role, connection_class=TenantConnection, statement_cache_size=0,
+        server_settings={"statement_timeout": "250ms"},
+    )  # fmt: skip
+    transaction = connection.transaction(readonly=True)
+    await transaction.start()
+    failures = [await selftest.tried(connection, attack, site.pair) for attack in selftest.attacks()]
+    await transaction.rollback()
+    await connection.close()
+    assert [failure for failure in failures if failure] == []
+    after = await site.pool.fetchrow(
+        "select (select count(*) from askonce.completions), (select count(*) from pg_roles)"
+    )
+    assert before == after
+
+
+async def test_the_test_at_the_start_leaves_nothing(site: Site) -> None:
+    """No row, no role: it is rolled back."""
+    query = "select (select count(*) from askonce.tenants) + (select count(*) from pg_roles)"
+    before = await site.pool.fetchval(query)
+    assert await selftest.run(site.url) == []
+    assert await site.pool.fetchval(query) == before
+
+
+@pytest.mark.parametrize(
+    ("harm", "found"),
+    [
+        ("drop policy tenants on askonce.completions", "without a policy of theirs"),
+        ("alter table askonce.documents disable row level security", "without a policy of theirs"),
+        ("grant execute on function pg_sleep(double precision) to public", "is not refused"),
+        ("grant select on pg_stats to public", "is not refused"),
+        ("alter view api.usage set (security_invoker = false)", "shows everybody's rows"),
+        ("create view api.all_of_it as select * from askonce.completions; grant select on api.all_of_it to public",
+         "tenants can read api.all_of_it"),
+        ("grant create on schema api to public", "can make things in the schema api"),
+    ],
+)  # fmt: skip
+async def test_what_somebody_broke_is_found(site: Site, harm: str, found: str) -> None:
+    """So that nobody is let in."""
+    await site.pool.execute(harm)
+    failures = await selftest.run(site.url)
+    assert any(found in failure for failure in failures), failures
+    if "pg_sleep" in harm:  # what can be mended is, by preparing it again
+        assert await preparing.prepare(site.url) == ""
+
+
+async def test_a_result_has_columns_with_types(site: Site) -> None:
+    """And values that JSON can say, with what it cannot as text."""
+    result = await site.run("select 1 as one, 1.50 as two, null::text as three, '{\"a\": [1]}'::jsonb as four")
+    assert [(column.name, column.type) for column in result.columns] == [
+        ("one", "int4"), ("two", "numeric"), ("three", "text"), ("four", "jsonb"),
+    ]  # fmt: skip
+    assert await site.rows(
+        "select 1, 1.5, 'NaN'::float8, 'infinity'::timestamptz, '4000-01-01 bc'::date, '24:00'::time, '[1]'::jsonb,"
+        " array[1, null], '\\x00ff'::bytea, int4range(1, 2), true"
+    ) == [
+        [1, 1.5, "NaN", "infinity", "4000-01-01 BC", "24:00:00", [1], [1, None], "\\x00ff", "[1,2)", True]
+    ]  # fmt: skip
+
+
+async def test_parameters_are_of_the_types_that_the_statement_takes(site: Site) -> None:
+    """Numbers, texts, lists and JSON; others are refused with their place."""
+    assert await site.rows(
+        "select $1::integer + 1, $2::timestamptz::date, $3::jsonb -> 'a', $4::text[], $5 + 0.5",
+        *(1, "2026-01-02T00:00:00Z", {"a": 1}, ["x"], 2),
+    ) == [[2, "2026-01-02", 1, ["x"], 2.5]]
+    assert "Parameter $1" in str(await site.fault("select $1::integer", True))
+    assert (await site.fault("select $1::integer")).code == "sql_params"
+    assert (await site.fault("select $1::integer", "x")).code == "sql_params"
+
+
+async def test_rows_bytes_and_time_have_bounds(site: Site) -> None:
+    """What is more is left out, and told."""
+    result = await site.run("select * from generate_series(1, 1000)")
+    assert (result.count, result.truncated) == (100, True)
+    result = await site.run("select * from generate_series(1, 100)")
+    assert (result.count, result.truncated) == (100, False)
+    result = await site.run("select repeat('x', 100000) from generate_series(1, 50)")
+    assert (result.count, result.truncated) == (10, True)
+    assert (await site.fault("select repeat('x', 2000000)")).code == "sql_too_large"
+    assert (await site.fault(BUSY)).code == "sql_timeout"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "position"),
+    [
+        ("select nonsense from completions", "sql_syntax", 8),
+        ("explain select nonsense from completions", "sql_syntax", 16),
+        ("delete from completions", "sql_syntax", 1),
+        ("select pg_sleep(1)", "sql_not_allowed", None),
+        ("select text::integer from completions", "sql_failed", None),
+        ("select 1 \0", "sql_syntax", None),
+    ],
+)
+async def test_an_error_has_a_code_and_a_place_but_no_value(
+    site: Site, text: str, code: str, position: int | None
+) -> None:
+    """Not even one of the tenant's own."""
+    fault = await site.fault(text)
+    assert (fault.code, fault.position) == (code, position)
+    assert site.pair.own not in str(fault)
+
+
+async def test_who_leaves_has_postgres_stop(site: Site) -> None:
+    """And its place is free again once it has."""
+    for _ in range(4):
+        task = asyncio.create_task(site.run(BUSY))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await site.gate.aclose()
+    assert await site.pool.fetchval("select count(*) from pg_stat_activity where application_name = 'askonce sql'") == 0
+    assert await site.rows("select 1") == [[1]]
+
+
+async def test_a_tenant_has_only_so_many_at_once(site: Site) -> None:
+    """The next one is told so, at once."""
+    tasks = [asyncio.create_task(site.run(BUSY)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    before = time.monotonic()
+    assert (await site.fault("select 1")).code == "sql_busy"
+    assert time.monotonic() - before < 1
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_tenant_that_is_made_later_has_a_role_when_it_asks(site: Site) -> None:
+    """And sees nothing yet; who is no tenant has none."""
+    await site.pool.execute("insert into askonce.tenants (name) values ('later')")
+    result = await site.gate.run("later", "select * from completions")
+    assert result.count == 0
+    with pytest.raises(SqlFault, match="no tenant 'nobody'"):
+        await site.gate.run("nobody", "select 1")
+
+
+async def test_the_role_of_a_tenant_goes_with_it(site: Site) -> None:
+    """At the next start at the latest; until then it sees nothing."""
+    role = site.pair.names["role"]
+    await site.pool.execute("delete from askonce.tenants where name = $1", site.pair.names["other"])
+    connection = await asyncpg.connect(site.url, user=role)
+    assert await connection.fetchval("select count(*) from api.completions") == 0
+    await connection.close()
+    assert await preparing.prepare(site.url) == ""
+    assert await site.pool.fetchval("select count(*) from pg_roles where rolname = $1", role) == 0
+
+
+async def test_what_a_tenant_shares_is_seen(site: Site) -> None:
+    """As long as it shares it."""
+    shared = f"select count(*) from completions where scope = 'shared/{site.pair.names['shared']}'"
+    assert await site.rows(shared) == [[0]]
+    await site.pool.execute(
+        "insert into askonce.namespace_members (namespace, tenant) values ($1, $2)",
+        *(site.pair.names["shared"], site.pair.names["own"]),
+    )
+    assert await site.rows(shared) == [[1]]
+
+
+async def test_a_view_of_a_recipe_is_the_tenants_too(site: Site) -> None:
+    """Also one that is made later, or made anew; and only with the tenant's own rows."""
+    for attributes in ({"x": {"type": "string"}}, {"y": {"type": "string"}}):
+        await recipe_views.ensure(
+            site.pool, site.pair.own, {site.pair.own: {"type": "object", "properties": attributes}}
+        )
+        view = f"{site.pair.own}_{site.pair.own}"
+        assert await site.rows(f'select text from "{view}"') == [[site.pair.own]]
+
+
+async def test_the_newest_answers_are_found_by_an_index(site: Site) -> None:
+    """The policy does not stand before it."""
+    await site.pool.execute("analyze askonce.completions; set enable_seqscan = off")
+    plan = await site.rows("explain select key from completions order by created_at desc limit 5")
+    assert any("Index Scan" in line and "created_at" in line for [line] in plan) or any(
+        "Sort" in line for [line] in plan
+    )
+
+
+async def test_before_it_is_prepared_nobody_is_let_in(database_url: str) -> None:
+    """With the reason; and a database that is not our own is left as it is."""
+    pool = await postgres.connect(database_url, 2)
+    gate = Gate(pool, database_url, Limits())
+    with pytest.raises(SqlFault, match="has not been prepared yet"):
+        await gate.run("default", "select 1")
+    assert "'off'" in await preparing.prepare(database_url, "off")
+    with pytest.raises(SqlFault, match="the setting tenant_sql is 'off'"):
+        await gate.run("default", "select 1")
+    await pool.execute("update askonce.tenant_sql set tested = 'x', refused = ''")
+    with pytest.raises(SqlFault, match="another version of askonce"):
+        await gate.run("default", "select 1")
+    pool.terminate()
+
+
+async def test_a_role_without_rights_is_told_why(site: Site, servers: Servers) -> None:
+    """And serving goes on as before: who holds grants still reads and writes what it did."""
+    del servers
+    await site.pool.execute(
+        "create role plain login; grant usage on schema askonce, api to plain;"
+        " grant all on all tables in schema askonce to plain; grant connect on database "
+        f'"{await site.pool.fetchval("select current_database()")}" to plain'
+    )
+    try:
+        url = site.url.replace("//askonce@", "//plain@")
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("select count(*) from askonce.completions") == 3
+        await connection.close()
+        assert "no superuser" in await preparing.prepare(url)
+    finally:
+        await site.pool.execute("drop owned by plain; drop role plain")
