@@ -49,6 +49,7 @@ from gateway.routes import (
     models,
     proof,
     responses,
+    sql,
     text,
 )
 from gateway.routes import ollama as ollama_routes
@@ -77,6 +78,8 @@ from storage.memory import MemoryTier
 from storage.near import Near
 from storage.prepared import GuardedReplies, RedisReplies
 from storage.responses import Responses
+from storage.tenant_sql.gate import Gate
+from storage.tenant_sql.statements import Limits
 from storage.tiers import Tiers
 from storage.verifications import Verifications
 
@@ -169,6 +172,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             shelf=shelf,
             prepared=PreparedReplies(stored.replies, Looker(tiers, router, policies), shelf, access, _admits(config)),
             hits=hits,
+            sql=_gate(config, database, stack),
             extraction=_extraction(config, database, pipeline, router, telemetry, stack),
         )
 
@@ -216,6 +220,8 @@ def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
             models.model,
             *OLLAMA,
             *EXTRACTIONS,
+            sql.ask,
+            sql.schema,
             cache.explain,
             cache.delete_one,
             cache.delete_many,
@@ -331,6 +337,14 @@ def _flights(config: Config, telemetry: Telemetry, stack: contextlib.AsyncExitSt
     flights = SharedFlights(board)
     stack.push_async_callback(flights.aclose)
     return flights
+
+
+def _gate(config: Config, database: asyncpg.Pool, stack: contextlib.AsyncExitStack) -> Gate:
+    limits = Limits(rows=config.sql_max_rows, bytes=config.sql_max_bytes, seconds=config.sql_timeout_s)
+    at_once = config.sql_connections
+    gate = Gate(database, config.database_url, limits, at_once=at_once, each=max(1, at_once // 2))
+    stack.push_async_callback(gate.aclose)
+    return gate
 
 
 def _extraction(

@@ -217,6 +217,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     redis_deadline_s: Seconds = 0.25
     database_deadline_s: Seconds = 1.0
     database_connections: Positive = 8
+    tenant_sql: Literal["auto", "on", "off"] = "auto"
+    """Whether tenants may use SQL: `auto` is with the embedded Postgres only."""
+    sql_timeout_s: Seconds = 10.0
+    sql_max_rows: Positive = 10_000
+    sql_max_bytes: Positive = 16 * 2**20
+    sql_connections: Positive = 4
+    """How many statements of tenants a worker has run at the same time."""
     max_body_bytes: Positive = 32 * 2**20
     context_tokens: Positive | None = None
     """Context of each request; None is the engine's own, for llama.cpp what the model was trained for, up to 8192."""

@@ -5,6 +5,7 @@ AskonceError
 │   ├── InvalidRequest      400  ├── UnknownModel 404
 │   ├── NotKept 504             ├── NoAnswer 404  ├── DamagedRecord 409
 │   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown, StorageUnavailable 503
+│   ├── SqlRefused          400, 403, 429, 503 or 504
 │   ├── ExtractionUnavailable 501  ├── ExtractionFailed 500
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
@@ -14,7 +15,7 @@ AskonceError
     └── AnswerChanged, UnfitAnswer  502
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from storage.errors import AskonceError
 
@@ -118,6 +119,17 @@ class StorageUnavailable(RequestError):
     status = 503
     code = "storage_unavailable"
     type = "server_error"
+
+
+class SqlRefused(RequestError):
+    """The statement gives no rows."""
+
+    _STATUS: ClassVar = {"sql_timeout": 504, "sql_busy": 429, "sql_unavailable": 503, "sql_not_allowed": 403}
+
+    def __init__(self, code: str, message: str, *, has_params: bool = False) -> None:
+        super().__init__(message, param="params" if has_params else "sql", code=code)
+        self.status = self._STATUS.get(code, 400)
+        self.type = "server_error" if self.status >= 500 else type(self).type
 
 
 class BackendError(AskonceError):

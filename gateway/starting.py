@@ -11,6 +11,7 @@ from storage import migrate
 from storage.embedded.marker import KeysRequired
 from storage.errors import AskonceError
 from storage.keys import KeyStore
+from storage.tenant_sql import preparing
 
 _RETRY_S: Final = 5.0
 
@@ -21,6 +22,7 @@ class Preparation:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._later: asyncio.Task[None] | None = None
+        self._sql: asyncio.Task[None] | None = None
 
     async def __call__(self, url: str) -> bool:
         """Prepare the database at `url`; False when that is left for later, since it cannot be reached.
@@ -30,9 +32,10 @@ class Preparation:
         try:
             await migrate.migrate(url)
             await self._look_for_keys(url)
+            self._sql = asyncio.create_task(self._sql_prepared(url))  # nobody waits for it but tenants' SQL
         except migrate.UnreachableError as error:
             click.echo(f"{error} Answers are served, but not recorded until it is back.", err=True)
-            self._later = asyncio.create_task(_when_back(url))  # the workers look for keys themselves
+            self._later = asyncio.create_task(self._when_back(url))  # the workers look for keys themselves
             return False
         return True
 
@@ -51,16 +54,26 @@ class Preparation:
         )
         raise ConfigError(message)
 
+    async def _when_back(self, url: str) -> None:
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            try:
+                await migrate.migrate(url)
+            except migrate.UnreachableError:
+                continue
+            except AskonceError as error:
+                click.echo(f"Postgres is back, but answers cannot be recorded: {error}", err=True)
+            else:
+                click.echo("Postgres is back; answers are recorded.", err=True)
+                await self._sql_prepared(url)
+            return
 
-async def _when_back(url: str) -> None:
-    while True:
-        await asyncio.sleep(_RETRY_S)
+    async def _sql_prepared(self, url: str) -> None:
+        """Have tenants' SQL be ready; that it cannot be stops nothing else."""
+        mode = self._config.tenant_sql
         try:
-            await migrate.migrate(url)
-        except migrate.UnreachableError:
-            continue
+            refused = await preparing.prepare(url, mode)
         except AskonceError as error:
-            click.echo(f"Postgres is back, but answers cannot be recorded: {error}", err=True)
-        else:
-            click.echo("Postgres is back; answers are recorded.", err=True)
-        return
+            refused = str(error)
+        if refused and (mode == "on" or not self._config.database_url):
+            click.echo(f"Tenants' SQL is off: {refused}", err=True)

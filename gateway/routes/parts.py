@@ -22,6 +22,7 @@ from gateway.telemetry import Telemetry
 from storage.hits import Hits
 from storage.invalidations import Invalidations
 from storage.listing import Listing
+from storage.tenant_sql.gate import Gate
 from storage.tiers import Tiers
 
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
@@ -55,6 +56,7 @@ class Parts(msgspec.Struct, frozen=True):
     prepared: PreparedReplies
     hits: Hits
     extraction: Extraction
+    sql: Gate
     use: Callable[[Config], None]
     """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
     reload: Reload

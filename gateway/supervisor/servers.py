@@ -54,7 +54,7 @@ class Servers:
     async def _database(self, stack: AsyncExitStack) -> str:
         url = self._config.database_url
         if not url:
-            connections = self._config.workers * self._config.database_connections
+            connections = self._config.workers * (self._config.database_connections + self._config.sql_connections)
             running = postgres(self._folder, connections=connections, notify=self._progress.notice)
             server = await stack.enter_async_context(running)
             url = server.dsn

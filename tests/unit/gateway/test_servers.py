@@ -32,4 +32,4 @@ async def test_postgres_takes_the_connections_of_all_workers(tmp_path: Path, mon
     with claimed(tmp_path / "data") as folder:
         async with AsyncExitStack() as stack:
             await servers.Servers(config, folder, prepare, Progress()).start(stack)
-    assert asked == [260]
+    assert asked == [13 * (20 + config.sql_connections)]  # and one for each statement of a tenant

@@ -1,0 +1,88 @@
+"""SQL over HTTP: a tenant's own rows in the form it wants, and errors that say what to do."""
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from storage.tenant_sql import preparing
+from tests.acceptance.in_thread import MODEL, Gateway
+from tests.acceptance.test_tenants import Served
+
+
+@pytest.fixture
+def served(gateway: Callable[..., Gateway], database_url: str) -> Served:
+    """A gateway whose tenants may use SQL."""
+    made = Served(gateway())
+    assert made.gateway.run(preparing.prepare(database_url)) == ""
+    return made
+
+
+def ask(served: Served, key: str | None, sql: str, *params: Any, **fields: Any) -> httpx.Response:
+    """One statement."""
+    return served.ask(key, {"sql": sql, "params": list(params), **fields}, "/v1/sql")
+
+
+def test_a_tenants_answers_are_rows(served: Served) -> None:
+    """Its own, as JSON and as CSV; another tenant has none of them."""
+    acme, rival = served.key("acme"), served.key("rival")
+    served.ask(acme)
+    served.gateway.flushed()
+    said = ask(served, acme, "select model, prompt_tokens from completions where model = $1", MODEL)
+    assert said.status_code == 200
+    found = said.json()
+    assert found["columns"] == [{"name": "model", "type": "text"}, {"name": "prompt_tokens", "type": "int4"}]
+    assert found["rows"][0][0] == MODEL
+    assert (found["row_count"], found["truncated"], said.headers["x-askonce-rows"]) == (1, False, "1")
+    assert ask(served, rival, "select * from completions").json()["rows"] == []
+    table = ask(served, acme, "select model, null as n, array[1, 2] as a, 'x\"y' as q from completions", format="csv")
+    assert table.headers["content-type"].startswith("text/csv")
+    assert list(csv.reader(io.StringIO(table.text))) == [["model", "n", "a", "q"], [MODEL, "", "[1,2]", 'x"y']]
+    views = {view["name"]: view["columns"] for view in served.ask(acme, None, "/v1/sql/schema").json()["data"]}
+    assert {"completions", "usage", "documents", "extractions"} <= set(views)
+    assert {"name": "created_at", "type": "timestamp with time zone"} in views["completions"]
+
+
+def test_a_refusal_has_a_code_and_names_what_it_is_about(served: Served) -> None:
+    """In OpenAI's envelope."""
+    acme = served.key("acme")
+    cases = [
+        ("delete from completions", 400, "sql_syntax"),
+        ("select pg_sleep(1)", 403, "sql_not_allowed"),
+        ("select 'x'::text::integer from generate_series(1, 2)", 400, "sql_failed"),
+    ]
+    for text, status, code in cases:
+        said = ask(served, acme, text)
+        error = said.json()["error"]
+        assert (said.status_code, error["code"], error["param"]) == (status, code, "sql")
+    assert ask(served, acme, "select $1::integer").json()["error"]["param"] == "params"
+    assert ask(served, acme, "select 1", format="parquet").status_code == 400
+
+
+def test_a_key_needs_the_scope_and_all_models(served: Served) -> None:
+    """For SQL shows all that is kept for the tenant."""
+    assert ask(served, served.key("acme", scopes=("ask",)), "select 1").json()["error"]["code"] == "insufficient_scope"
+    said = ask(served, served.key("acme", models=(MODEL,)), "select 1")
+    assert (said.status_code, said.json()["error"]["code"]) == (403, "insufficient_scope")
+    assert ask(served, None, "select 1").status_code == 401
+
+
+def test_a_client_that_leaves_has_its_statement_end(served: Served) -> None:
+    """In Postgres, too."""
+    acme = served.key("acme")
+    busy = {"sql": "select count(*) from generate_series(1, 30000) a, generate_series(1, 30000) b"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{served.gateway.url}/v1/sql", json=busy, timeout=0.3, headers={"authorization": f"Bearer {acme}"})
+    database: Any = served.gateway.parts.sql._database
+    query = (
+        "select count(*) from pg_stat_activity where application_name = 'askonce sql' and datname = current_database()"
+    )
+    deadline = time.monotonic() + 5
+    while served.gateway.run(database.fetchval(query)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ask(served, acme, "select 1").json()["rows"] == [[1]]
