@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -36,6 +37,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 10.0
     advice: str = ""
+    memory_max_bytes: int = 0
+    """Address space of each of its processes; 0 is no bound."""
 
 
 class Child:
@@ -71,6 +74,8 @@ class Child:
 
         def in_child() -> None:
             record()
+            if command.memory_max_bytes:
+                resource.setrlimit(resource.RLIMIT_AS, (command.memory_max_bytes, command.memory_max_bytes))
             change()
 
         with command.log_path.open("ab") as log:
