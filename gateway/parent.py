@@ -19,6 +19,7 @@ from storage.errors import AskonceError
 
 _PIECE: Final = 2**16
 _RELOAD_S: Final = 30.0
+_STANDBY_S: Final = 30.0
 _ORPHAN_S: Final = 2.0
 """How long a worker has for its requests and last answers when its parent was killed; a next start gives no more."""
 
@@ -32,6 +33,7 @@ class Told(msgspec.Struct, omit_defaults=True):
     asked: int = 0
     """The number of the worker's own question that this answers."""
     changed: tuple[str, ...] = ()
+    address: str = ""
     refused: str = ""
 
 
@@ -66,20 +68,32 @@ class Parent:
 
     async def reload(self) -> tuple[str, ...]:
         """Have the settings read again and used by all workers; what has changed. Raises `ConfigError`."""
-        number = next(self._numbers)
-        self._asking[number] = asyncio.get_running_loop().create_future()
-        _say(f"reload {number}")
-        try:
-            async with asyncio.timeout(_RELOAD_S):
-                told = await self._asking[number]
-        except TimeoutError as error:
-            message = "The process that started this gateway does not answer; its log may say why."
-            raise StorageUnavailable(message) from error
-        finally:
-            del self._asking[number]
+        told = await self._told("reload", _RELOAD_S)
         if told.refused:
             raise ConfigError(told.refused)
         return told.changed
+
+    async def standby(self) -> str:
+        """The URL of a copy of the embedded Postgres that statements of tenants may hurt; it is made when it is not
+        there. Raises `StorageUnavailable`: a copy of much takes its time.
+        """
+        told = await self._told("standby", _STANDBY_S)
+        if told.refused:
+            raise StorageUnavailable(told.refused)
+        return told.address
+
+    async def _told(self, wish: str, patience_s: float) -> Told:
+        number = next(self._numbers)
+        self._asking[number] = asyncio.get_running_loop().create_future()
+        _say(f"{wish} {number}")
+        try:
+            async with asyncio.timeout(patience_s):
+                return await self._asking[number]
+        except TimeoutError as error:
+            message = "The process that started this gateway does not answer yet; its log may say why."
+            raise StorageUnavailable(message) from error
+        finally:
+            del self._asking[number]
 
     def _read(self) -> None:
         said = os.read(self._fd, _PIECE)

@@ -9,10 +9,11 @@ before the servers are up, so that its imports cost no start-up time. It talks t
    addresses filled in. A worker reads no settings of its own, and must not connect anywhere before it has this line.
    End of file instead of a line means that start-up was given up: the worker ends with status 0.
 2. worker -> parent, stdout: `ready` once it serves, `using N` when it has the settings of the serial N, `reload N` when
-   somebody wants the settings read again (`N` numbers its questions). Every other line on its stdout is copied to the
+   somebody wants the settings read again, and `standby N` when it wants to know where the standby of the embedded
+   Postgres is, which is started then (`N` numbers its questions). Every other line on its stdout is copied to the
    parent's stderr. Its stderr is the parent's own.
 3. parent -> worker, stdin: `{"serial": N, "config": …}`, other settings to use from now on, and `{"asked": N, …}`, what
-   came of reading them again (`gateway/parent.py`). The settings a worker's successor begins with are the last ones.
+   came of its question (`gateway/parent.py`). The settings a worker's successor begins with are the last ones.
 4. parent -> worker: SIGTERM. The worker stops accepting, finishes its requests and ends with status 0; after
    `config.drain_s`, and 6 s more for writing out what it still has to keep, it is killed. A worker whose parent dies
    gets SIGTERM from the kernel.

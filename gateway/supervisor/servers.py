@@ -10,6 +10,7 @@ from gateway.config import BackendConfig, Config
 from gateway.engines import ENGINES, Setting
 from gateway.supervisor.plan import Prepare, Services
 from gateway.supervisor.progress import Progress
+from gateway.supervisor.standing import Standing
 from gateway.supervisor.workers import first_error
 from storage import redis as redis_tier
 from storage.embedded import leftover
@@ -18,6 +19,8 @@ from storage.embedded.postgres import postgres
 from storage.embedded.redis import redis
 
 _LEFTOVER_GRACE_S = 30.0
+STATEMENT_S = 40.0
+"""How long a statement of a tenant's may go on after its own timeout was to end it."""
 
 
 class Servers:
@@ -28,6 +31,11 @@ class Servers:
         self._folder = folder
         self._prepare = prepare
         self._progress = progress
+        self.standing = Standing(folder, self._connections, STATEMENT_S, progress)
+
+    @property
+    def _connections(self) -> int:
+        return self._config.workers * (self._config.database_connections + self._config.sql_connections)
 
     async def start(self, stack: AsyncExitStack) -> Services:
         """Start all at the same time: the slowest, usually the model, decides how long it takes.
@@ -54,9 +62,10 @@ class Servers:
     async def _database(self, stack: AsyncExitStack) -> str:
         url = self._config.database_url
         if not url:
-            connections = self._config.workers * (self._config.database_connections + self._config.sql_connections)
-            running = postgres(self._folder, connections=connections, notify=self._progress.notice)
+            running = postgres(self._folder, connections=self._connections, notify=self._progress.notice)
             server = await stack.enter_async_context(running)
+            stack.push_async_callback(self.standing.aclose)
+            self.standing.started(server)
             url = server.dsn
             self._progress.step("postgres", f"ready on {server.socket_dir}")
         prepared = await self._prepare(url)

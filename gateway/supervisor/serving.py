@@ -7,14 +7,18 @@ import errno
 import signal
 import socket
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
+from typing import TYPE_CHECKING
 
 from gateway.config import encoded
 from gateway.supervisor.plan import Prepare, ServePlan
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.reloading import Reloading, check_scripts
-from gateway.supervisor.workers import WorkerCommand, Workers, end_leftovers, running_workers
+from gateway.supervisor.workers import Worker, WorkerCommand, Workers, end_leftovers, running_workers
 from storage.embedded.folder import DataFolder, claimed
 from storage.errors import AskonceError
+
+if TYPE_CHECKING:
+    from gateway.supervisor.standing import Standing
 
 _BACKLOG = 2048
 
@@ -58,6 +62,7 @@ class _Serving:
         self._forced = forced
         self._progress = Progress()
         self.reloading = Reloading(plan, self._progress)
+        self._standing: Standing | None = None
 
     async def run(self) -> None:
         """Start, serve, and stop in the reverse order."""
@@ -77,7 +82,9 @@ class _Serving:
             # Imported now, while the workers do their own importing.
             from gateway.supervisor.servers import Servers  # noqa: PLC0415
 
-            services = await Servers(config, folder, self._prepare, self._progress).start(servers)
+            started = Servers(config, folder, self._prepare, self._progress)
+            self._standing = started.standing
+            services = await started.start(servers)
 
             def ready() -> None:
                 self.reloading.started(workers, services)
@@ -91,6 +98,12 @@ class _Serving:
                 listener.close()
                 self._progress.step("stopping", "open requests may finish; Ctrl-C again ends them")
 
+    def _asked(self, worker: Worker, wish: str, number: int) -> None:
+        if wish == "reload":
+            self.reloading.asked(worker, number)
+        elif self._standing:
+            self._standing.asked(worker, number)
+
     def _workers(self, folder: DataFolder, listener: socket.socket) -> AbstractAsyncContextManager[Workers]:
         command = WorkerCommand(
             argv=self._plan.worker_argv,
@@ -102,7 +115,7 @@ class _Serving:
             command,
             self._plan.config.workers,
             notify=self._progress.notice,
-            ask=self.reloading.asked,
+            ask=self._asked,
             forced=self._forced,
         )
 

@@ -24,8 +24,8 @@ _USE_S = 10.0
 """How long a worker may take to use other settings; it does nothing for it but what takes no time."""
 
 Notify = Callable[[str], None]
-Ask = Callable[["Worker", int], None]
-"""Called when a worker wants the settings read again, with the number of its question."""
+Ask = Callable[["Worker", str, int], None]
+"""Called when a worker wants something: `reload` or `standby`, with the number of its question."""
 
 
 class WorkerFailed(AskonceError):
@@ -151,8 +151,8 @@ class Worker:
                 self.ready.set()
             case [b"using", number] if int(number) in self._using:
                 self._using[int(number)].set()
-            case [b"reload", number]:
-                self._ask(self, int(number))
+            case [b"reload" | b"standby" as wish, number]:
+                self._ask(self, wish.decode(), int(number))
             case _:
                 self._notify(said.decode(errors="replace").rstrip())
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -48,8 +49,13 @@ WORKER = textwrap.dedent("""
         path = (await reader.readuntil(b"\\r\\n\\r\\n")).split()[1]
         if path == b"/crash":
             os._exit(3)
-        await asyncio.sleep(float(path[1:] or 0))
-        body = json.dumps({"pid": os.getpid(), **settings}).encode()
+        told = {}
+        if path == b"/standby":
+            print("standby 1", flush=True)
+            told = json.loads(await asyncio.to_thread(sys.stdin.readline))
+        else:
+            await asyncio.sleep(float(path[1:] or 0))
+        body = json.dumps({"pid": os.getpid(), **settings, **told}).encode()
         writer.write(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
         await writer.drain()
         writer.close()
@@ -182,6 +188,23 @@ async def test_start_serve_stop(data: Path) -> None:
         assert [path for path in (data / "run").rglob("*") if path.is_socket()] == []
     for step in ("folder", "port", "postgres", "schema", "redis", "workers"):
         assert re.search(rf"^ +\d+\.\d\d s  {step} ", served.said, re.MULTILINE), served.said
+
+
+async def test_a_standby_is_there_when_a_worker_wants_it(data: Path) -> None:
+    """Not before; once for all workers; it ends with everything else, and follows again after the next start."""
+    for turn in (1, 2):
+        async with serving(data, workers=2) as served:
+            await served.ready()
+            assert (data / "postgres" / "standby").exists() == (turn == 2)
+            async with httpx.AsyncClient(timeout=60) as client:
+                told = [(await client.get(served.url + "/standby")).json() for _ in range(4)]
+            [address] = {one["address"] for one in told}
+            assert address != told[0]["database_url"]
+            connection = await asyncpg.connect(address)
+            assert await connection.fetchval("select pg_is_in_recovery()")
+            await connection.close()
+            assert await served.stop() == 0
+            assert processes_of(data) == set()
 
 
 async def test_a_second_serve_is_refused(data: Path) -> None:
