@@ -93,6 +93,14 @@ async def _no_parent() -> tuple[str, ...]:
     raise ConfigError("Only 'askonce serve' can read its settings again.")
 
 
+async def _no_standby() -> str:
+    return ""
+
+
+Standby = Callable[[], Awaitable[str]]
+"""Gives the address of a copy of the database that may be hurt; empty where there is none."""
+
+
 class _Stored(msgspec.Struct, frozen=True):
     """Where things are kept."""
 
@@ -123,7 +131,7 @@ async def _stored(config: Config, telemetry: Telemetry, stack: contextlib.AsyncE
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator[Parts]:
+async def running(config: Config, reload: Reload = _no_parent, standby: Standby = _no_standby) -> AsyncGenerator[Parts]:
     """Everything `config` asks for, opened, and closed again: usable without HTTP."""
     policies = list(config.policies)  # one list that all share, for it can be changed
     telemetry = Telemetry()
@@ -172,7 +180,7 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
             shelf=shelf,
             prepared=PreparedReplies(stored.replies, Looker(tiers, router, policies), shelf, access, _admits(config)),
             hits=hits,
-            sql=_gate(config, database, stack),
+            sql=_gate(config, database, standby, stack),
             extraction=_extraction(config, database, pipeline, router, telemetry, stack),
         )
 
@@ -180,9 +188,9 @@ async def running(config: Config, reload: Reload = _no_parent) -> AsyncGenerator
 class Application:
     """The ASGI application: what is ready is given at once, and the framework has the rest."""
 
-    def __init__(self, config: Config, reload: Reload = _no_parent) -> None:
-        """`reload` has the settings read again."""
-        self.framework = create_app(config, reload)
+    def __init__(self, config: Config, reload: Reload = _no_parent, standby: Standby = _no_standby) -> None:
+        """`reload` has the settings read again; `standby` tells where statements of tenants run."""
+        self.framework = create_app(config, reload, standby)
         self.max_body_bytes = config.max_body_bytes
         local = config.host in LOOPBACK
         app: Any = LocalOnly(self.framework) if local else self.framework
@@ -198,12 +206,12 @@ class Application:
         await self._app(scope, receive, send)
 
 
-def create_app(config: Config, reload: Reload = _no_parent) -> Litestar:
+def create_app(config: Config, reload: Reload = _no_parent, standby: Standby = _no_standby) -> Litestar:
     """The framework's part of it."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        async with running(config, reload) as opened:
+        async with running(config, reload, standby) as opened:
             app.state.parts = opened
             yield
 
@@ -339,10 +347,13 @@ def _flights(config: Config, telemetry: Telemetry, stack: contextlib.AsyncExitSt
     return flights
 
 
-def _gate(config: Config, database: asyncpg.Pool, stack: contextlib.AsyncExitStack) -> Gate:
+def _gate(config: Config, database: asyncpg.Pool, standby: Standby, stack: contextlib.AsyncExitStack) -> Gate:
+    async def where() -> str:
+        return config.sql_database_url or await standby() or config.database_url
+
     limits = Limits(rows=config.sql_max_rows, bytes=config.sql_max_bytes, seconds=config.sql_timeout_s)
     at_once = config.sql_connections
-    gate = Gate(database, config.database_url, limits, at_once=at_once, each=max(1, at_once // 2))
+    gate = Gate(database, where, limits, at_once=at_once, each=max(1, at_once // 2))
     stack.push_async_callback(gate.aclose)
     return gate
 

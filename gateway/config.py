@@ -219,6 +219,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     database_connections: Positive = 8
     tenant_sql: Literal["auto", "on", "off"] = "auto"
     """Whether tenants may use SQL: `auto` is with the embedded Postgres only."""
+    sql_database_url: str = ""
+    """A replica of the Postgres at `database_url`, for tenants' SQL; empty is that itself. The embedded has its own."""
     sql_timeout_s: Seconds = 10.0
     sql_max_rows: Positive = 10_000
     sql_max_bytes: Positive = 16 * 2**20
@@ -241,6 +243,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             message = "`kv_offload_dir` needs `kv_offload_max_bytes`: what goes to the disk goes through memory"
             raise ValueError(message)
         _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
+        _check_scheme("sql_database_url", self.sql_database_url, ("postgresql://", "postgres://"))
         _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
         self._check_replicas()
         self._check_models()

@@ -46,7 +46,7 @@ def run(fd: int) -> None:
     config = settings.decoded(line)
     logging.basicConfig(level=config.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every request
-    app = Application(config, parent.reload)
+    app = Application(config, parent.reload, parent.standby)
     server = _Server(
         uvicorn.Config(
             app,

@@ -39,6 +39,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
             config,
             backends=backends,
             database_url=self.database_url,
+            # Empty, a worker asks for the standby of the embedded one.
+            sql_database_url=config.sql_database_url or config.database_url,
             redis_url=self.redis_url,
             data_dir=self.folder or config.data_dir,
         )

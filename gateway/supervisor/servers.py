@@ -19,8 +19,8 @@ from storage.embedded.postgres import postgres
 from storage.embedded.redis import redis
 
 _LEFTOVER_GRACE_S = 30.0
-STATEMENT_S = 40.0
-"""How long a statement of a tenant's may go on after its own timeout was to end it."""
+_GRACE_S = 5.0
+"""How long a statement of a tenant's may go on after it was to end."""
 
 
 class Servers:
@@ -31,7 +31,7 @@ class Servers:
         self._folder = folder
         self._prepare = prepare
         self._progress = progress
-        self.standing = Standing(folder, self._connections, STATEMENT_S, progress)
+        self.standing = Standing(folder, self._connections, config.sql_timeout_s + _GRACE_S, progress)
 
     @property
     def _connections(self) -> int:

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import asyncpg
 
 from storage import sql
-from storage.errors import brief
+from storage.errors import AskonceError, brief
 from storage.tenant_sql.connection import TenantConnection
 from storage.tenant_sql.faults import SqlFault, fault_of
 from storage.tenant_sql.preparing import edition
@@ -20,7 +20,13 @@ _CONNECT_S: Final = 5
 _WAIT_S: Final = 2.0
 _CLOSE_S: Final = 5.0
 _SLACK_S: Final = 2.0
+_TRIES: Final = 20
+_PAUSE_S: Final = 0.1
 _LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
+
+
+Where = Callable[[], Awaitable[str]]
+"""Raises `AskonceError` while there is no such server."""
 
 
 class Database(Protocol):
@@ -38,10 +44,13 @@ class Database(Protocol):
 class Gate:
     """Lets tenants' statements in. Each has a session of its own, opened for it and closed behind it."""
 
-    def __init__(self, database: Database, url: str, limits: Limits, *, at_once: int = 4, each: int = 2) -> None:
-        """`at_once` statements at the same time, `each` of them of one tenant."""
+    def __init__(self, database: Database, where: Where, limits: Limits, *, at_once: int = 4, each: int = 2) -> None:
+        """`where` gives the address of the server that statements run on, which may follow `database` a moment behind.
+        `at_once` of them at the same time, `each` of them of one tenant.
+        """
         self._database = database
-        self._url = url
+        self._where = where
+        self._url = ""
         self._limits = limits
         self._places = asyncio.Semaphore(at_once)
         self._each = each
@@ -100,21 +109,7 @@ class Gate:
 
     @asynccontextmanager
     async def _session(self, tenant: str, place: "_Place") -> AsyncGenerator[Any]:
-        role, password = await self._entry(tenant)
-        try:
-            connection = await asyncpg.connect(
-                self._url,
-                user=role,
-                password=password,
-                timeout=_CONNECT_S,
-                connection_class=TenantConnection,
-                statement_cache_size=0,
-                server_settings=self._settings(),
-            )
-        except asyncpg.TooManyConnectionsError as error:
-            raise SqlFault("sql_busy") from error
-        except (TimeoutError, asyncpg.PostgresError, *_LOST) as error:
-            raise SqlFault("sql_unavailable", "The database cannot be reached; try again soon.") from error
+        connection = await self._connected(*await self._entry(tenant))
         try:
             yield connection
         finally:
@@ -123,6 +118,31 @@ class Gate:
             place.kept = True
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    async def _connected(self, role: str, password: str) -> Any:
+        """A session of a role. One that was just made, or a server that was just killed, is there in a moment."""
+        tries = 0
+        while True:
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    self._url = self._url or await self._where()
+                    return await asyncpg.connect(
+                        self._url,
+                        user=role,
+                        password=password,
+                        connection_class=TenantConnection,
+                        statement_cache_size=0,
+                        server_settings=self._settings(),
+                    )
+            except asyncpg.TooManyConnectionsError as error:
+                raise SqlFault("sql_busy") from error
+            except AskonceError as error:
+                raise SqlFault("sql_unavailable", f"The database cannot be asked now: {error}") from error
+            except (TimeoutError, asyncpg.PostgresError, *_LOST) as error:
+                self._url = ""
+                if (tries := tries + 1) > _TRIES or isinstance(error, TimeoutError):
+                    raise SqlFault("sql_unavailable", "The database cannot be reached; try again soon.") from error
+                await asyncio.sleep(_PAUSE_S)
 
     def _settings(self) -> dict[str, str]:
         total_ms = round(1000 * self._limits.seconds)

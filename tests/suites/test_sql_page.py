@@ -10,6 +10,7 @@ from storage.tenant_sql import preparing
 from storage.tenant_sql.gate import Gate
 from storage.tenant_sql.selftest import attacks
 from storage.tenant_sql.statements import Limits
+from tests.suites.gates import at
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sql.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -20,7 +21,7 @@ async def test_every_example_runs(database_url: str) -> None:
     """With its parameters."""
     assert await preparing.prepare(database_url) == ""
     pool = await postgres.connect(database_url, 2)
-    gate = Gate(pool, database_url, Limits())
+    gate = Gate(pool, at(database_url), Limits())
     assert len(EXAMPLES) >= 5
     for text in EXAMPLES:
         assert (await gate.run("default", text)).columns

@@ -17,6 +17,7 @@ from storage.tenant_sql.gate import Gate
 from storage.tenant_sql.selftest import Pair
 from storage.tenant_sql.statements import Limits, Result
 from tests.conftest import Servers
+from tests.suites.gates import at
 
 BUSY = "select count(*) from generate_series(1, 30000) a, generate_series(1, 30000) b"
 
@@ -53,7 +54,7 @@ async def site(database_url: str) -> AsyncIterator[Site]:
     pool = await postgres.connect(database_url, 4)
     async with pool.acquire() as connection:
         pair = await selftest.planted(connection, "test")
-    gate = Gate(pool, database_url, Limits(rows=100, bytes=2**20, seconds=2.0), each=2)
+    gate = Gate(pool, at(database_url), Limits(rows=100, bytes=2**20, seconds=2.0), each=2)
     yield Site(database_url, pool, pair, gate)
     await gate.aclose()
     roles = [row["role"] for row in await pool.fetch("select role from askonce.tenant_roles")]
@@ -252,7 +253,7 @@ async def test_the_newest_answers_are_found_by_an_index(site: Site) -> None:
 async def test_before_it_is_prepared_nobody_is_let_in(database_url: str) -> None:
     """With the reason; and a database that is not our own is left as it is."""
     pool = await postgres.connect(database_url, 2)
-    gate = Gate(pool, database_url, Limits())
+    gate = Gate(pool, at(database_url), Limits())
     with pytest.raises(SqlFault, match="has not been prepared yet"):
         await gate.run("default", "select 1")
     assert "'off'" in await preparing.prepare(database_url, "off")
