@@ -281,3 +281,21 @@ async def test_a_role_without_rights_is_told_why(site: Site, servers: Servers) -
         assert "no superuser" in await preparing.prepare(url)
     finally:
         await site.pool.execute("drop owned by plain; drop role plain")
+
+
+async def test_whoever_writes_meanwhile_does_not_fail_the_test(site: Site) -> None:
+    """Answers are kept and views are made while it goes on; what it looks for is what it left behind itself."""
+    over = asyncio.Event()
+
+    async def write() -> int:
+        count = 0
+        while not over.is_set():
+            await site.pool.execute("insert into askonce.tenants (name) values ($1)", f"late-{count}")
+            await site.pool.execute(f"create view api.late_{count} with (security_invoker = true) as select 1 as one")
+            count += 1
+        return count
+
+    writing = asyncio.create_task(write())
+    assert await selftest.run(site.url) == []
+    over.set()
+    assert await writing > 10
