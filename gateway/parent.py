@@ -77,7 +77,11 @@ class Parent:
         """The URL of a copy of the embedded Postgres that statements of tenants may hurt; it is made when it is not
         there. Raises `StorageUnavailable`: a copy of much takes its time.
         """
-        told = await self._told("standby", _STANDBY_S)
+        try:
+            told = await self._told("standby", _STANDBY_S)
+        except StorageUnavailable as error:
+            message = "the copy of it that statements run on is still being made; try again soon."
+            raise StorageUnavailable(message) from error
         if told.refused:
             raise StorageUnavailable(told.refused)
         return told.address

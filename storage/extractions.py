@@ -81,8 +81,8 @@ class Extractions:
 
     async def commit(self, run_id: str, calls: Sequence[Call], worker: str) -> RunStatus | None:
         """Keep calls and their records: of each chunk that is spoken of all, instead of those it had. Nothing is
-        written to a run that is over, was deleted, or is another worker's by now. Returns the run's status; None when
-        there is no such run of this worker's.
+        written to a run that is over, was deleted, or is another worker's by now. Without calls it says that its
+        worker is there. Returns the run's status; None when there is no such run of this worker's.
         """
         asked = await call_columns(calls)
         records = await record_columns(calls)
@@ -98,11 +98,6 @@ class Extractions:
             return status
 
         return await self._transaction("commit", committed)
-
-    async def beat(self, run_id: str, worker: str) -> RunStatus | None:
-        """Say that a worker is there. Returns its run's status; None when there is no such run of this worker's."""
-        rows = await self._write("extraction_beat", run_id, worker)
-        return rows[0]["status"] if rows else None
 
     async def end(self, run_id: str, outcome: Outcome, worker: str) -> RunStatus | None:
         """End a run: `cancelled` when somebody wanted that, and otherwise with this outcome; one that is over stays as
@@ -140,15 +135,11 @@ class Extractions:
         rows = await self._read("extraction_chunks_get", 1, document_id, chunker)
         return [ChunkSpan(*row) for row in rows]
 
-    async def calls(self, run_id: str, after: int = -1) -> list[Call]:
-        """The calls about the chunks after one, with their records, by chunk, pass and attempt."""
-        return await self._calls(run_id, after, 0)
-
     async def calls_since(self, run_id: str, serial: int) -> list[Call]:
         """The calls with a higher serial, in the order of their serials. A chunk's calls become visible together, and
         none with a lower serial is ever there later.
         """
-        return sorted(await self._calls(run_id, -1, serial), key=lambda call: call.serial)
+        return [call_of(row) for row in await self._read("extraction_calls", _LARGE_DEADLINES, run_id, serial)]
 
     async def cancel(self, name: str, tenant: str) -> Run | None:
         """Have the tenant's run end, and return it as it is then: `cancelling`, or `cancelled` when its worker is gone.
@@ -170,9 +161,6 @@ class Extractions:
         """End calls that never came back."""
         self._reads.close()
         self._writes.close()
-
-    async def _calls(self, run_id: str, after: int, serial: int) -> list[Call]:
-        return [call_of(row) for row in await self._read("extraction_calls", _LARGE_DEADLINES, run_id, after, serial)]
 
     async def _read(self, query: str, deadlines: int, *asked: Any) -> list[Any]:
         async def fetched() -> list[Any]:

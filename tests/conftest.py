@@ -1,11 +1,13 @@
 """What many tests share: a real Postgres and a real Redis for the run, and a gateway of this process."""
 
 import contextlib
+import gc
 import itertools
 import os
 import shutil
 import signal
 import tempfile
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -152,3 +154,12 @@ async def _statement(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+def langextract_client() -> Iterator[None]:
+    """LangExtract's model never closes its client: that is taken away here, and not in the middle of another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -1,4 +1,4 @@
--- Calls of a run with their records as JSON, of chunks after $2 and committed after $3.
+-- Calls of a run with their records as JSON, committed after $2, in that order.
 select c.*, c.pass as pass_number, coalesce(found.records, '[]') as records
 from askonce.chunk_calls c
 left join lateral (
@@ -9,5 +9,5 @@ left join lateral (
   from askonce.extractions x
   where x.run_id = c.run_id and x.chunk = c.chunk and x.pass = c.pass and x.attempt = c.attempt
 ) as found on true
-where c.run_id = $1 and c.chunk > $2 and c.serial > $3
-order by c.chunk, c.pass, c.attempt
+where c.run_id = $1 and c.serial > $2
+order by c.serial

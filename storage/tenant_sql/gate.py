@@ -124,8 +124,8 @@ class Gate:
         tries = 0
         while True:
             try:
+                self._url = self._url or await self._where()
                 async with asyncio.timeout(_CONNECT_S):
-                    self._url = self._url or await self._where()
                     return await asyncpg.connect(
                         self._url,
                         user=role,

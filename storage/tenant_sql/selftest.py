@@ -22,6 +22,8 @@ from storage.tenant_sql.faults import SqlFault
 from storage.tenant_sql.statements import Limits, fetched
 
 _LIMITS: Final = Limits(rows=2000, bytes=2**22, seconds=2.0)
+_TIMEOUTS_MS: Final = (250, 5000)
+"""Of a statement, and of the same again when that was not enough."""
 _REFUSED: Final = frozenset({"sql_not_allowed", "sql_syntax", "sql_params"})
 
 
@@ -91,7 +93,6 @@ async def _tested(connection: Any) -> list[str]:
     before = await connection.fetchrow(sql.query("tenant_sql_traces"))
     await connection.execute("set transaction read only")
     await connection.execute("set local search_path = api")
-    await connection.execute("set local statement_timeout = '250ms'")
     await connection.execute(f'set local session authorization "{pair.names["self"]}"')
     failures += [failure for attack in attacks() if (failure := await tried(connection, attack, pair))]
     await connection.execute("set local session authorization default")
@@ -114,10 +115,21 @@ async def planted(connection: Any, mark: str) -> Pair:
 
 async def tried(connection: Any, attack: Attack, pair: Pair) -> str | None:
     """What is wrong with what came of it, as the tenant of this connection, which is in a transaction."""
+    problem = ""
+    for timeout_ms in _TIMEOUTS_MS:
+        problem, code = await _tried(connection, attack, pair, timeout_ms)
+        if not problem or code != "sql_timeout":  # else the server has much to do, and nothing is known yet
+            break
+    return f"{problem}: {attack.sql}" if problem else None
+
+
+async def _tried(connection: Any, attack: Attack, pair: Pair, timeout_ms: int) -> tuple[str, str]:
+    """The problem, if there is one, and the code of the refusal, if it was one."""
     text = pair.filled(attack.sql)
     savepoint = connection.transaction()
     await savepoint.start()
     try:
+        await connection.execute(f"set local statement_timeout = {timeout_ms}")
         result = await fetched(connection, text, (), _LIMITS)
     except SqlFault as fault:
         said, code = _everything(fault), fault.code
@@ -127,9 +139,7 @@ async def tried(connection: Any, attack: Attack, pair: Pair) -> str | None:
     finally:
         with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresError):
             await savepoint.rollback()
-    if problem := _problem(attack, said, code, pair):
-        return f"{problem}: {attack.sql}"
-    return None
+    return _problem(attack, said, code, pair), code
 
 
 def _problem(attack: Attack, said: str, code: str, pair: Pair) -> str:

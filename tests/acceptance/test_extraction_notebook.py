@@ -1,10 +1,7 @@
 """The notebook of the documentation, run from its first cell to its last against a gateway with the bundled model."""
 
-import gc
 import json
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,17 +11,9 @@ import pytest
 
 from tests.acceptance.serving import Served
 
+pytestmark = pytest.mark.usefixtures("langextract_client")
 NOTEBOOK = json.loads((Path(__file__).parents[2] / "docs" / "extraction.ipynb").read_text("utf-8"))
 CELLS = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
-
-
-@pytest.fixture(autouse=True)
-def _connections_that_langextract_leaves() -> Iterator[None]:
-    """Its model never closes its client: that is taken away here, and not in the middle of another test."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 class _Displayed(ModuleType):

@@ -1,8 +1,5 @@
 """LangExtract itself, pointed at askonce: its own calls are answered, and a second run asks nobody."""
 
-import gc
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import langextract as lx
@@ -14,6 +11,7 @@ from extractors.recipe import from_data
 from tests.acceptance.extracting import NOTE, RECIPE, Asked, Make, answer_to
 from tests.acceptance.in_thread import MODEL
 
+pytestmark = pytest.mark.usefixtures("langextract_client")
 SAID = from_data(RECIPE)
 
 
@@ -23,15 +21,6 @@ def ask(gateway: Make) -> Asked:
     asked = Asked(gateway())
     asked.model.say = lambda request: answer_to(_question(request))
     return asked
-
-
-@pytest.fixture(autouse=True)
-def _connections_that_langextract_leaves() -> Iterator[None]:
-    """Its model never closes its client: that is taken away here, and not in the middle of another test."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 def _question(request: Any) -> str:

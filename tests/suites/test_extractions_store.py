@@ -11,12 +11,17 @@ import pytest
 
 from storage import postgres
 from storage.errors import RefusedError, StorageError
-from storage.extracted import ChunkSpan, Outcome, Record
+from storage.extracted import Call, ChunkSpan, Outcome, Record
 from storage.extractions import Extractions
 from tests.suites.extracted import NOON, TENANT, WORKER, begun, call, digest, document, found, guard, run, spans
 
 STRANGER = "stranger"
 HARD = "漢字を服用。 A 👩‍👩‍👧 and e\u0301 took Aspirin® 100 mg;\x00 \U0010ffff then\nアスピリン 🙂."
+
+
+async def calls_of(store: Extractions) -> list[Call]:
+    """All calls of a run, in the order of the text."""
+    return sorted(await store.calls_since("ext_1", 0), key=lambda one: (one.chunk, one.pass_number, one.attempt))
 
 
 @pytest.fixture
@@ -97,14 +102,13 @@ async def test_calls_and_records_come_back_as_they_were(store: Extractions) -> N
         call(0, status="empty"),
     ]
     assert await store.commit("ext_1", calls, WORKER) == "in_progress"
-    kept = await store.calls("ext_1")
+    kept = await calls_of(store)
     assert [msgspec.structs.replace(one, serial=0) for one in kept] == [calls[3], calls[2], calls[0], calls[1]]
-    assert await store.calls("ext_1", after=0) == kept[2:]
     dirty = call(
         1, Record(name="a\x00", text="b\x00", attributes={"c\x00": ["\x00"]}, quote="\x00"), problems=("\x00",)
     )
     await store.commit("ext_1", [dirty], WORKER)
-    [_, _, clean] = await store.calls("ext_1")
+    [_, _, clean] = await calls_of(store)
     assert clean.records == (
         Record(name="a\u2400", text="b\u2400", attributes={"c\u2400": ["\u2400"]}, quote="\u2400"),
     )
@@ -116,7 +120,7 @@ async def test_any_number_of_json_is_kept(store: Extractions, number: float) -> 
     """However large, or near to 0."""
     await begun(store)
     await store.commit("ext_1", [call(0, found("a", attributes={"n": number}))], WORKER)
-    [kept] = await store.calls("ext_1")
+    [kept] = await calls_of(store)
     assert kept.records[0].attributes == {"n": pytest.approx(number, rel=1e-15)}
 
 
@@ -124,12 +128,12 @@ async def test_a_chunk_can_be_committed_again(store: Extractions, pool: asyncpg.
     """What it had is replaced, other chunks stay, and who follows hears of it."""
     await begun(store)
     await store.commit("ext_1", [call(0, found("a"), found("b")), call(0, attempt=1), call(1, found("c"))], WORKER)
-    before = await store.calls("ext_1")
+    before = await calls_of(store)
     again = [call(0, found("d"))]
     for _ in range(2):
         await store.commit("ext_1", again, WORKER)
     assert await rows(pool, "chunk_calls", "extractions") == [2, 2]
-    assert [one.records[0].text for one in await store.calls("ext_1")] == ["d", "c"]
+    assert [one.records[0].text for one in await calls_of(store)] == ["d", "c"]
     news = await store.calls_since("ext_1", max(one.serial for one in before))
     assert [one.records[0].text for one in news] == ["d"]
     assert await store.calls_since("ext_1", news[-1].serial) == []
@@ -216,7 +220,7 @@ async def test_what_is_deleted_is_gone_with_all_that_belongs_to_it(store: Extrac
     assert not await store.delete_document(made.document_id, TENANT)
     assert await rows(pool, "documents", "chunks", "extraction_runs", "chunk_calls", "extractions") == [0] * 5
     assert await store.commit("ext_2", [call(0, found("a"))], WORKER) is None
-    assert await store.beat("ext_2", WORKER) is None
+    assert await store.commit("ext_2", [], WORKER) is None
     assert await store.end("ext_2", Outcome("completed", {}, None, time.time()), WORKER) is None
     assert await rows(pool, "chunk_calls", "extractions") == [0, 0]
 
@@ -227,7 +231,7 @@ async def test_a_run_that_is_to_be_cancelled_is(store: Extractions, pool: asyncp
     cancelled = await store.cancel("ext_1", TENANT)
     assert cancelled is not None
     assert (cancelled.status, cancelled.ended_at) == ("cancelling", None)
-    assert await store.beat("ext_1", WORKER) == "cancelling"
+    assert await store.commit("ext_1", [], WORKER) == "cancelling"
     assert await store.commit("ext_1", [call(0)], WORKER) == "cancelling"
     assert await store.end("ext_1", Outcome("incomplete", {"calls": 1}, None, time.time()), WORKER) == "cancelled"
     ended = await store.run("ext_1", TENANT)
@@ -328,7 +332,7 @@ async def test_words_of_any_length_can_be_kept(store: Extractions) -> None:
     await begun(store)
     long = " ".join(f"{number:x}漢" for number in range(100_000))
     await store.commit("ext_1", [call(0, Record(name=long, text=long, attributes={long: long}, quote=long))], WORKER)
-    [kept] = await store.calls("ext_1")
+    [kept] = await calls_of(store)
     assert kept.records[0].text == long
     assert kept.records[0].name == long[:500]
 
@@ -340,7 +344,7 @@ async def test_a_database_that_is_away_is_named(pool: asyncpg.Pool) -> None:
     pool.terminate()
     for asked in (
         store.run("ext_1", TENANT),
-        store.calls("ext_1"),
+        store.calls_since("ext_1", 0),
         store.commit("ext_1", [], WORKER),
         store.begin(made, {}, []),
     ):
@@ -378,9 +382,9 @@ async def test_a_worker_that_was_silent_for_long_writes_no_more(store: Extractio
     resumed = await store.reopen("ext_1", TENANT, "another")
     assert resumed is not None
     assert resumed.worker == "another"
-    assert (await store.beat("ext_1", WORKER), await store.beat("ext_1", "")) == (None, None)
+    assert (await store.commit("ext_1", [], WORKER), await store.commit("ext_1", [], "")) == (None, None)
     assert await store.commit("ext_1", [call(0, status="failed"), call(1)], WORKER) is None
     assert await store.end("ext_1", Outcome("cancelled", {}, None, time.time()), WORKER) is None
-    assert [(one.chunk, one.status) for one in await store.calls("ext_1")] == [(0, "ok")]
+    assert [(one.chunk, one.status) for one in await calls_of(store)] == [(0, "ok")]
     assert await store.commit("ext_1", [call(1)], "another") == "in_progress"
     assert await store.end("ext_1", Outcome("completed", {}, None, time.time()), "another") == "completed"

@@ -14,7 +14,7 @@ from storage.tenant_sql import preparing, selftest
 from storage.tenant_sql.connection import TenantConnection
 from storage.tenant_sql.faults import SqlFault
 from storage.tenant_sql.gate import Gate
-from storage.tenant_sql.selftest import Pair
+from storage.tenant_sql.selftest import Attack, Pair
 from storage.tenant_sql.statements import Limits, Result
 from tests.conftest import Servers
 from tests.suites.gates import at
@@ -299,3 +299,18 @@ async def test_whoever_writes_meanwhile_does_not_fail_the_test(site: Site) -> No
     assert await selftest.run(site.url) == []
     over.set()
     assert await writing > 10
+
+
+async def test_a_busy_server_does_not_fail_the_test(site: Site) -> None:
+    """A statement that takes its time is tried again with more of it; what is never done is told."""
+    connection = await asyncpg.connect(site.url, connection_class=TenantConnection, statement_cache_size=0)
+    try:
+        async with connection.transaction():
+            slow, endless = (
+                Attack(f"select count(*) from generate_series(1, {count}) a, generate_series(1, 1000) b", "quiet")
+                for count in (5_000, 5_000_000)
+            )
+            assert await selftest.tried(connection, slow, site.pair) is None
+            assert "sql_timeout" in (await selftest.tried(connection, endless, site.pair) or "")
+    finally:
+        connection.terminate()
