@@ -16,8 +16,9 @@ import anyio
 import cachetools
 from anyio import to_process
 
-from extractors import chunking
+from extractors import chunking, files
 from extractors.chunking import Chunk
+from extractors.files import Text
 from extractors.grounded import Grounded
 from extractors.passages import Frame, Passage
 from extractors.recipe import Recipe
@@ -76,6 +77,12 @@ class Workers:
                 found = await asyncio.to_thread(chunking.plain, text, most)
         return await self._run(chunking.chunks, text, most) if found is None else found
 
+    async def text(self, data: bytes, media_type: str, charset: str) -> Text:
+        """What a file says. Raises `FileError`, and `WorkerError`."""
+        if media_type in files.PLAIN:
+            return await asyncio.to_thread(files.read, data, media_type, charset)
+        return await self._run(files.read, data, media_type, charset)
+
     async def frame(self, recipe: Recipe) -> Frame:
         """What stands around each chunk in its prompt. Raises `MissingError` and `WorkerError`."""
         if (known := self._frames.get(recipe.digest)) is None:
@@ -94,17 +101,18 @@ class Workers:
         """Waiting for a process takes as long as it takes; the deadline is for what it does. Nobody who begins waits
         for those who align.
         """
-        version()
+        if function is not files.read:
+            version()
         async with self._places[function]:
             try:
                 async with asyncio.timeout(self._deadline_s):
                     own = anyio.CapacityLimiter(1)
                     return await to_process.run_sync(function, *args, cancellable=True, limiter=own)
             except TimeoutError as error:
-                message = f"LangExtract took longer than {self._deadline_s:g} s."
+                message = f"It took longer than {self._deadline_s:g} s."
                 raise SlowError(message) from error
             except anyio.BrokenWorkerProcess as error:
-                message = "The process of LangExtract ended."
+                message = "The process that was at it ended."
                 raise WorkerError(message) from error
 
 

@@ -404,6 +404,7 @@ EXTRACTIONS = (
     extractions.resume,
     extractions.forget,
     documents.keep,
+    documents.listed,
     documents.retrieve,
     documents.forget,
     documents.recipes,

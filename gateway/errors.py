@@ -5,6 +5,7 @@ AskonceError
 │   ├── InvalidRequest      400  ├── UnknownModel 404
 │   ├── NotKept 504             ├── NoAnswer 404  ├── DamagedRecord 409
 │   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown, StorageUnavailable 503
+│   ├── UnsupportedMedia    415
 │   ├── SqlRefused          400, 403, 429, 503 or 504
 │   ├── ExtractionUnavailable 501  ├── ExtractionFailed 500
 └── BackendError            502
@@ -35,6 +36,13 @@ class RequestError(AskonceError):
 
 class InvalidRequest(RequestError):
     """The request body is not valid."""
+
+
+class UnsupportedMedia(RequestError):
+    """A file of this type cannot be read."""
+
+    status = 415
+    code = "unsupported_media_type"
 
 
 class UnknownModel(RequestError):

@@ -23,6 +23,12 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     characters: int
     created_at: float
     meta: dict[str, Any] = {}
+    media_type: str = "text/plain"
+    """Of the file that the text was read from."""
+    title: str = ""
+    """What that calls itself."""
+    pages: tuple[int, ...] = ()
+    """Of a PDF: where each page begins, in code points."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ _AT_ONCE: Final = 100
 _LONGEST_CLASS: Final = 500
 """A model may call a class anything; an index takes no more than 2.7 KB."""
 _NUL: Final = b"\\u0000"
+_LISTS: Final = frozenset({"pages"})
 _JSON: Final = frozenset({"meta", "options", "counts", "metadata", "error", "parameters"})
 _RECORDS: Final = msgspec.json.Decoder(tuple[Record, ...])
 _REFUSALS: Final = (
@@ -44,7 +45,8 @@ def refusals() -> Generator[None]:
 
 def document_row(doc: Document) -> tuple[Any, ...]:
     """The row of a document."""
-    return doc.id, doc.tenant, doc.sha256, doc.text, doc.characters, json_text(doc.meta), doc.created_at
+    own = (doc.id, doc.tenant, doc.sha256, doc.text, doc.characters, json_text(doc.meta), doc.created_at)
+    return (*own, doc.media_type, doc.title, list(doc.pages))
 
 
 def run_row(run: Run, chunks: int) -> tuple[Any, ...]:

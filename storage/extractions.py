@@ -47,7 +47,7 @@ class Extractions:
         that of `doc`, unless this is empty.
         """
         [kept] = await self._write("document_put", *document_row(doc))
-        found = fields(kept, ("id", "meta", "created_at"))
+        found = fields(kept, ("id", "meta", "created_at", "media_type", "title", "pages"))
         return msgspec.structs.replace(doc, text=storable(doc.text), **found)
 
     async def document(self, name: str, tenant: str) -> Document | None:
@@ -59,6 +59,11 @@ class Extractions:
         """The tenant's document of this id, without its text."""
         rows = await self._read("document_head", 1, name, tenant)
         return struct_of(Document, rows[0]) if rows else None
+
+    async def documents(self, tenant: str, limit: int, before: float | None = None) -> list[Document]:
+        """The tenant's last documents, newest first, without their texts: those kept before a moment."""
+        rows = await self._read("document_list", 1, tenant, limit, before)
+        return [struct_of(Document, row) for row in rows]
 
     async def delete_document(self, name: str, tenant: str, models: Collection[str] | None = None) -> bool:
         """Forget the tenant's document, and all runs over it; False when there is none, or runs of other `models`."""

@@ -7,7 +7,10 @@ import time
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from extractors.chunking import Chunk
+from extractors.files import Text
 from gateway.caller import Caller
 from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable
 from gateway.extraction.told import Told
@@ -26,6 +29,8 @@ _DOWN: Final = (
 _OTHERS: Final = (
     "There are extractions from this document by models that this key may not ask; delete it with a key that may."
 )
+
+PLAIN: Final = "text/plain"
 
 T = TypeVar("T")
 
@@ -73,9 +78,17 @@ class Archive:
         await self.run(name, caller)
         await looked_up(self._store.delete_run(name, caller.tenant))
 
-    async def keep_document(self, text: str, metadata: Mapping[str, Any], caller: Caller) -> Document:
-        """A document that requests may name. Raises `StorageUnavailable`."""
-        return await looked_up(self._store.put_document(await document_of(text, caller, metadata)))
+    async def keep_document(
+        self, said: Text, metadata: Mapping[str, Any], caller: Caller, kind: str = PLAIN
+    ) -> Document:
+        """A document that requests may name, read from a file of a `kind`. Raises `StorageUnavailable`."""
+        document = await document_of(said.text, caller, metadata)
+        told = msgspec.structs.replace(document, media_type=kind, title=said.title, pages=said.pages)
+        return await looked_up(self._store.put_document(told))
+
+    async def documents(self, caller: Caller, limit: int, before: float | None = None) -> list[Document]:
+        """The tenant's documents, newest first, without their texts. Raises `StorageUnavailable`."""
+        return await looked_up(self._store.documents(caller.tenant, limit, before))
 
     async def document(self, name: str, caller: Caller, *, with_text: bool = True) -> Document:
         """A document of this tenant's. Raises `NoAnswer` and `StorageUnavailable`."""

@@ -15,6 +15,7 @@ from extractors import chunking
 from extractors.book import UnknownRecipe
 from extractors.chunking import Chunk
 from extractors.errors import RecipeError
+from extractors.files import FileError, ReaderMissing, Text
 from extractors.passages import Frame
 from extractors.recipe import Recipe, from_data
 from extractors.workers import MissingError, SlowError, WorkerError, version
@@ -78,6 +79,10 @@ class Workers(Protocol):
 
     async def chunks(self, text: str, most: int) -> list[Chunk]:
         """The chunks of a text."""
+        ...
+
+    async def text(self, data: bytes, media_type: str, charset: str) -> Text:
+        """What a file says."""
         ...
 
     async def frame(self, recipe: Recipe) -> Frame:
@@ -169,6 +174,18 @@ class Extractor:
         again = msgspec.structs.replace(found, run=run)
         done = _answered(await archive.calls(found))
         return Session(again, self._journey(again, recipe, frame, caller), self._heed(run), self._keeping(), done)
+
+    async def read(self, data: bytes, media_type: str, charset: str) -> Text:
+        """What a file says. Raises `InvalidRequest` and `ExtractionUnavailable`."""
+        try:
+            return await self._workers.text(data, media_type, charset)
+        except ReaderMissing as error:
+            raise ExtractionUnavailable(str(error)) from error
+        except SlowError as error:
+            message = "The file takes too long to be read; send it in parts, or as text."
+            raise InvalidRequest(message, param="file", code="unreadable_file") from error
+        except (FileError, WorkerError) as error:
+            raise InvalidRequest(str(error), param="file", code="unreadable_file") from error
 
     def recipe(self, name: str) -> Recipe:
         """A saved recipe. Raises `NoAnswer`, and `InvalidRequest` where its file is not valid."""

@@ -8,13 +8,18 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from extractors.errors import RecipeError
+from extractors.files import TYPES
 from extractors.recipe import Recipe
 from gateway.caller import Caller
 from gateway.errors import StorageUnavailable
 from gateway.extraction import told
+from gateway.routes.described import asking
+from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
-from gateway.routes.reading import decoded
+from gateway.routes.reading import before, decoded, most, query
 from gateway.wire import extractions as wire
+from gateway.wire import files
+from gateway.wire.files import File
 from storage.extracted import Document
 
 HttpRequest = Request[Any, Caller, Any]
@@ -22,9 +27,45 @@ HttpRequest = Request[Any, Caller, Any]
 
 @post("/v1/documents", summary="Keep a document", status_code=200)
 async def keep(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
-    """A text that extractions may name by its id. The same text is the same document."""
-    text, metadata = await decoded(request, wire.document)
-    return _document(await parts.extraction.archive.keep_document(text, metadata, request.auth))
+    """A text that extractions may name by its id: as JSON, or a file (text, Markdown, HTML, PDF) as it is or in a form.
+    The same text is the same document.
+    """
+    archive, caller = parts.extraction.archive, request.auth
+    if (file := await _file(request)) is None:
+        said, metadata = await decoded(request, wire.document)
+        return _document(await archive.keep_document(said, metadata, caller))
+    reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset)
+    found = await unless_left(request.receive, reading)
+    said, metadata = wire.of_file(found, bytes(file.metadata), file.name)
+    return _document(await archive.keep_document(said, metadata, caller, file.media_type))
+
+
+async def _file(request: HttpRequest) -> File | None:
+    """The file that a request brings; None where it brings JSON, whatever it calls that. Raises `InvalidRequest`."""
+    content_type = request.headers.get("content-type", "")
+    media_type, charset = files.kind_of(content_type)
+    if media_type in TYPES:
+        return File(data=await request.body(), media_type=media_type, charset=charset)
+    if media_type != files.FORM:
+        return None
+    form = await request.form()
+    sent = files.of_form(form)
+    return files.readable(await sent.read(), sent.content_type, sent.filename or "", form.get("metadata"))
+
+
+@get(
+    "/v1/documents",
+    summary="List documents",
+    operation_class=asking(
+        limit="How many at most, up to 100; without it, 20.",
+        before="Only those kept before this moment, as in 2026-11-30T12:00:00Z.",
+    ),
+)
+async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
+    """This tenant's, newest first, without their texts."""
+    params = query(request, ("limit", "before"))
+    found = await parts.extraction.archive.documents(request.auth, most(params), before(params))
+    return {"object": "list", "data": [_document(one) for one in found]}
 
 
 @get("/v1/documents/{document_id:str}", summary="Find a document again")
@@ -64,6 +105,9 @@ def _document(document: Document) -> dict[str, Any]:
         "object": "document",
         "created": int(document.created_at),
         "metadata": document.meta,
+        "media_type": document.media_type,
+        "title": document.title,
+        "pages": document.pages,
     }
 
 

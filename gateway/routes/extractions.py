@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -15,21 +14,20 @@ from litestar.types import ASGIApp
 from extractors import jsonl, view
 from gateway import steering
 from gateway.caller import Caller
-from gateway.errors import BackendError, InvalidRequest, RequestError, envelope
+from gateway.errors import BackendError, RequestError, envelope
 from gateway.extraction import counting, told
 from gateway.extraction.session import Session
 from gateway.extraction.told import Told
 from gateway.routes.described import asking
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
-from gateway.routes.reading import decoded, query
+from gateway.routes.reading import before, decoded, most, query
 from gateway.routes.whole import JSON, Whole
 from gateway.wire import extractions as wire
 from storage.extracted import Call
 
 HttpRequest = Request[Any, Caller, Any]
 
-MAX_LISTED: Final = 100
 _ENCODE: Final = msgspec.json.Encoder().encode
 _LOOK_S: Final = 0.5
 """How often a run that goes on elsewhere is looked at."""
@@ -64,9 +62,7 @@ async def create(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp
 async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """This tenant's, newest first, without their records."""
     params = query(request, ("limit", "before", "document_id"))
-    runs = await parts.extraction.archive.listed(
-        request.auth, _limit(params), _before(params), params.get("document_id")
-    )
+    runs = await parts.extraction.archive.listed(request.auth, most(params), before(params), params.get("document_id"))
     return {"object": "list", "data": [told.listed(run) for run in runs]}
 
 
@@ -197,21 +193,3 @@ def _json(said: dict[str, Any], status: int = 200) -> Whole:
 
 def _whole(name: str, said: msgspec.Raw | bytes, status: int = 200) -> Whole:
     return Whole(bytes(said), JSON | {"x-askonce-extraction": name}, status)
-
-
-def _limit(params: dict[str, str]) -> int:
-    text = params.get("limit", "20")
-    if not (text.isascii() and text.isdecimal() and len(text) < 4 and 1 <= int(text) <= MAX_LISTED):
-        message = f"'limit' must be a whole number from 1 to {MAX_LISTED}."
-        raise InvalidRequest(message, param="limit", code="invalid_value")
-    return int(text)
-
-
-def _before(params: dict[str, str]) -> float | None:
-    if (text := params.get("before")) is None:
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError) as error:
-        message = "'before' must be a moment, as in 2026-11-30T12:00:00Z."
-        raise InvalidRequest(message, param="before", code="invalid_value") from error

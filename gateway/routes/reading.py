@@ -4,7 +4,8 @@ and names in it.
 
 import asyncio
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from litestar import Request
@@ -15,6 +16,7 @@ from gateway.routing.router import Router
 LARGE_BYTES = 2**18
 """From here on decoding takes more than a few milliseconds, and is done in a thread."""
 
+MAX_LISTED: Final = 100
 _TOLD: Final = 80
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -60,3 +62,23 @@ def served_name(router: Router, name: str) -> str:
         return router.model(name).name
     except UnknownModel:
         return name
+
+
+def most(params: Mapping[str, str]) -> int:
+    """How many are to be listed. Raises `InvalidRequest`."""
+    text = params.get("limit", "20")
+    if not (text.isascii() and text.isdecimal() and len(text) < 4 and 1 <= int(text) <= MAX_LISTED):
+        message = f"'limit' must be a whole number from 1 to {MAX_LISTED}."
+        raise InvalidRequest(message, param="limit", code="invalid_value")
+    return int(text)
+
+
+def before(params: Mapping[str, str]) -> float | None:
+    """The moment before which those were begun that are to be listed. Raises `InvalidRequest`."""
+    if (text := params.get("before")) is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError) as error:
+        message = "'before' must be a moment, as in 2026-11-30T12:00:00Z."
+        raise InvalidRequest(message, param="before", code="invalid_value") from error

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from extractors.errors import RecipeError
+from extractors.files import Text
 from extractors.recipe import Recipe, from_data
 from gateway.errors import InvalidRequest
 from gateway.wire import body, sampling
@@ -16,6 +17,7 @@ _NUL: Final = "\u2400"
 """Postgres has no NUL; its picture takes as much room."""
 _LATER: Final = 0.7
 """The temperature of later passes, unless one is said: at none they would say what the first said."""
+_TITLE: Final = 500
 _SOURCES: Final = ("text", "document_id", "messages")
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -147,10 +149,20 @@ def extract(said: Any) -> Wanted:
     return msgspec.structs.replace(wanted, source=fields.source)
 
 
-def document(data: bytes) -> tuple[str, dict[str, Any]]:
+def document(data: bytes) -> tuple[Text, dict[str, Any]]:
     """A document that is to be kept: its text, and what is said of it. Raises `InvalidRequest`."""
     fields = _known(body.decode(data), _Document)
-    return _said(fields.text, "text"), _small(fields.metadata)
+    return Text(_said(fields.text, "text")), _small(fields.metadata)
+
+
+def of_file(found: Text, metadata: bytes, name: str) -> tuple[Text, dict[str, Any]]:
+    """The same of what was read from a file, with `metadata` as JSON. Raises `InvalidRequest`."""
+    said = body.decode(b'{"metadata":%b}' % metadata).get("metadata")
+    if said is not None and not isinstance(said, dict):
+        message = "'metadata' must be a JSON object."
+        raise InvalidRequest(message, param="metadata", code="invalid_value")
+    text = Text(_said(found.text, "file"), found.pages, storable(found.title or name)[:_TITLE])
+    return text, _small(said or {})
 
 
 def storable(text: str) -> str:

@@ -1,0 +1,64 @@
+"""Files that clients send: what their content type says, what a form has, and what is read from them."""
+
+import mimetypes
+from email.message import Message
+from pathlib import PurePath
+from typing import Any, Final
+
+import msgspec
+
+from extractors.files import TYPES
+from gateway.errors import InvalidRequest, UnsupportedMedia
+
+FORM: Final = "multipart/form-data"
+_BY_NAME: Final = {".md": "text/markdown", ".markdown": "text/markdown", ".txt": "text/plain", ".log": "text/plain"}
+_ANY: Final = frozenset({"", "application/octet-stream"})
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """One file, of a type that can be read."""
+
+    data: bytes
+    media_type: str
+    charset: str = ""
+    name: str = ""
+    metadata: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def kind_of(content_type: str) -> tuple[str, str]:
+    """The media type that a header names, in lower case, and its charset; empty where it does not say."""
+    said = Message()
+    said["content-type"] = content_type
+    media_type = said.get_content_type() if content_type.strip() else ""
+    return media_type, said.get_content_charset("")
+
+
+def readable(data: bytes, content_type: str, name: str, metadata: str | None = None) -> File:
+    """A file of a form. One whose type is not said is known by the end of its name. Raises `UnsupportedMedia`."""
+    media_type, charset = kind_of(content_type)
+    if media_type in _ANY or media_type not in TYPES:
+        ending = PurePath(name).suffix.lower()
+        media_type = _BY_NAME.get(ending) or mimetypes.guess_type(name)[0] or media_type
+    if media_type not in TYPES:
+        said = (media_type or "none")[:80]
+        message = f"A file of type '{said}' cannot be read; these can: {', '.join(sorted(TYPES))}."
+        raise UnsupportedMedia(message, param="file")
+    return File(
+        data=data,
+        media_type=media_type,
+        charset=charset,
+        name=PurePath(name).name[:200],
+        metadata=msgspec.Raw((metadata or "null").encode()),
+    )
+
+
+def of_form(form: Any) -> Any:
+    """The field `file` of a form. Raises `InvalidRequest`."""
+    found = form.get("file")
+    if not hasattr(found, "filename"):
+        message = "The form has no file: send it as the field 'file'."
+        raise InvalidRequest(message, param="file", code="invalid_value")
+    if strange := sorted(set(form) - {"file", "metadata", "purpose"}):
+        message = f"'{strange[0][:80]}' is not known here; these are: file, metadata."
+        raise InvalidRequest(message, param=strange[0][:80], code="unknown_parameter")
+    return found
