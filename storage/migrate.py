@@ -30,6 +30,7 @@ _LOST = (
 )
 _RIGHTS = "run 'askonce migrate' as a user who owns the schema askonce, and grant this one its use."
 _NAME = re.compile(r"(\d{4})_\w+\.sql")
+_REQUIRES = re.compile(r"-- requires: (\w+)$", re.MULTILINE)
 
 
 class UnreachableError(StorageError):
@@ -48,6 +49,11 @@ class Step(msgspec.Struct, frozen=True):
         """What was applied, so that an edited migration is noticed."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def requires(self) -> str:
+        """The extension without which it waits, however many steps come after it; mostly none."""
+        return _required(self.text)
+
 
 class Status(msgspec.Struct, frozen=True):
     """One migration and when it was applied, as text; None while it was not."""
@@ -64,7 +70,8 @@ def steps() -> list[Step]:
 
 
 async def migrate(url: str) -> list[Step]:
-    """Apply what is missing, then the views. Returns the steps that were applied now.
+    """Apply what is missing, then the views. Returns the steps that were applied now. What requires an extension that
+    this server does not have waits until it has.
 
     Raises `MigrationError` when an applied file has changed since, the database is ahead of this version, a step
     fails, or another askonce does not get done with its own; `AddressError` and `UnreachableError`.
@@ -131,15 +138,18 @@ async def _lock(connection: asyncpg.Connection) -> None:
 async def _apply(connection: asyncpg.Connection) -> list[Step]:
     known = {row["number"]: row["sha256"] for row in await _applied(connection)}
     _check(known)
-    missing = [step for step in steps() if step.number not in known]
     if not known:
         await _execute(connection, "The table of migrations", sql.query("migrations_create"))
+    available = {"", *(row["name"] for row in await connection.fetch(sql.query("migrations_extensions")))}
+    missing = [step for step in steps() if step.number not in known and step.requires in available]
     for step in missing:
         async with connection.transaction():
             await _execute(connection, step.name, step.text)
             await connection.execute(sql.query("migrations_put"), step.number, step.name, step.sha256)
     for view in sorted(_files("migrations/views"), key=lambda file: file.name):
-        await _execute(connection, f"views/{view.name}", view.read_text("utf-8"))
+        text = view.read_text("utf-8")
+        if _required(text) in available:
+            await _execute(connection, f"views/{view.name}", text)
     return missing
 
 
@@ -171,6 +181,11 @@ async def _applied(connection: asyncpg.Connection) -> list[asyncpg.Record]:
     if await connection.fetchval("select to_regclass('askonce.migrations')") is None:
         return []
     return await connection.fetch(sql.query("migrations_get"))
+
+
+def _required(text: str) -> str:
+    found = _REQUIRES.match(text)
+    return found[1] if found else ""
 
 
 def _files(folder: str) -> "Iterator[Traversable]":

@@ -20,8 +20,15 @@ begin
       ('chunk_calls', 'exists (select from askonce.extraction_runs r where r.id = run_id'
         ' and r.tenant = (select askonce.asking_tenant()))'),
       ('extractions', 'exists (select from askonce.extraction_runs r where r.id = run_id'
-        ' and r.tenant = (select askonce.asking_tenant()))')
+        ' and r.tenant = (select askonce.asking_tenant()))'),
+      ('passages', 'tenant = (select askonce.asking_tenant())'),
+      ('collections', 'tenant = (select askonce.asking_tenant())'),
+      ('collection_documents', 'exists (select from askonce.collections c where c.id = collection_id'
+        ' and c.tenant = (select askonce.asking_tenant()))'),
+      ('embeddings', 'scope = any ((select askonce.asking_scopes())::text[])'),
+      ('embedding_models', 'true')
     ) as rules (name, is_theirs)
+    where to_regclass(format('askonce.%I', rules.name)) is not null  -- vectors are where pgvector is
   loop
     -- Anew only when it is another rule: that takes a lock that all who read wait for.
     if not exists (

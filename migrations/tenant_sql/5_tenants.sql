@@ -1,3 +1,10 @@
+-- Where tenants find what they do not say the place of: the views, and what pgvector has.
+create or replace function askonce.tenants_path() returns text language sql stable as $$
+  select concat_ws(', ', 'api', (
+    select quote_ident(n.nspname) from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'
+  ))
+$$;
+
 -- A role for each tenant. What these settings bound is a statement at a time; whoever connects with a role of their own can
 -- set some of them anew, so that none of them guards rows.
 create or replace function askonce.admit(wanted text) returns name language plpgsql as $$
@@ -15,7 +22,7 @@ begin
   );
   for setting in
     select * from (values
-      ('search_path', 'api'),
+      ('search_path', askonce.tenants_path()),
       ('default_transaction_read_only', 'on'),
       ('statement_timeout', '30s'),
       ('transaction_timeout', '60s'),
@@ -30,7 +37,10 @@ begin
       ('jit', 'off')
     ) as settings (name, value)
   loop
-    execute format('alter role %I set %I = %L', role_name, setting.name, setting.value);
+    execute format(
+      case setting.name when 'search_path' then 'alter role %I set %I = %s' else 'alter role %I set %I = %L' end,
+      role_name, setting.name, setting.value
+    );
   end loop;
   execute format('grant %I to %I with inherit true, set false', askonce.role_of('group/tenants'), role_name);
   insert into askonce.tenant_roles (role, tenant, edition) values (role_name, wanted, askonce.edition())
@@ -41,7 +51,7 @@ $$;
 
 -- What roles are made by: one that was made by another edition is made anew.
 create or replace function askonce.edition() returns text language sql stable as $$
-  select md5(p.prosrc) from pg_proc p where p.oid = 'askonce.admit(text)'::regprocedure
+  select md5(p.prosrc || askonce.tenants_path()) from pg_proc p where p.oid = 'askonce.admit(text)'::regprocedure
 $$;
 
 -- Roles of tenants that there are not any more, and those that a copy of this database left behind here.

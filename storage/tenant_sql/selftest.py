@@ -92,7 +92,7 @@ async def _tested(connection: Any) -> list[str]:
     failures = [row["problem"] for row in await connection.fetch(sql.query("tenant_sql_audit"), pair.names["self"])]
     before = await connection.fetchrow(sql.query("tenant_sql_traces"))
     await connection.execute("set transaction read only")
-    await connection.execute("set local search_path = api")
+    await connection.execute("select set_config('search_path', askonce.tenants_path(), true)")
     await connection.execute(f'set local session authorization "{pair.names["self"]}"')
     failures += [failure for attack in attacks() if (failure := await tried(connection, attack, pair))]
     await connection.execute("set local session authorization default")

@@ -189,3 +189,23 @@ def test_steps_are_numbered_without_gaps() -> None:
     assert [step.number for step in migrate.steps()] == list(range(1, len(migrate.steps()) + 1))
     folder = Path(__file__).parents[2] / "migrations"
     assert {step.name for step in migrate.steps()} == {file.name for file in folder.glob("*.sql")}
+
+
+async def test_vectors_wait_for_pgvector(empty_database_url: str) -> None:
+    """Whoever may not add it has everything else without them; once somebody has added it, they come, however late."""
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("create role modest login")
+        name = await connection.fetchval("select current_database()")
+        await connection.execute(f"grant create on database {name} to modest")
+        url = empty_database_url.replace("//askonce@", "//modest@")
+        done = await migrate.migrate(url)
+        assert {step.requires for step in done} == {""}
+        assert await connection.fetchval("select to_regclass('askonce.embeddings')") is None
+        await connection.execute("create extension vector schema public")
+        late = await migrate.migrate(url)
+        assert {step.requires for step in late} == {"vector"}
+        assert await connection.fetchval("select count(*) from api.embeddings") == 0
+    finally:
+        await connection.execute("drop owned by modest cascade; drop role modest")
+        await connection.close()
