@@ -31,6 +31,8 @@ from gateway.extraction.keeping import Endings
 from gateway.extraction.views import Views
 from gateway.fastpath import FastPath
 from gateway.flights.shared import SharedFlights
+from gateway.indexing.indexer import Indexer
+from gateway.indexing.reading import Reader
 from gateway.lag import Lag
 from gateway.looking import Looker
 from gateway.models.digest import Digests
@@ -51,6 +53,7 @@ from gateway.routes import (
     responses,
     sql,
     text,
+    vectors,
 )
 from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
@@ -81,6 +84,8 @@ from storage.responses import Responses
 from storage.tenant_sql.gate import Gate
 from storage.tenant_sql.statements import Limits
 from storage.tiers import Tiers
+from storage.vectors.models import Models
+from storage.vectors.queue import Queue
 from storage.verifications import Verifications
 
 _LOG = logging.getLogger("askonce")
@@ -165,7 +170,9 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
         pipeline = Pipeline(tiers, router, flights, policies, ledger, hits)
         yield Parts(
             pipeline=pipeline,
-            embedder=Embedder(tiers, router, flights, policies, ledger, hits),
+            embedder=_indexed(
+                config, database, Embedder(tiers, router, flights, policies, ledger, hits), telemetry, stack
+            ),
             router=router,
             tiers=tiers,
             telemetry=telemetry,
@@ -181,6 +188,7 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
             prepared=PreparedReplies(stored.replies, Looker(tiers, router, policies), shelf, access, _admits(config)),
             hits=hits,
             sql=_gate(config, database, standby, stack),
+            vectors=Models(database),
             extraction=_extraction(config, database, pipeline, router, telemetry, stack),
         )
 
@@ -230,6 +238,7 @@ def create_app(config: Config, reload: Reload = _no_parent, standby: Standby = _
             *EXTRACTIONS,
             sql.ask,
             sql.schema,
+            vectors.progress,
             cache.explain,
             cache.delete_one,
             cache.delete_many,
@@ -283,6 +292,7 @@ def _sweeper(config: Config, stored: _Stored, policies: list[PolicyConfig], tele
         responses_ttl_s=config.responses_ttl_s,
         record_max_bytes=config.record_max_bytes,
         telemetry=telemetry,
+        vectors=Models(stored.database),
     )
 
 
@@ -345,6 +355,16 @@ def _flights(config: Config, telemetry: Telemetry, stack: contextlib.AsyncExitSt
     flights = SharedFlights(board)
     stack.push_async_callback(flights.aclose)
     return flights
+
+
+def _indexed(
+    config: Config, database: asyncpg.Pool, embedder: Embedder, telemetry: Telemetry, stack: contextlib.AsyncExitStack
+) -> Embedder:
+    """The embedder, which also embeds what is kept, in the background, if there is a model for that."""
+    if name := config.embedding_model:
+        indexer = Indexer(Queue(database), Models(database), Reader(embedder, name), telemetry)
+        stack.push_async_callback(indexer.aclose)
+    return embedder
 
 
 def _gate(config: Config, database: asyncpg.Pool, standby: Standby, stack: contextlib.AsyncExitStack) -> Gate:

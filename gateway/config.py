@@ -226,6 +226,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sql_max_bytes: Positive = 16 * 2**20
     sql_connections: Positive = 4
     """How many statements of tenants a worker has run at the same time."""
+    embedding_model: str = ""
+    """Which model embeds prompts, documents and records in the background, by the name clients use; or one in a form
+    that `model` takes, which gets a llama.cpp of its own. Empty is none.
+    """
     max_body_bytes: Positive = 32 * 2**20
     context_tokens: Positive | None = None
     """Context of each request; None is the engine's own, for llama.cpp what the model was trained for, up to 8192."""
@@ -253,6 +257,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.model == "none" or (self.model == "default" and self.backends):
             return None
         return self.model
+
+    def embedded_embedder(self) -> str | None:
+        """What a llama.cpp beside the engine shall serve: an `embedding_model` that no backend is called."""
+        wanted = self.embedding_model
+        if wanted in {self.model, *(backend.served_name for backend in self.backends)}:
+            return None
+        return wanted if "/" in wanted or wanted.endswith(".gguf") else None
 
     def _check_replicas(self) -> None:
         """Raise `ValueError` for two replicas of one model that nobody could tell apart."""

@@ -27,6 +27,8 @@ _FULL: Final = 0.95
 """How full a bounded record may be after a sweep, so that not every answer has another one taken away."""
 _ORPHAN_BATCHES: Final = 10
 """Hits are looked through in turn, so many batches a sweep: those that no answer has harm nobody."""
+_RETIRED_AFTER_S: Final = 24 * 3600.0
+_FORGOTTEN_AFTER_S: Final = 7 * 24 * 3600.0
 _LOG = logging.getLogger("askonce")
 
 
@@ -66,6 +68,18 @@ class Marks(Protocol):
         ...
 
 
+class Vectors(Protocol):
+    """The models that there are vectors of."""
+
+    async def retire(self, unused_s: float) -> None:
+        """Embed nothing more with a model that nobody has used for so long."""
+        ...
+
+    async def forget_old(self, unused_s: float, most: int) -> bool:
+        """Delete some vectors of a model that was given up so long ago; False when there are none."""
+        ...
+
+
 class Telemetry(Protocol):
     """Who is told what was done."""
 
@@ -91,6 +105,7 @@ class Sweeper:
         responses_ttl_s: float,
         record_max_bytes: int = 0,
         telemetry: Telemetry | None = None,
+        vectors: Vectors | None = None,
     ) -> None:
         self._database = database
         self._marks = marks
@@ -99,6 +114,7 @@ class Sweeper:
         self._responses_ttl_s = responses_ttl_s
         self._record_max_bytes = record_max_bytes
         self._telemetry = telemetry
+        self._vectors = vectors
         self._evicted_until: datetime | None = None
         self._hits_until = b""
         self._task = asyncio.create_task(self._run(), name="sweeper")
@@ -120,6 +136,8 @@ class Sweeper:
             await self._evict(record)
             await self._forget_hits(record)
             await connection.execute(sql.query("verification_prune"))
+            if self._vectors is not None:
+                await self._forget_vectors(self._vectors)
         return True
 
     async def _expire(self, record: Record) -> None:
@@ -168,6 +186,14 @@ class Sweeper:
             if not self._hits_until:
                 return
             await _rested(started)
+
+    async def _forget_vectors(self, vectors: Vectors) -> None:
+        """Those of models that nobody uses any more."""
+        await vectors.retire(_RETIRED_AFTER_S)
+        started = time.monotonic()
+        while await vectors.forget_old(_FORGOTTEN_AFTER_S, BATCH):
+            await _rested(started)
+            started = time.monotonic()
 
     def _removed(self, why: str, rows: int) -> None:
         if self._telemetry is not None and rows:

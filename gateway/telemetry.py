@@ -24,6 +24,23 @@ def _of_extractions(registry: CollectorRegistry) -> tuple[Counter, Counter]:
     )
 
 
+def _of_vectors(registry: CollectorRegistry) -> tuple[Counter, Counter]:
+    """Of those that there are, and of those that there will not be."""
+    return (
+        Counter(
+            "askonce_embedded",
+            "Prompts, chunks of documents and records that were given a vector in the background.",
+            ["kind"],
+            registry=registry,
+        ),
+        Counter(
+            "askonce_unembedded",
+            "What is given no vector: the embedding model takes no part of it.",
+            registry=registry,
+        ),
+    )
+
+
 def _nothing() -> None:
     pass
 
@@ -77,6 +94,7 @@ class Telemetry:
             ["why"],
             registry=self._registry,
         )
+        self._embedded, self._unembedded = _of_vectors(self._registry)
         self._record_bytes = Gauge(
             "askonce_record_bytes",
             "What the answers in the record take on disk, as this process last estimated it.",
@@ -130,6 +148,14 @@ class Telemetry:
     def removed(self, why: str, rows: int) -> None:
         """So many rows of the record are gone."""
         self._removed.labels(why).inc(rows)
+
+    def embedded(self, kind: str, count: int) -> None:
+        """So many prompts, chunks or records have a vector now."""
+        self._embedded.labels(kind).inc(count)
+
+    def unembedded(self, count: int) -> None:
+        """So many will have none."""
+        self._unembedded.inc(count)
 
     def record_bytes(self, size: int) -> None:
         """How large the record is."""

@@ -76,8 +76,13 @@ def _refusal(name: str, status: int, content: bytes) -> BackendError:
             return BackendRefused(_helpful(name, code, message), status=400, code=code)
     if status in PASSED_ON:
         error = said.get("error") if isinstance(said, dict) else None
-        param = error.get("param") if isinstance(error, dict) else None
-        return BackendRefused(message, status=status, param=param if isinstance(param, str) else None)
+        param, code = (error.get("param"), error.get("code")) if isinstance(error, dict) else (None, None)
+        return BackendRefused(
+            message,
+            status=status,
+            code=code if code in _SIGNS.values() else None,  # OpenAI's own name for it, or another askonce's
+            param=param if isinstance(param, str) else None,
+        )
     if status == 503:
         return BackendUnavailable(message)
     return BackendError(message)

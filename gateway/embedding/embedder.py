@@ -69,6 +69,8 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
     """The replicas they come from, now or then."""
     fallback: str
     """Who should have answered, if it was another one."""
+    model_version: str = ""
+    """Which weights the vectors are of."""
 
 
 class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +242,7 @@ def _vectors(wanted: _Wanted, given: Mapping[bytes, Given], steering: Steering) 
         age_s=None if kept and given else age_s,
         backend=",".join(sorted(backends - {""})),
         fallback=wanted.route.fallback,
+        model_version=wanted.route.identity.model_version,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -29,6 +29,8 @@ _ERROR: Final = re.compile(r"^[\d.]+ E +(?:[\w ]+\(?\)?: +)?(?:error loading mod
 class LlamaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How llama.cpp runs; None leaves the choice to the server program."""
 
+    name: Literal["llamacpp", "embedding"] = "llamacpp"
+    """What its files are called: two may run side by side."""
     slots: int = 4
     context_tokens: int | None = None  # per slot
     threads: int | None = None
@@ -42,30 +44,45 @@ class LlamaOptions(msgspec.Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def serving(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig]:
     """Serve the model that `wanted` means for the length of the block. Raises `AskonceError`."""
+    async with _serving(setting, wanted, _options(setting.config, setting.folder)) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def embedding(setting: Setting, wanted: str) -> AsyncGenerator[BackendConfig]:
+    """Serve a model that embeds, beside the one that answers, for the length of the block. Raises `AskonceError`."""
+    options = LlamaOptions(name="embedding", slots=setting.config.slots, threads=setting.config.threads)
+    async with _serving(setting, wanted, options) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def _serving(setting: Setting, wanted: str, options: LlamaOptions) -> AsyncGenerator[BackendConfig]:
     config, tell = setting.config, setting.tell
+    step = "model" if options.name == "llamacpp" else options.name
     model = await resolve(
         wanted,
         models_dir=setting.models_dir,
         hub_endpoint=config.hf_endpoint or None,
         hub_token=config.hf_token or None,
-        progress=lambda done, total: tell.moving("model", f"{total / 2**20:.0f} MiB", done / max(1, total)),
+        progress=lambda done, total: tell.moving(step, f"{total / 2**20:.0f} MiB", done / max(1, total)),
     )
     if model.notice:
         tell.notice(model.notice)
-    tell.step("model", f"{model.name} ({model.path})")
+    tell.step(step, f"{model.name} ({model.path})")
     expect_free_name(config, model.name)
     weights = await Weights.of(model.path, setting.models_dir)
-    options, care = _options(config, setting.folder), await _care(setting, model, weights)
+    care = await _care(setting, model, weights)
     server = llamacpp(setting.folder, model.path, model.name, options=options, notify=tell.notice, care=care)
     async with server as socket:
         await weights.expect()  # it has loaded what the answers will be named after
-        tell.step("llama.cpp", f"ready on {socket} (its log: {setting.folder.logs / 'llamacpp.log'})")
+        tell.step("llama.cpp", f"ready on {socket} (its log: {setting.folder.logs / f'{options.name}.log'})")
         yield BackendConfig(
             kind="llamacpp",
-            name="llamacpp",
+            name=options.name,
             model=model.name,
             url=f"unix:{socket}",
-            engine_version=marked(metadata.version("xllamacpp"), config.engine_args),
+            engine_version=marked(metadata.version("xllamacpp"), options.more),
             model_version=weights.digest,
             guidance=True,
             kv_unified=True,
@@ -89,14 +106,15 @@ async def llamacpp(
     Raises:
         EmbeddedError: the model cannot be loaded; the message says why as far as llama.cpp tells.
     """
-    socket = folder.run / "llama.sock"
+    options = options or LlamaOptions()
+    socket = folder.run / ("llama.sock" if options.name == "llamacpp" else "embed.sock")
     command = Command(
         name="llama.cpp",
-        argv=_argv(model_path, socket, alias, options or LlamaOptions()),
-        log_path=folder.logs / "llamacpp.log",
-        record_path=folder.run / "llamacpp.pid",
+        argv=_argv(model_path, socket, alias, options),
+        log_path=folder.logs / f"{options.name}.log",
+        record_path=folder.run / f"{options.name}.pid",
         grace_s=5.0,
-        advice="--model names another model.",
+        advice=f"{'--model' if options.name == 'llamacpp' else 'embedding_model'} names another model.",
     )
     async with answers(f"unix:{socket}", "/health") as healthy:
         care = msgspec.structs.replace(care or Care(), healthy=healthy, cause=cause, last_lines=LAST_LINES)

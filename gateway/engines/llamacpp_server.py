@@ -74,7 +74,7 @@ def _serve(options: argparse.Namespace, slot_tokens: int, batch_tokens: int) -> 
     quiet = _quieting(xllamacpp)
     params = _params(xllamacpp, options, slot_tokens, batch_tokens)
     # Nobody asks it anything before its log is quiet.
-    unheard = options.socket.with_name("new.sock")
+    unheard = options.socket.with_name(f"new-{options.socket.name}")
     unheard.unlink(missing_ok=True)
     params.hostnames = [str(unheard)]
     params.verbosity = _LOADING if quiet else _SERVING

@@ -24,6 +24,7 @@ from storage.invalidations import Invalidations
 from storage.listing import Listing
 from storage.tenant_sql.gate import Gate
 from storage.tiers import Tiers
+from storage.vectors.models import Models
 
 Reload = Callable[[], Awaitable[tuple[str, ...]]]
 """Has the settings read again and used by all workers; gives the names of those that changed. Raises `ConfigError`."""
@@ -57,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True):
     hits: Hits
     extraction: Extraction
     sql: Gate
+    vectors: Models
     use: Callable[[Config], None]
     """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
     reload: Reload

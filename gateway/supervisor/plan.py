@@ -29,15 +29,18 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
     engine: BackendConfig | None = None
     """The model that askonce serves itself."""
+    embedder: BackendConfig | None = None
+    """The model beside it that embeds what is kept."""
     folder: Path | None = None
     """Where everything embedded lives."""
 
     def wired(self, config: Config) -> Config:
         """`config` as the workers shall have it: nothing in it is left to start, nor its folder to be found."""
-        backends = (self.engine, *config.backends) if self.engine else config.backends
+        ours = tuple(one for one in (self.engine, self.embedder) if one)
         return msgspec.structs.replace(
             config,
-            backends=backends,
+            backends=(*ours, *config.backends),
+            embedding_model=self.embedder.served_name if self.embedder else config.embedding_model,
             database_url=self.database_url,
             # Empty, a worker asks for the standby of the embedded one.
             sql_database_url=config.sql_database_url or config.database_url,

@@ -7,7 +7,7 @@ import signal
 from contextlib import AsyncExitStack
 
 from gateway.config import BackendConfig, Config
-from gateway.engines import ENGINES, Setting
+from gateway.engines import ENGINES, Setting, llamacpp
 from gateway.supervisor.plan import Prepare, Services
 from gateway.supervisor.progress import Progress
 from gateway.supervisor.standing import Standing
@@ -46,16 +46,18 @@ class Servers:
             AskonceError: one of them did not start, or there is no usable model.
         """
         # One stack each: however their starts interleave, the order of stopping is the same.
-        stacks = [await stack.enter_async_context(AsyncExitStack()) for _ in range(3)]
+        stacks = [await stack.enter_async_context(AsyncExitStack()) for _ in range(4)]
         with first_error():
             async with asyncio.TaskGroup() as group:
                 database = group.create_task(self._database(stacks[0]))
                 cache = group.create_task(self._cache(stacks[1]))
                 served = group.create_task(self._model(stacks[2]))
+                embedder = group.create_task(self._embedder(stacks[3]))
         return Services(
             database_url=database.result(),
             redis_url=cache.result(),
             engine=served.result(),
+            embedder=embedder.result(),
             folder=self._folder.root,
         )
 
@@ -90,3 +92,11 @@ class Servers:
             return None
         setting = Setting(config, self._folder, self._progress)
         return await stack.enter_async_context(ENGINES[config.engine](setting, wanted))
+
+    async def _embedder(self, stack: AsyncExitStack) -> BackendConfig | None:
+        """The model that embeds what is kept, where that is none of the others."""
+        await leftover.ended(self._folder.run / "embedding.pid", signal.SIGTERM, grace_s=_LEFTOVER_GRACE_S)
+        if (wanted := self._config.embedded_embedder()) is None:
+            return None
+        setting = Setting(self._config, self._folder, self._progress)
+        return await stack.enter_async_context(llamacpp.embedding(setting, wanted))

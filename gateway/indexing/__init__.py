@@ -1,0 +1,1 @@
+"""What is kept -> vectors of it, made in the background."""

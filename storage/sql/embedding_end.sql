@@ -1,0 +1,2 @@
+-- Others may embed what waits.
+select pg_advisory_unlock(hashtext('askonce.embedding'))
