@@ -1,4 +1,4 @@
-"""`askonce`: serve, migrate, explain, verify, bench, and the clients of the embedded servers."""
+"""`askonce`: serve, migrate, explain, verify, bench, SQL, and the clients of the embedded servers."""
 
 import asyncio
 import json
@@ -16,6 +16,7 @@ from gateway.bench.command import command as bench
 from gateway.config import Config
 from gateway.keyring import keys, namespaces
 from gateway.printing import plain_json, printable
+from gateway.shell import sql
 from gateway.showing import models
 from storage.errors import AskonceError
 
@@ -240,6 +241,7 @@ main.add_command(bench)
 main.add_command(keys)
 main.add_command(namespaces)
 main.add_command(models)
+main.add_command(sql)
 
 if __name__ == "__main__":
     main(prog_name="askonce")

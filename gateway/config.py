@@ -221,6 +221,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Whether tenants may use SQL: `auto` is with the embedded Postgres only."""
     sql_database_url: str = ""
     """A replica of the Postgres at `database_url`, for tenants' SQL; empty is that itself. The embedded has its own."""
+    sql_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Of 127.0.0.1, where tenants' roles can log in to the standby of the embedded Postgres; 0 is none."""
     sql_timeout_s: Seconds = 10.0
     sql_max_rows: Positive = 10_000
     sql_max_bytes: Positive = 16 * 2**20
@@ -249,6 +251,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
         _check_scheme("sql_database_url", self.sql_database_url, ("postgresql://", "postgres://"))
         _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
+        if self.sql_port and self.database_url:
+            message = "`sql_port` is for the embedded Postgres; the one at `database_url` listens where it does"
+            raise ValueError(message)
         self._check_replicas()
         self._check_models()
 

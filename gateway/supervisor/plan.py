@@ -44,6 +44,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
             database_url=self.database_url,
             # Empty, a worker asks for the standby of the embedded one.
             sql_database_url=config.sql_database_url or config.database_url,
+            sql_port=0,
             redis_url=self.redis_url,
             data_dir=self.folder or config.data_dir,
         )

@@ -17,10 +17,14 @@ from storage.embedded import leftover
 from storage.embedded.folder import DataFolder
 from storage.embedded.postgres import postgres
 from storage.embedded.redis import redis
+from storage.embedded.standby import Needs
+from storage.embedded.watchdog import Patience
 
 _LEFTOVER_GRACE_S = 30.0
-_GRACE_S = 5.0
-"""How long a statement of a tenant's may go on after it was to end."""
+_ASK_S, _KILL_S = 2.0, 5.0
+"""How long a statement of a tenant's may go on after it was to end, until it is asked to, and until it is killed."""
+_MEMORY_MAX_BYTES = 3 * 2**29
+"""Of each process of the standby: its share of what all have, and what one statement may take."""
 
 
 class Servers:
@@ -31,7 +35,9 @@ class Servers:
         self._folder = folder
         self._prepare = prepare
         self._progress = progress
-        self.standing = Standing(folder, self._connections, config.sql_timeout_s + _GRACE_S, progress)
+        needs = Needs(connections=self._connections, memory_max_bytes=_MEMORY_MAX_BYTES, port=config.sql_port)
+        patience = Patience(ask_s=config.sql_timeout_s + _ASK_S, kill_s=config.sql_timeout_s + _KILL_S)
+        self.standing = Standing(folder, needs, patience, progress)
 
     @property
     def _connections(self) -> int:

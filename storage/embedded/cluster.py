@@ -18,6 +18,8 @@ from storage.embedded.privileges import Identity, user_name
 from storage.errors import EmbeddedError
 
 MAJOR_VERSION: Final = "18"
+PORT: Final = 5432
+"""What sockets are called after; no port of the network, unless a server is told to listen there."""
 ADVICE: Final = "ASKONCE_DATABASE_URL names another database to use."
 # Nothing of our environment: it holds secrets, and PG* variables would change what the server does.
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
@@ -50,15 +52,22 @@ class Places(msgspec.Struct, frozen=True):
     socket_dir: Path
     hba: Path
     ident: Path
+    port: int = PORT
+
+    @property
+    def socket(self) -> Path:
+        """The file that its clients connect to."""
+        return self.socket_dir / f".s.PGSQL.{self.port}"
 
 
-def places(folder: DataFolder, data: str, socket: str) -> Places:
+def places(folder: DataFolder, data: str, socket: str, port: int = PORT) -> Places:
     """Those of a server whose files are in `data`, and whose socket is in `socket`."""
     return Places(
         data=folder.postgres / data,
         socket_dir=folder.run / socket,
         hba=folder.postgres / "pg_hba.conf",
         ident=folder.postgres / "pg_ident.conf",
+        port=port,
     )
 
 
@@ -104,6 +113,7 @@ def server(
     own = {
         "hba_file": str(places.hba),
         "ident_file": str(places.ident),
+        "port": str(places.port),
         "unix_socket_directories": f'"{socket_dir}"',
         "max_connections": str(max(_LEAST_CONNECTIONS, connections + _ROOM)),
     }

@@ -18,7 +18,7 @@ _LOCK = "askonce.lock"
 _SUBFOLDERS = ("postgres", "redis", "run", "logs", "models", "states")
 # A folder holding anything else was not made by us: making somebody's home private would be a bad surprise.
 _KNOWN = {_LOCK, marker.NAME, *_SUBFOLDERS, "objects", "recipes", "lost+found"}
-_LONGEST_SOCKET = "run/pg/.s.PGSQL.5432"
+_LONGEST_SOCKET = "run/sb/.s.PGSQL.65535"
 _SOCKET_PATH_MAX_BYTES = 107
 
 

@@ -22,6 +22,8 @@ from storage.embedded.running import Notify, running
 from storage.errors import EmbeddedError
 
 ROLE = DATABASE = "askonce"
+TENANTS = "^askonce_[0-9a-f]{24}$"
+"""How tenants' roles are called."""
 _INITDB = (
     f"--username={ROLE}",
     "--encoding=UTF8",
@@ -42,6 +44,7 @@ class EmbeddedPostgres(msgspec.Struct, frozen=True):
     dsn: str
     socket_dir: Path
     pid: int
+    port: int = cluster.PORT
 
 
 @asynccontextmanager
@@ -67,13 +70,14 @@ async def postgres(
     command = cluster.server(folder, "Postgres", places, connections, identity)
     await leftover.ended(command.record_path, signal.SIGINT, grace_s=command.grace_s)
     cluster.forget_stale_locks(places)
-    async with running(command, ready=lambda: _answers(places.socket_dir), notify=notify) as child:
+    async with running(command, ready=lambda: _answers(places), notify=notify) as child:
         yield EmbeddedPostgres(dsn=dsn(places.socket_dir), socket_dir=places.socket_dir, pid=child.pid)
 
 
-def dsn(socket_dir: Path) -> str:
+def dsn(socket_dir: Path, port: int = cluster.PORT, role: str = ROLE) -> str:
     """The address of the database of a server whose socket is there."""
-    return f"postgresql://{ROLE}@/{DATABASE}?host={quote(str(socket_dir))}"
+    named = f"&port={port}" if port != cluster.PORT else ""
+    return f"postgresql://{role}@/{DATABASE}?host={quote(str(socket_dir))}{named}"
 
 
 async def _initialise(folder: DataFolder, places: Places, identity: Identity | None) -> None:
@@ -104,24 +108,28 @@ async def _initialise(folder: DataFolder, places: Places, identity: Identity | N
 
 
 def _write_access_rules(places: Places, identity: Identity | None) -> None:
-    """Only this OS user may log in, as any role: it owns the superuser anyway, and so needs no tenant's password. A
-    standby reads along as the user that servers run as, who owns the files.
+    """On sockets only this OS user may log in, as any role: it owns the superuser anyway, and so needs no tenant's
+    password. A standby reads along as the user that servers run as, who owns the files. Over the network, where a
+    server listens there, come tenants' roles with their passwords, and from this machine.
     """
     uids = (os.geteuid(), identity.uid if identity else os.geteuid())
     ours, servers = ((user_name(uid) or "").replace('"', '""') for uid in uids)
-    places.hba.write_text("local all all peer map=askonce\nlocal replication all peer map=servers\n")
+    places.hba.write_text(
+        "local all all peer map=askonce\nlocal replication all peer map=servers\n"
+        f"host {DATABASE} /{TENANTS} 127.0.0.1/32 scram-sha-256\n"
+    )
     places.ident.write_text(f'askonce "{ours}" all\nservers "{servers}" {ROLE}\n')
     for path in (places.hba, places.ident):
         path.chmod(0o644)  # The server's user reads them; the folder around them is private.
 
 
-async def _answers(socket_dir: Path) -> bool:
-    if not (socket_dir / ".s.PGSQL.5432").exists():
+async def _answers(places: Places) -> bool:
+    if not places.socket.exists():
         return False
     try:
-        connection = await asyncpg.connect(host=str(socket_dir), port=5432, user=ROLE, database=DATABASE)
+        connection = await _connected(places, DATABASE)
     except asyncpg.InvalidCatalogNameError:
-        await _create_database(socket_dir)
+        await _create_database(places)
         return True
     except (OSError, asyncpg.CannotConnectNowError):
         return False
@@ -129,9 +137,13 @@ async def _answers(socket_dir: Path) -> bool:
     return True
 
 
-async def _create_database(socket_dir: Path) -> None:
-    connection = await asyncpg.connect(host=str(socket_dir), port=5432, user=ROLE, database="postgres")
+async def _create_database(places: Places) -> None:
+    connection = await _connected(places, "postgres")
     try:
         await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
     finally:
         await connection.close()
+
+
+async def _connected(places: Places, database: str) -> asyncpg.Connection:
+    return await asyncpg.connect(host=str(places.socket_dir), port=places.port, user=ROLE, database=database)

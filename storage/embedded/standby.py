@@ -41,29 +41,43 @@ _SETTINGS: Final = {
 _LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a standby is to have room for."""
+
+    connections: int = 0
+    """As many as the primary has."""
+    memory_max_bytes: int = 0
+    """Of each of its processes: who needs more is told so. 0 is no bound."""
+    port: int = 0
+    """Of 127.0.0.1, for tenants' roles with their passwords; 0 is none: only its socket leads to it."""
+
+
+_NO_NEEDS: Final = Needs()
+
+
 @asynccontextmanager
 async def standby(
     folder: DataFolder,
     primary: EmbeddedPostgres,
     *,
-    connections: int = 0,
-    memory_max_bytes: int = 0,
+    needs: Needs = _NO_NEEDS,
     notify: Notify | None = None,
 ) -> AsyncGenerator[EmbeddedPostgres]:
-    """Run a standby of `primary` for the length of the block, with as many `connections` as that; it is copied when it
-    is not there, or cannot follow any more. `memory_max_bytes` is for each of its processes: who needs more is told so.
+    """Run a standby of `primary` for the length of the block; it is copied when it is not there, or cannot follow any
+    more.
 
     Raises:
         EmbeddedError: it could not be copied, or did not start.
     """
     identity = server_identity()
-    places = cluster.places(folder, "standby", "sb")
+    places = cluster.places(folder, "standby", "sb", needs.port or cluster.PORT)
     source = str(primary.socket_dir)
     more: dict[str, str] = _SETTINGS | {
-        "primary_conninfo": f"host='{_quoted(source)}' user={ROLE} application_name={SLOT}"
+        "primary_conninfo": f"host='{_quoted(source)}' user={ROLE} application_name={SLOT}",
+        "listen_addresses": "127.0.0.1" if needs.port else "",
     }
-    command = cluster.server(folder, _NAME, places, connections, identity, more)
-    command = msgspec.structs.replace(command, memory_max_bytes=memory_max_bytes)
+    command = cluster.server(folder, _NAME, places, needs.connections, identity, more)
+    command = msgspec.structs.replace(command, memory_max_bytes=needs.memory_max_bytes)
     await leftover.ended(command.record_path, signal.SIGINT, grace_s=command.grace_s)
     try:
         cluster.give(places.socket_dir, identity)
@@ -80,7 +94,8 @@ async def standby(
 
     care = Care(renewed=renewed, healthy=lambda: _follows(primary), patience_s=30.0)
     async with running(command, ready=lambda: _answers(places), notify=notify, care=care) as child:
-        yield EmbeddedPostgres(dsn=dsn(places.socket_dir), socket_dir=places.socket_dir, pid=child.pid)
+        address = dsn(places.socket_dir, places.port)
+        yield EmbeddedPostgres(dsn=address, socket_dir=places.socket_dir, pid=child.pid, port=places.port)
 
 
 async def _can_follow(primary: EmbeddedPostgres, places: Places) -> bool:
@@ -134,7 +149,7 @@ async def _asked(server: EmbeddedPostgres, query_name: str, *values: Any) -> lis
     """What a server says. Raises `EmbeddedError`."""
     try:
         async with asyncio.timeout(30):
-            connection = await _connected(str(server.socket_dir))
+            connection = await _connected(server)
             try:
                 return await connection.fetch(sql.query(query_name), *values)
             finally:
@@ -153,17 +168,19 @@ async def _follows(primary: EmbeddedPostgres) -> bool:
 
 
 async def _answers(places: Places) -> bool:
-    if not (places.socket_dir / ".s.PGSQL.5432").exists():
+    if not places.socket.exists():
         return False
     with suppress(*_LOST):
-        connection = await _connected(str(places.socket_dir))
+        connection = await _connected(places)
         await connection.close()
         return True
     return False
 
 
-async def _connected(socket_dir: str) -> asyncpg.Connection:
-    return await asyncpg.connect(host=socket_dir, port=5432, user=ROLE, database=DATABASE, timeout=10)
+async def _connected(server: EmbeddedPostgres | Places) -> asyncpg.Connection:
+    return await asyncpg.connect(
+        host=str(server.socket_dir), port=server.port, user=ROLE, database=DATABASE, timeout=10
+    )
 
 
 def _quoted(value: str) -> str:

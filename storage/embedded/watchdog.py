@@ -1,7 +1,8 @@
-"""A Postgres of ours and a bound come in; processes whose statement takes longer are killed.
+"""A Postgres of ours and a bound come in; a statement that takes longer is asked to end, and killed when it does not.
 
-There are functions that look at no interrupt: no timeout ends them, and no request to end. When one process is killed,
-Postgres starts all others again, so this is for a standby that nothing else depends on.
+Who has a connection of their own can set their timeouts anew, so that somebody else has to look. There are functions
+that look at no interrupt: no timeout ends them, and no request to end. When one process is killed, Postgres starts all
+others again, so this is for a standby that nothing else depends on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+import msgspec
 
 from storage import sql
 from storage.embedded.postgres import DATABASE, ROLE, EmbeddedPostgres
@@ -23,31 +25,41 @@ _LOOK_S: Final = 1.0
 _LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-async def watch(server: EmbeddedPostgres, roles: str, longest_s: float, notify: Notify) -> None:
-    """Kill processes of roles whose names begin with `roles` when their statement takes longer than `longest_s`
-    seconds; only returns by cancellation. `notify` is told of each.
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a statement may take."""
+
+    ask_s: float
+    """Until it is asked to end."""
+    kill_s: float
+    """Until its process is killed."""
+
+
+async def watch(server: EmbeddedPostgres, roles: str, patience: Patience, notify: Notify) -> None:
+    """End statements of roles whose names begin with `roles` when they take too long; only returns by cancellation.
+    `notify` is told of each that had to be killed.
     """
     while True:
         with suppress(*_LOST):
             connection = await asyncpg.connect(
-                host=str(server.socket_dir), port=5432, user=ROLE, database=DATABASE, timeout=10
+                host=str(server.socket_dir), port=server.port, user=ROLE, database=DATABASE, timeout=10
             )
             try:
-                await _watch(connection, roles, longest_s, notify)
+                await _watch(connection, roles, patience, notify)
             finally:
                 connection.terminate()
         await asyncio.sleep(_LOOK_S)
 
 
-async def _watch(connection: asyncpg.Connection, roles: str, longest_s: float, notify: Notify) -> None:
+async def _watch(connection: asyncpg.Connection, roles: str, patience: Patience, notify: Notify) -> None:
+    bounds = (patience.ask_s, patience.kill_s)
     while True:
-        for row in await connection.fetch(sql.query("statements_overdue"), roles, longest_s, timeout=10):
+        for row in await connection.fetch(sql.query("statements_overdue"), roles, *bounds, timeout=10):
             pid = row["pid"]
-            if not _is_postgres(pid):
+            if not row["is_deaf"] or not _is_postgres(pid):
                 continue
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                notify(f"A statement that took longer than {longest_s:g} s and could not be ended was killed.")
+                notify(f"A statement that took longer than {patience.kill_s:g} s and could not be ended was killed.")
         await asyncio.sleep(_LOOK_S)
 
 

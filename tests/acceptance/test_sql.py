@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from gateway import shell
 from storage.tenant_sql import preparing
 from tests.acceptance.in_thread import MODEL, Gateway
 from tests.acceptance.test_tenants import Served
@@ -86,3 +88,21 @@ def test_a_client_that_leaves_has_its_statement_end(served: Served) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert ask(served, acme, "select 1").json()["rows"] == [[1]]
+
+
+def test_without_psql_there_is_a_plain_prompt(
+    served: Served, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement ends with a semicolon; what is refused ends nothing. With a database of one's own there is an address
+    with a password."""
+    served.key("acme")
+    monkeypatch.setenv("ASKONCE_DATABASE_URL", database_url)
+    monkeypatch.setattr(shell, "_psql", lambda: None)
+    asked = "select 1 as one,\n null as two;\nselect nonsense;\nselect array['x'];\n"
+    done = CliRunner().invoke(shell.sql, ["--tenant", "acme"], input=asked)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == ["one | two", "1 | ", "array", '["x"]']
+    assert "nonsense" in done.stderr
+    dsn = CliRunner().invoke(shell.sql, ["--dsn", "acme"]).stdout
+    assert dsn.startswith("postgresql://askonce_")
+    assert "postgresql://askonce@" not in dsn

@@ -12,8 +12,8 @@ import pytest
 
 from storage.embedded.folder import DataFolder, claimed
 from storage.embedded.postgres import EmbeddedPostgres, postgres
-from storage.embedded.standby import SLOT, standby
-from storage.embedded.watchdog import watch
+from storage.embedded.standby import SLOT, Needs, standby
+from storage.embedded.watchdog import Patience, watch
 from tests.acceptance.serving import short_folder
 
 ENDLESS = "select position('b' || repeat('a', 20000) in repeat('a', 20000000))"
@@ -30,7 +30,7 @@ def folder():
 @asynccontextmanager
 async def connected(server: EmbeddedPostgres, user: str = "askonce") -> AsyncGenerator[asyncpg.Connection]:
     """A connection, until the block ends."""
-    connection = await asyncpg.connect(host=str(server.socket_dir), port=5432, user=user, database="askonce")
+    connection = await asyncpg.connect(host=str(server.socket_dir), port=server.port, user=user, database="askonce")
     try:
         yield connection
     finally:
@@ -105,7 +105,7 @@ async def test_what_cannot_be_ended_is_killed_and_the_primary_goes_on(folder: Da
         async with connected(primary) as serving:
             await serving.execute("create role t_one login")
             await until_seen(copy, 1)
-            watching = asyncio.create_task(watch(copy, "t_", 1.0, told.append))
+            watching = asyncio.create_task(watch(copy, "t_", Patience(ask_s=0.5, kill_s=1.0), told.append))
             async with connected(copy, "t_one") as tenant:
                 endless = asyncio.create_task(tenant.execute(ENDLESS))
                 while not endless.done():
@@ -124,7 +124,7 @@ async def test_who_needs_too_much_memory_is_told_so(folder: DataFolder) -> None:
     """The statement fails, and nothing else."""
     async with (
         postgres(folder) as primary,
-        standby(folder, primary, memory_max_bytes=600 * 2**20) as copy,
+        standby(folder, primary, needs=Needs(memory_max_bytes=600 * 2**20)) as copy,
         connected(copy) as one,
     ):
         with pytest.raises(asyncpg.OutOfMemoryError):

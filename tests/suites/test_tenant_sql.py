@@ -265,6 +265,17 @@ async def test_before_it_is_prepared_nobody_is_let_in(database_url: str) -> None
     pool.terminate()
 
 
+async def test_where_sql_is_off_no_role_connects(site: Site) -> None:
+    """Nor does it past the gate; once it is on again, all come in as before."""
+    role = site.pair.names["self"]
+    await (await asyncpg.connect(site.url, user=role)).close()
+    assert "'off'" in await preparing.prepare(site.url, "off")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await asyncpg.connect(site.url, user=role)
+    assert await preparing.prepare(site.url) == ""
+    await (await asyncpg.connect(site.url, user=role)).close()
+
+
 async def test_a_role_without_rights_is_told_why(site: Site, servers: Servers) -> None:
     """And serving goes on as before: who holds grants still reads and writes what it did."""
     del servers

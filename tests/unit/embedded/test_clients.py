@@ -1,5 +1,6 @@
 """The clients of a folder's servers are opened only where their own server is."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,3 +37,18 @@ def test_a_database_is_looked_for_without_making_one(tmp_path: Path) -> None:
     assert not clients.has_database(tmp_path / "data")
     (cluster / "PG_VERSION").write_text("18\n")
     assert clients.has_database(tmp_path / "data")
+
+
+def test_the_standby_is_found_at_whatever_port(tmp_path: Path) -> None:
+    """While there is none, nothing is said of it."""
+    assert clients.served_standby(tmp_path) == ""
+    (tmp_path / "run" / "sb").mkdir(parents=True)
+    (tmp_path / "run" / "sb" / ".s.PGSQL.6001.lock").touch()
+    assert clients.served_standby(tmp_path) == ""
+    path = tmp_path / "run" / "sb" / ".s.PGSQL.6001"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        assert clients.served_standby(tmp_path).endswith("port=6001")
+    assert path.exists()
+    assert clients.served_standby(tmp_path) == ""

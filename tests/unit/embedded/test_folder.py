@@ -69,10 +69,10 @@ def test_a_killed_owner_does_not_block(parent: Path) -> None:
 
 def test_a_long_path_is_refused_with_the_limit(parent: Path) -> None:
     """Sockets have short names; the error says how short."""
-    limit = 107 - len("/run/pg/.s.PGSQL.5432")
+    limit = 107 - len("/run/sb/.s.PGSQL.65535")
     fits = parent / ("d" * (limit - len(str(parent)) - 1))
     with claimed(fits) as folder:
-        assert len(str(folder.run / "pg" / ".s.PGSQL.5432")) == 107
+        assert len(str(folder.run / "sb" / ".s.PGSQL.65535")) == 107
     with (
         pytest.raises(EmbeddedError, match=rf"at most {limit}\): choose a shorter --data-dir"),
         claimed(Path(f"{fits}d")),

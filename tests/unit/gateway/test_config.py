@@ -121,6 +121,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     [
         ("port = ", "x.toml"),
         ("prot = 1", "prot"),
+        ('sql_port = 5433\ndatabase_url = "postgresql://x"', "`sql_port` is for the embedded Postgres"),
         ("port = 70000", "port"),
         ('port = "many"', "port"),
         ("workers = 0", "workers"),
