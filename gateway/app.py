@@ -82,6 +82,7 @@ from storage.near import Near
 from storage.prepared import GuardedReplies, RedisReplies
 from storage.responses import Responses
 from storage.tenant_sql.gate import Gate
+from storage.tenant_sql.saved import Saved
 from storage.tenant_sql.statements import Limits
 from storage.tiers import Tiers
 from storage.vectors.models import Models
@@ -189,6 +190,7 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
             hits=hits,
             sql=_gate(config, database, standby, stack),
             vectors=Models(database),
+            queries=Saved(config.queries_folder()),
             extraction=_extraction(config, database, pipeline, router, telemetry, stack),
         )
 
@@ -239,6 +241,7 @@ def create_app(config: Config, reload: Reload = _no_parent, standby: Standby = _
             sql.ask,
             sql.schema,
             vectors.progress,
+            sql.queries,
             cache.explain,
             cache.delete_one,
             cache.delete_many,

@@ -171,6 +171,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Where everything embedded lives; None is this user's data folder (`platformdirs`)."""
     recipes_dir: Path | None = None
     """Where recipes for extraction are; None is `recipes` in the data folder."""
+    queries_dir: Path | None = None
+    """Where saved queries are; None is `queries` in the data folder."""
     extraction_processes: Positive = 2
     """How many processes of a worker find the places of records, when there is anything to find."""
     workers: Positive = 1
@@ -303,6 +305,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def recipes_folder(self) -> Path:
         """Where recipes for extraction are. It need not be there."""
         return (self.recipes_dir or self.folder() / "recipes").expanduser()
+
+    def queries_folder(self) -> Path:
+        """Where saved queries are. It need not be there."""
+        return (self.queries_dir or self.folder() / "queries").expanduser()
 
 
 _LISTS = frozenset({"backends", "models", "policies", "engine_args"})

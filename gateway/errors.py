@@ -132,10 +132,16 @@ class StorageUnavailable(RequestError):
 class SqlRefused(RequestError):
     """The statement gives no rows."""
 
-    _STATUS: ClassVar = {"sql_timeout": 504, "sql_busy": 429, "sql_unavailable": 503, "sql_not_allowed": 403}
+    _STATUS: ClassVar = {
+        "sql_timeout": 504,
+        "sql_busy": 429,
+        "sql_unavailable": 503,
+        "sql_not_allowed": 403,
+        "query_not_found": 404,
+    }
 
-    def __init__(self, code: str, message: str, *, has_params: bool = False) -> None:
-        super().__init__(message, param="params" if has_params else "sql", code=code)
+    def __init__(self, code: str, message: str, *, param: str = "sql") -> None:
+        super().__init__(message, param=param, code=code)
         self.status = self._STATUS.get(code, 400)
         self.type = "server_error" if self.status >= 500 else type(self).type
 

@@ -16,6 +16,8 @@ from storage.migrate import LOCK
 from storage.rows import storable
 from storage.view_names import fitting, view_name
 
+MADE: Final = "Made by askonce: "
+"""What the comments of these views begin with."""
 _LOCK_WAIT: Final = "5s"
 _FIXED: Final = (
     ("run_id", "x.run_id"),
@@ -49,7 +51,7 @@ async def ensure(pool: asyncpg.Pool, name: str, classes: Mapping[str, dict[str, 
     faults: list[StorageError] = []
     for label, schema in classes.items():
         view = view_name(name, label)
-        mark = f"Made by askonce: records of the class '{label}' that the recipe '{name}' found. "
+        mark = f"{MADE}records of the class '{label}' that the recipe '{name}' found. "
         query = f"with (security_invoker = true) as\n{_select(name, label, schema)}"
         try:
             with _told(view):

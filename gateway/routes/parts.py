@@ -23,6 +23,7 @@ from storage.hits import Hits
 from storage.invalidations import Invalidations
 from storage.listing import Listing
 from storage.tenant_sql.gate import Gate
+from storage.tenant_sql.saved import Saved
 from storage.tiers import Tiers
 from storage.vectors.models import Models
 
@@ -59,6 +60,7 @@ class Parts(msgspec.Struct, frozen=True):
     extraction: Extraction
     sql: Gate
     vectors: Models
+    queries: Saved
     use: Callable[[Config], None]
     """Has other settings used, as far as they can be changed. Raises `ConfigError`."""
     reload: Reload

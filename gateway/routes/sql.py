@@ -1,20 +1,25 @@
 """`/v1/sql`: a tenant's own SQL over the views of the schema `api`, read only."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
+import msgspec
 from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
 from gateway.caller import Caller
-from gateway.errors import Forbidden, SqlRefused
+from gateway.errors import Forbidden, SqlRefused, StorageUnavailable
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.routes.whole import JSON, Whole
 from gateway.wire import sql as wire
 from storage import sql as questions
+from storage.errors import StorageError
 from storage.tenant_sql.faults import SqlFault
+from storage.tenant_sql.schema import views
 from storage.tenant_sql.statements import Result
 
 HttpRequest = Request[Any, Caller, Any]
@@ -24,9 +29,10 @@ _CSV: Final = {"content-type": "text/csv; charset=utf-8; header=present", "x-con
 
 @post("/v1/sql", summary="Ask in SQL", status_code=200, opt={"scope": "cache"})
 async def ask(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
-    """One statement that reads; its rows as JSON or CSV. It ends when its client leaves."""
+    """One statement that reads, or the name of a saved one; its rows as JSON or CSV. It ends when its client leaves."""
     asked = await decoded(request, wire.decode)
-    result = await unless_left(request.receive, _read(request.auth, parts, asked.sql, asked.params))
+    text = asked.sql if asked.query is None else _saved(parts, asked.query)
+    result = await unless_left(request.receive, _read(request.auth, parts, text or "", asked.params))
     said = {"x-askonce-rows": str(result.count), "x-askonce-truncated": str(result.truncated).lower()}
     if asked.format == "csv":
         return Whole(await wire.as_csv(result), _CSV | said)
@@ -35,12 +41,36 @@ async def ask(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
 
 @get("/v1/sql/schema", summary="Show what SQL can ask about", opt={"scope": "cache"})
 async def schema(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
-    """Every view, with its columns and their types."""
+    """Every view with its title, and its columns with their types and what they hold."""
     result = await _read(request.auth, parts, questions.query("tenant_sql_schema"), ())
-    views: dict[str, list[dict[str, str]]] = {}
-    for view, column, kind in (row for rows in result.batches for row in rows):
-        views.setdefault(view, []).append({"name": column, "type": kind})
-    return {"object": "list", "data": [{"object": "view", "name": name, "columns": of} for name, of in views.items()]}
+    data = views(row for rows in result.batches for row in rows)
+    return msgspec.json.decode(msgspec.json.encode({"object": "list", "data": data}))  # columns are JSON already
+
+
+@get("/v1/sql/queries", summary="List saved queries", opt={"scope": "cache"}, sync_to_thread=True)
+def queries(parts: NamedDependency[Parts]) -> dict[str, Any]:
+    """Those that come with askonce, and those of its folder; each is run by its name as `query`."""
+    with _readable():
+        found = parts.queries.all()
+    data = [{"object": "query", "name": one.name, "title": one.title, "sql": one.sql} for one in found]
+    return {"object": "list", "data": data}
+
+
+def _saved(parts: Parts, name: str) -> str:
+    with _readable():
+        found = parts.queries.get(name)
+    if found is None:
+        message = f"There is no saved query '{name[:80]}'; GET /v1/sql/queries lists those that there are."
+        raise SqlRefused("query_not_found", message, param="query")
+    return found.sql
+
+
+@contextmanager
+def _readable() -> Generator[None]:
+    try:
+        yield
+    except StorageError as error:  # a file
+        raise StorageUnavailable(str(error)) from error
 
 
 async def _read(caller: Caller, parts: Parts, text: str, params: Any) -> Result:
@@ -50,4 +80,4 @@ async def _read(caller: Caller, parts: Parts, text: str, params: Any) -> Result:
     try:
         return await parts.sql.run(caller.tenant, text, params)
     except SqlFault as fault:
-        raise SqlRefused(fault.code, str(fault), has_params=fault.code == "sql_params") from fault
+        raise SqlRefused(fault.code, str(fault), param="params" if fault.code == "sql_params" else "sql") from fault

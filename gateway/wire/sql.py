@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from gateway.errors import InvalidRequest
 from gateway.wire import body
 from storage.tenant_sql.statements import Result
 
@@ -16,14 +17,20 @@ _JSON: Final = msgspec.json.Encoder(enc_hook=str)
 class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client sends."""
 
-    sql: str
+    sql: str | None = None
+    query: str | None = None
+    """Instead of a statement, the name of a saved one."""
     params: list[Any] = []
     format: Literal["json", "csv"] = "json"
 
 
 def decode(data: bytes) -> Asked:
     """The statement. Raises `InvalidRequest`."""
-    return body.typed(body.decode(data), Asked)
+    asked = body.typed(body.decode(data), Asked)
+    if (asked.sql is None) == (asked.query is None):
+        message = "Give either 'sql', a statement, or 'query', the name of a saved one."
+        raise InvalidRequest(message, param="sql", code="invalid_value")
+    return asked
 
 
 async def as_json(result: Result) -> bytes:

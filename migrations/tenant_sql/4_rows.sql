@@ -11,6 +11,8 @@ begin
   for item in
     select * from (values
       ('completions', 'scope = any ((select askonce.asking_scopes())::text[])'),
+      ('hits', 'exists (select from askonce.completions c where c.key = hits.key'
+        ' and c.scope = any ((select askonce.asking_scopes())::text[]))'),
       ('verifications', 'scope = any ((select askonce.asking_scopes())::text[])'),
       ('usage', 'tenant = (select askonce.asking_tenant())'),
       ('documents', 'tenant = (select askonce.asking_tenant())'),

@@ -17,7 +17,7 @@ from storage.errors import EmbeddedError, FolderInUse
 _LOCK = "askonce.lock"
 _SUBFOLDERS = ("postgres", "redis", "run", "logs", "models", "states")
 # A folder holding anything else was not made by us: making somebody's home private would be a bad surprise.
-_KNOWN = {_LOCK, marker.NAME, *_SUBFOLDERS, "objects", "recipes", "lost+found"}
+_KNOWN = {_LOCK, marker.NAME, *_SUBFOLDERS, "objects", "recipes", "queries", "lost+found"}
 _LONGEST_SOCKET = "run/sb/.s.PGSQL.65535"
 _SOCKET_PATH_MAX_BYTES = 107
 

@@ -25,7 +25,9 @@ begin
         created_at, made_by, tags
       ) values (
         sha256(convert_to(place, 'utf8')), place, 'chat', word, word, word, word, word, sha256(convert_to(word, 'utf8')),
-        word, word, word, word, word, '{}', 1, 1, 1, word, convert_to(word, 'utf8'), '', now(), word, array[word]
+        jsonb_build_object('messages', jsonb_build_array(jsonb_build_object('role', 'user', 'content', word))), word, word,
+        word, jsonb_build_array(jsonb_build_object('index', 0, 'content', word)), '{}', 1, 1, 1, word,
+        convert_to(word, 'utf8'), '', now(), word, array[word]
       );
       insert into askonce.verifications (
         key, scope, origin_id, model, prompt_hash, tags, outcome, compared, divergence, identity, duration_ms, made_by, at

@@ -4,6 +4,7 @@ import csv
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,15 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from gateway import shell
+from storage import postgres, recipe_views
 from storage.tenant_sql import preparing
 from tests.acceptance.in_thread import MODEL, Gateway
 from tests.acceptance.test_tenants import Served
 
 
 @pytest.fixture
-def served(gateway: Callable[..., Gateway], database_url: str) -> Served:
+def served(gateway: Callable[..., Gateway], database_url: str, tmp_path: Path) -> Served:
     """A gateway whose tenants may use SQL."""
-    made = Served(gateway())
+    made = Served(gateway(queries_dir=tmp_path / "queries"))
     assert made.gateway.run(preparing.prepare(database_url)) == ""
     return made
 
@@ -44,9 +46,54 @@ def test_a_tenants_answers_are_rows(served: Served) -> None:
     table = ask(served, acme, "select model, null as n, array[1, 2] as a, 'x\"y' as q from completions", format="csv")
     assert table.headers["content-type"].startswith("text/csv")
     assert list(csv.reader(io.StringIO(table.text))) == [["model", "n", "a", "q"], [MODEL, "", "[1,2]", 'x"y']]
-    views = {view["name"]: view["columns"] for view in served.ask(acme, None, "/v1/sql/schema").json()["data"]}
-    assert {"completions", "usage", "documents", "extractions"} <= set(views)
-    assert {"name": "created_at", "type": "timestamp with time zone"} in views["completions"]
+
+
+def test_the_schema_says_what_everything_is(served: Served, database_url: str) -> None:
+    """Titles of views, and what each column holds; of a recipe's views too."""
+    acme = served.key("acme")
+    recipes = {"drug": {"type": "object", "properties": {"dose": {"type": "string"}}}}
+
+    async def made() -> None:
+        pool = await postgres.connect(database_url, 1)
+        await recipe_views.ensure(pool, "my-rx", recipes)
+        await pool.close()
+
+    served.gateway.run(made())
+    views = {view["name"]: view for view in served.ask(acme, None, "/v1/sql/schema").json()["data"]}
+    assert {"completions", "usage", "documents", "extractions", "messages", "savings", "my_rx_drug"} <= set(views)
+    made = {"name": "created_at", "type": "timestamp with time zone", "comment": "When it was made."}
+    assert made in views["completions"]["columns"]
+    assert views["usage"]["title"] == "Usage, cost and savings by the hour, newest first"
+    assert views["my_rx_drug"]["title"] == "Records of the class 'drug' that the recipe 'my-rx' found"
+    for view in views.values():
+        silent = [column["name"] for column in view["columns"] if not column["comment"]]
+        assert silent == (["dose"] if view["name"] == "my_rx_drug" else []), view["name"]
+
+
+def test_saved_queries_are_run_by_name(served: Served, tmp_path: Path) -> None:
+    """Those that come with askonce, with parameters where they take some; and those in the folder, as they are now."""
+    acme = served.key("acme")
+    served.ask(acme)
+    served.gateway.flushed()
+    listed = {one["name"]: one for one in served.ask(acme, None, "/v1/sql/queries").json()["data"]}
+    assert listed["last_answers"]["title"] == "The last answers of a model ($1)"
+    for name, one in listed.items():
+        params = ["x"] if "$1" in one["sql"] else []
+        said = served.ask(acme, {"query": name, "params": params}, "/v1/sql")
+        assert said.status_code == 200, said.text
+    said = served.ask(acme, {"query": "last_answers", "params": [MODEL], "format": "csv"}, "/v1/sql")
+    assert said.headers["x-askonce-rows"] == "1"
+    (folder := tmp_path / "queries").mkdir()
+    (folder / "mine.sql").write_text("-- title: Mine\nselect 1 as one")
+    assert served.ask(acme, {"query": "mine"}, "/v1/sql").json()["rows"] == [[1]]
+    (folder / "mine.sql").write_text("select 2 as two")
+    assert served.ask(acme, {"query": "mine"}, "/v1/sql").json()["rows"] == [[2]]
+    assert "mine" in {one["name"] for one in served.ask(acme, None, "/v1/sql/queries").json()["data"]}
+    for name in ("none", "../mine", ""):
+        said = served.ask(acme, {"query": name}, "/v1/sql")
+        assert (said.status_code, said.json()["error"]["code"]) == (404, "query_not_found")
+    for neither in ({}, {"sql": "select 1", "query": "mine"}):
+        assert served.ask(acme, neither, "/v1/sql").json()["error"]["code"] == "invalid_value"
 
 
 def test_a_refusal_has_a_code_and_names_what_it_is_about(served: Served) -> None:
