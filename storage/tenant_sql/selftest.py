@@ -17,6 +17,7 @@ import msgspec
 
 from storage import sql
 from storage.errors import brief
+from storage.tenant_sql import fuzz
 from storage.tenant_sql.connection import TenantConnection
 from storage.tenant_sql.faults import SqlFault
 from storage.tenant_sql.statements import Limits, fetched
@@ -24,6 +25,9 @@ from storage.tenant_sql.statements import Limits, fetched
 _LIMITS: Final = Limits(rows=2000, bytes=2**22, seconds=2.0)
 _TIMEOUTS_MS: Final = (250, 5000)
 """Of a statement, and of the same again when that was not enough."""
+_CALLS: Final = 150
+_SEED: Final = 7
+"""Of calls of functions: the same at each start, so that a server that passed once passes again."""
 _REFUSED: Final = frozenset({"sql_not_allowed", "sql_syntax", "sql_params"})
 
 
@@ -31,8 +35,9 @@ class Attack(msgspec.Struct, frozen=True):
     """One statement, and what must come of it."""
 
     sql: str
-    """`@own@` and `@other@` stand for the two tenants' names, `@key@` for the key of the other's answer, `@role@` and
-    `@group@` for roles, `@shared@` for a namespace that only the other is in.
+    """`@own@` and `@other@` stand for the two tenants' names, `@secret@` for what is in all rows of the other,
+    `@key@` for the key of its answer, `@self@` for the own role, `@role@` and `@group@` for other ones, `@shared@` for
+    a namespace that only the other is in.
     """
     expect: Literal["denied", "quiet", "harmless", "own"]
     """`denied`: refused; `quiet`: done, and nothing of the other is in what comes; `harmless`: one of both; `own`:
@@ -56,7 +61,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
     def filled(self, text: str) -> str:
         """An attack on this pair."""
-        for name, value in self.names.items():
+        for name, value in (self.names | {"secret": self.secret}).items():
             text = text.replace(f"@{name}@", value)
         return text
 
@@ -90,17 +95,24 @@ async def _tested(connection: Any) -> list[str]:
     await transaction.start()
     pair = await planted(connection, secrets.token_hex(8))
     failures = [row["problem"] for row in await connection.fetch(sql.query("tenant_sql_audit"), pair.names["self"])]
+    every = attacks() + await calls(connection, pair, _CALLS, _SEED)
     before = await connection.fetchrow(sql.query("tenant_sql_traces"))
     await connection.execute("set transaction read only")
     await connection.execute("select set_config('search_path', askonce.tenants_path(), true)")
     await connection.execute(f'set local session authorization "{pair.names["self"]}"')
-    failures += [failure for attack in attacks() if (failure := await tried(connection, attack, pair))]
+    failures += [failure for attack in every if (failure := await tried(connection, attack, pair))]
     await connection.execute("set local session authorization default")
     await connection.execute("set local search_path = pg_catalog")
     if before != await connection.fetchrow(sql.query("tenant_sql_traces")):
         failures.append("a statement left something behind")
     await transaction.rollback()
     return failures
+
+
+async def calls(connection: Any, pair: Pair, count: int, seed: int) -> list[Attack]:
+    """Functions that tenants may call, called with anything."""
+    functions = await connection.fetch(sql.query("tenant_sql_functions"), pair.names["self"])
+    return [Attack(statement, "harmless") for statement in fuzz.statements(functions, count, seed)]
 
 
 async def planted(connection: Any, mark: str) -> Pair:
@@ -133,6 +145,8 @@ async def _tried(connection: Any, attack: Attack, pair: Pair, timeout_ms: int) -
         result = await fetched(connection, text, (), _LIMITS)
     except SqlFault as fault:
         said, code = _everything(fault), fault.code
+        if pair.own in str(fault):  # what a client is told
+            return "an error quotes a row", code
     else:
         said, code = _shown(result.batches), ""
         said += " ".join(column.name for column in result.columns)
