@@ -30,6 +30,10 @@ _VALUES: Final[dict[str, Sequence[str]]] = {
     "text[]": ("array[text]", "'{}'"),
     "bytea": ("'\\x00'", "convert_to(text, 'utf8')"),
     "record": ("x", "row(text)"),
+    "vector": ("'[1,2,3]'", "'[0,0,0]'", "'[1]'"),
+    "halfvec": ("'[1,2,3]'", "'[0,0,0]'", "(select embedding from embeddings limit 1)"),
+    "sparsevec": ("'{1:1,3:2}/5'", "'{}/5'"),
+    "bit": ("'101'", "''"),
 }
 _ANY: Final = ("text", "attributes", "x", "array[text]", "start_pos", "null::text")
 _OTHERS: Final = ("null", "'0'", "'1'", "''")
