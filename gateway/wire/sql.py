@@ -1,4 +1,4 @@
-"""`/v1/sql`: bytes -> a statement and its parameters; rows -> JSON or CSV, a batch at a time."""
+"""`/v1/sql`: bytes -> a statement and its parameters; rows -> JSON or CSV, a batch at a time. Others: `columnar.py`."""
 
 import asyncio
 import csv
@@ -21,7 +21,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     query: str | None = None
     """Instead of a statement, the name of a saved one."""
     params: list[Any] = []
-    format: Literal["json", "csv"] = "json"
+    format: Literal["json", "csv", "arrow", "parquet"] = "json"
 
 
 def decode(data: bytes) -> Asked:

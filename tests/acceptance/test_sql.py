@@ -2,11 +2,13 @@
 
 import csv
 import io
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from click.testing import CliRunner
@@ -109,7 +111,67 @@ def test_a_refusal_has_a_code_and_names_what_it_is_about(served: Served) -> None
         error = said.json()["error"]
         assert (said.status_code, error["code"], error["param"]) == (status, code, "sql")
     assert ask(served, acme, "select $1::integer").json()["error"]["param"] == "params"
-    assert ask(served, acme, "select 1", format="parquet").status_code == 400
+    assert ask(served, acme, "select 1", format="xlsx").status_code == 400
+
+
+TYPED = (
+    "select n as int8, n::int4 as int4, n / 2.0 as num, n::float8 / 3 as double, n % 2 = 0 as even, 'é' || n as text,"
+    " '2026-01-02 03:04:05.6+00'::timestamptz as at, '2026-01-02'::date as day, json_build_object('n', n) as json,"
+    " array[n, null] as list, null::text as nothing, '[1,2.5]'::public.vector as vec"
+    " from generate_series(1::bigint, 100) n"
+)
+
+
+@pytest.mark.parametrize("form", ["arrow", "parquet"])
+def test_rows_come_as_columns(served: Served, database_url: str, form: str) -> None:
+    """With types that programs for tables know; also when there are none."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    served.gateway.run(executed(database_url, "create extension vector schema public"))
+    read = parquet.read_table if form == "parquet" else lambda data: pa.ipc.open_stream(data).read_all()
+    acme = served.key("acme")
+    said = ask(served, acme, TYPED, format=form)
+    assert said.status_code == 200, said.text
+    assert (said.headers["x-askonce-rows"], said.headers["content-type"][:15]) == ("100", "application/vnd")
+    table = read(pa.BufferReader(said.content))
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "int8": "int64", "int4": "int32", "num": "double", "double": "double", "even": "bool", "text": "string",
+        "at": "timestamp[us, tz=UTC]", "day": "date32[day]", "json": "string", "list": list_of("int64", form),
+        "nothing": "string", "vec": list_of("float", form),
+    }  # fmt: skip
+    row = table.slice(2, 1).to_pylist()[0]
+    assert (row["int8"], row["num"], row["double"], row["even"], row["text"]) == (3, 1.5, 1.0, False, "é3")
+    assert (row["at"].isoformat(), str(row["day"])) == ("2026-01-02T03:04:05.600000+00:00", "2026-01-02")
+    assert (row["json"].replace(" ", ""), row["list"], row["nothing"]) == ('{"n":3}', [3, None], None)
+    assert row["vec"] == [1.0, 2.5]
+    empty = read(pa.BufferReader(ask(served, acme, "select 1 as one where false", format=form).content))
+    assert (empty.num_rows, empty.column_names) == (0, ["one"])
+    for odd in ("'infinity'::timestamptz", "array[array[1]]", "'4000-01-01 bc'::date"):
+        error = ask(served, acme, f"select {odd} as odd", format=form).json()["error"]
+        assert (error["code"], "The column 'odd'" in error["message"]) == ("sql_failed", True)
+
+
+def list_of(kind: str, form: str) -> str:
+    """How a list is called: in Parquet its items are called otherwise."""
+    return f"list<{'element' if form == 'parquet' else 'item'}: {kind}>"
+
+
+async def executed(url: str, statement: str) -> None:
+    """Run a statement as the owner of everything."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+def test_without_pyarrow_it_says_what_to_install(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statement is not run."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    for form in ("arrow", "parquet"):
+        said = ask(served, served.key("acme"), "select nonsense", format=form)
+        error = said.json()["error"]
+        assert (said.status_code, error["code"], error["param"]) == (400, "format_not_available", "format")
+        assert "pip install 'askonce[arrow]'" in error["message"]
 
 
 def test_a_key_needs_the_scope_and_all_models(served: Served) -> None:
