@@ -59,9 +59,10 @@ from gateway.routes import ollama as ollama_routes
 from gateway.routes.authenticating import Authenticated
 from gateway.routes.failing import Refusal, in_envelope, refusal, refused
 from gateway.routes.local_only import LocalOnly, foreign
-from gateway.routes.parts import Extraction, Parts, Reload
+from gateway.routes.parts import Extraction, Parts, Reload, Searching
 from gateway.routing.figures import Figures
 from gateway.routing.router import Router
+from gateway.searching.dividing import Divider
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import gossip, postgres, recipe_views, redis
@@ -79,6 +80,7 @@ from storage.ledger import Ledger
 from storage.listing import Listing
 from storage.memory import MemoryTier
 from storage.near import Near
+from storage.passages import Passages
 from storage.prepared import GuardedReplies, RedisReplies
 from storage.responses import Responses
 from storage.tenant_sql.gate import Gate
@@ -192,6 +194,7 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
             vectors=Models(database),
             queries=Saved(config.queries_folder()),
             extraction=_extraction(config, database, pipeline, router, telemetry, stack),
+            searching=_searching(config, database, telemetry, stack),
         )
 
 
@@ -402,6 +405,17 @@ def _extraction(
     return Extraction(extractor, kept.archive, jobs, book)
 
 
+def _searching(
+    config: Config, database: asyncpg.Pool, telemetry: Telemetry, stack: contextlib.AsyncExitStack
+) -> Searching:
+    """Who divides documents, and searches them."""
+    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of passages") for sort in ("reads", "writes"))
+    passages = Passages(database, (reads, writes), config.database_deadline_s)
+    stack.push_async_callback(passages.aclose)
+    stack.push_async_callback((divider := Divider(passages)).aclose)
+    return Searching(divider, passages)
+
+
 OLLAMA = (
     ollama_routes.chat,
     ollama_routes.generate,
@@ -430,6 +444,7 @@ EXTRACTIONS = (
     documents.listed,
     documents.retrieve,
     documents.forget,
+    documents.chunks,
     documents.recipes,
     documents.recipe,
 )

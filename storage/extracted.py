@@ -29,6 +29,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """What that calls itself."""
     pages: tuple[int, ...] = ()
     """Of a PDF: where each page begins, in code points."""
+    passages: str = ""
+    """How it was divided into passages that are searched; empty while it has not been."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

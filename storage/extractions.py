@@ -47,7 +47,7 @@ class Extractions:
         that of `doc`, unless this is empty.
         """
         [kept] = await self._write("document_put", *document_row(doc))
-        found = fields(kept, ("id", "meta", "created_at", "media_type", "title", "pages"))
+        found = fields(kept, ("id", "meta", "created_at", "media_type", "title", "pages", "passages"))
         return msgspec.structs.replace(doc, text=storable(doc.text), **found)
 
     async def document(self, name: str, tenant: str) -> Document | None:

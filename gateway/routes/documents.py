@@ -1,4 +1,4 @@
-"""`/v1/documents` and `/v1/recipes`: what is extracted from, and what for."""
+"""`/v1/documents` and `/v1/recipes`: what is searched and extracted from, and what for."""
 
 from typing import Any
 
@@ -13,14 +13,17 @@ from extractors.recipe import Recipe
 from gateway.caller import Caller
 from gateway.errors import StorageUnavailable
 from gateway.extraction import told
+from gateway.extraction.archive import looked_up
 from gateway.routes.described import asking
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
-from gateway.routes.reading import before, decoded, most, query
+from gateway.routes.reading import before, decoded, most, ordinal, query
+from gateway.searching.places import page
 from gateway.wire import extractions as wire
 from gateway.wire import files
 from gateway.wire.files import File
 from storage.extracted import Document
+from storage.passages import Passage
 
 HttpRequest = Request[Any, Caller, Any]
 
@@ -33,11 +36,14 @@ async def keep(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str,
     archive, caller = parts.extraction.archive, request.auth
     if (file := await _file(request)) is None:
         said, metadata = await decoded(request, wire.document)
-        return _document(await archive.keep_document(said, metadata, caller))
-    reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset)
-    found = await unless_left(request.receive, reading)
-    said, metadata = wire.of_file(found, bytes(file.metadata), file.name)
-    return _document(await archive.keep_document(said, metadata, caller, file.media_type))
+        document = await archive.keep_document(said, metadata, caller)
+    else:
+        reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset)
+        found = await unless_left(request.receive, reading)
+        said, metadata = wire.of_file(found, bytes(file.metadata), file.name)
+        document = await archive.keep_document(said, metadata, caller, file.media_type)
+    await parts.searching.divider.divide(document)
+    return _document(document)
 
 
 async def _file(request: HttpRequest) -> File | None:
@@ -82,6 +88,28 @@ async def forget(request: HttpRequest, parts: NamedDependency[Parts], document_i
     return {"id": document_id, "object": "document", "deleted": True}
 
 
+@get(
+    "/v1/documents/{document_id:str}/chunks",
+    summary="List the parts of a document that are searched",
+    operation_class=asking(
+        limit="How many at most, up to 100; without it, 20.",
+        after="Only those after this one: its index, as in 'last_id'.",
+    ),
+)
+async def chunks(request: HttpRequest, parts: NamedDependency[Parts], document_id: FromPath[str]) -> dict[str, Any]:
+    """In the order of the document, with their places in it. A document that was kept just now may have none yet."""
+    params = query(request, ("limit", "after"))
+    limit, after = most(params), ordinal(params)
+    document = await parts.extraction.archive.document(document_id, request.auth, with_text=False)
+    found = await looked_up(parts.searching.passages.of(document_id, request.auth.tenant, after, limit + 1))
+    return {
+        "object": "list",
+        "data": [_chunk(document, one) for one in found[:limit]],
+        "last_id": str(found[:limit][-1].ordinal) if found else None,
+        "has_more": len(found) > limit,
+    }
+
+
 @get("/v1/recipes", summary="List saved recipes")
 async def recipes(parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Those that come with askonce, and those in its folder."""
@@ -108,6 +136,18 @@ def _document(document: Document) -> dict[str, Any]:
         "media_type": document.media_type,
         "title": document.title,
         "pages": document.pages,
+    }
+
+
+def _chunk(document: Document, one: Passage) -> dict[str, Any]:
+    return {
+        "object": "document.chunk",
+        "index": one.ordinal,
+        "key": one.key.hex(),
+        "start": one.start,
+        "end": one.end,
+        "page": page(document.pages, one.start),
+        "text": one.text,
     }
 
 

@@ -18,10 +18,12 @@ from gateway.prepared import PreparedReplies
 from gateway.proof.proving import Proof
 from gateway.ready import Shelf
 from gateway.routing.router import Router
+from gateway.searching.dividing import Divider
 from gateway.telemetry import Telemetry
 from storage.hits import Hits
 from storage.invalidations import Invalidations
 from storage.listing import Listing
+from storage.passages import Passages
 from storage.tenant_sql.gate import Gate
 from storage.tenant_sql.saved import Saved
 from storage.tiers import Tiers
@@ -38,6 +40,13 @@ class Extraction(msgspec.Struct, frozen=True):
     archive: Archive
     jobs: Jobs
     book: Book
+
+
+class Searching(msgspec.Struct, frozen=True):
+    """Who divides documents into passages, and where these are."""
+
+    divider: Divider
+    passages: Passages
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -58,6 +67,7 @@ class Parts(msgspec.Struct, frozen=True):
     prepared: PreparedReplies
     hits: Hits
     extraction: Extraction
+    searching: Searching
     sql: Gate
     vectors: Models
     queries: Saved

@@ -73,6 +73,16 @@ def most(params: Mapping[str, str]) -> int:
     return int(text)
 
 
+def ordinal(params: Mapping[str, str]) -> int:
+    """The number after which those begin that are to be listed; -1 for all. Raises `InvalidRequest`."""
+    if (text := params.get("after")) is None:
+        return -1
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        message = "'after' must be a whole number, as in 'last_id'."
+        raise InvalidRequest(message, param="after", code="invalid_value")
+    return int(text)
+
+
 def before(params: Mapping[str, str]) -> float | None:
     """The moment before which those were begun that are to be listed. Raises `InvalidRequest`."""
     if (text := params.get("before")) is None:

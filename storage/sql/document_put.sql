@@ -4,4 +4,4 @@ insert into askonce.documents as kept
 values ($1, $2, $3, $4, $5, $6::text::jsonb, to_timestamp($7::float8), $8, $9, $10)
 on conflict (tenant, sha256) do update
   set meta = case excluded.meta when '{}' then kept.meta else excluded.meta end
-returning id, meta, created_at, media_type, title, pages
+returning id, meta, created_at, media_type, title, pages, passages
