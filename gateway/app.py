@@ -51,6 +51,7 @@ from gateway.routes import (
     models,
     proof,
     responses,
+    search,
     sql,
     text,
     vectors,
@@ -63,6 +64,7 @@ from gateway.routes.parts import Extraction, Parts, Reload, Searching
 from gateway.routing.figures import Figures
 from gateway.routing.router import Router
 from gateway.searching.dividing import Divider
+from gateway.searching.searcher import Searcher
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import gossip, postgres, recipe_views, redis
@@ -83,6 +85,7 @@ from storage.near import Near
 from storage.passages import Passages
 from storage.prepared import GuardedReplies, RedisReplies
 from storage.responses import Responses
+from storage.search import Search
 from storage.tenant_sql.gate import Gate
 from storage.tenant_sql.saved import Saved
 from storage.tenant_sql.statements import Limits
@@ -171,11 +174,10 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
         stack.push_async_callback(kept.aclose)
         stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
         pipeline = Pipeline(tiers, router, flights, policies, ledger, hits)
+        embedder = Embedder(tiers, router, flights, policies, ledger, hits)
         yield Parts(
             pipeline=pipeline,
-            embedder=_indexed(
-                config, database, Embedder(tiers, router, flights, policies, ledger, hits), telemetry, stack
-            ),
+            embedder=_indexed(config, database, embedder, telemetry, stack),
             router=router,
             tiers=tiers,
             telemetry=telemetry,
@@ -194,7 +196,7 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
             vectors=Models(database),
             queries=Saved(config.queries_folder()),
             extraction=_extraction(config, database, pipeline, router, telemetry, stack),
-            searching=_searching(config, database, telemetry, stack),
+            searching=_searching(config, database, embedder, telemetry, stack),
         )
 
 
@@ -241,6 +243,7 @@ def create_app(config: Config, reload: Reload = _no_parent, standby: Standby = _
             models.model,
             *OLLAMA,
             *EXTRACTIONS,
+            search.search,
             sql.ask,
             sql.schema,
             vectors.progress,
@@ -406,14 +409,20 @@ def _extraction(
 
 
 def _searching(
-    config: Config, database: asyncpg.Pool, telemetry: Telemetry, stack: contextlib.AsyncExitStack
+    config: Config,
+    database: asyncpg.Pool,
+    embedder: Embedder,
+    telemetry: Telemetry,
+    stack: contextlib.AsyncExitStack,
 ) -> Searching:
     """Who divides documents, and searches them."""
     reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of passages") for sort in ("reads", "writes"))
     passages = Passages(database, (reads, writes), config.database_deadline_s)
     stack.push_async_callback(passages.aclose)
     stack.push_async_callback((divider := Divider(passages)).aclose)
-    return Searching(divider, passages)
+    store = Search(database, Guard("postgres", telemetry.fault, sort="searches"), config.database_deadline_s)
+    stack.push_async_callback(store.aclose)
+    return Searching(divider, passages, Searcher(store, embedder))
 
 
 OLLAMA = (

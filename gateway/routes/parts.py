@@ -19,6 +19,7 @@ from gateway.proof.proving import Proof
 from gateway.ready import Shelf
 from gateway.routing.router import Router
 from gateway.searching.dividing import Divider
+from gateway.searching.searcher import Searcher
 from gateway.telemetry import Telemetry
 from storage.hits import Hits
 from storage.invalidations import Invalidations
@@ -43,10 +44,11 @@ class Extraction(msgspec.Struct, frozen=True):
 
 
 class Searching(msgspec.Struct, frozen=True):
-    """Who divides documents into passages, and where these are."""
+    """Who divides documents into passages, where these are, and who searches them."""
 
     divider: Divider
     passages: Passages
+    searcher: Searcher
 
 
 class Parts(msgspec.Struct, frozen=True):

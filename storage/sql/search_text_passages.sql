@@ -1,0 +1,20 @@
+-- Passages of a tenant's documents that have all words, or one of them ($7); unless $3, only of some documents. What is
+-- looked for is worked out once, by itself: it would be for each row otherwise.
+with asked as materialized (
+  select case when $7 then askonce.any_word($2) else askonce.all_words($2) end as words
+)
+select 'chunk' as kind, x.id as passage, ts_rank(x.tsv, (select words from asked), 1)::float8 as score
+from askonce.passages x
+where x.tsv @@ (select askonce.owner_word($1) && words from asked where numnode(words) > 0)
+  and ($3 or x.document_id in (
+    select d.id
+    from askonce.documents d
+    left join askonce.collection_documents c on c.document_id = d.id and c.collection_id = $4
+    where d.tenant = $1
+      and ($4::text is null or c.collection_id is not null)
+      and ($5::text[] is null or d.id = any($5))
+      and ($6::text is null
+        or jsonb_path_match(d.meta || coalesce(c.attributes, '{}'), (select $6::text::jsonpath), '{}', true))
+  ))
+order by score desc, x.id
+limit $8
