@@ -10,8 +10,10 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from pyarrow import parquet
 
 from gateway import shell
 from storage import postgres, recipe_views
@@ -125,9 +127,6 @@ TYPED = (
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
 def test_rows_come_as_columns(served: Served, database_url: str, form: str) -> None:
     """With types that programs for tables know; also when there are none."""
-    pa = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    served.gateway.run(executed(database_url, "create extension vector schema public"))
     read = parquet.read_table if form == "parquet" else lambda data: pa.ipc.open_stream(data).read_all()
     acme = served.key("acme")
     said = ask(served, acme, TYPED, format=form)
