@@ -47,6 +47,7 @@ from gateway.routes import (
     documents,
     embeddings,
     extractions,
+    files,
     health,
     models,
     proof,
@@ -54,6 +55,7 @@ from gateway.routes import (
     search,
     sql,
     text,
+    vector_stores,
     vectors,
 )
 from gateway.routes import ollama as ollama_routes
@@ -65,10 +67,12 @@ from gateway.routing.figures import Figures
 from gateway.routing.router import Router
 from gateway.searching.dividing import Divider
 from gateway.searching.searcher import Searcher
+from gateway.searching.stores import Stores
 from gateway.sweeping import Sweeper
 from gateway.telemetry import Telemetry
 from storage import gossip, postgres, recipe_views, redis
 from storage.changes import EVERYTHING, Changes
+from storage.collections import Collections
 from storage.embedded.marker import KeysRequired
 from storage.extractions import Extractions
 from storage.flights import board as flights_in_redis
@@ -243,7 +247,7 @@ def create_app(config: Config, reload: Reload = _no_parent, standby: Standby = _
             models.model,
             *OLLAMA,
             *EXTRACTIONS,
-            search.search,
+            *SEARCH,
             sql.ask,
             sql.schema,
             vectors.progress,
@@ -420,9 +424,12 @@ def _searching(
     passages = Passages(database, (reads, writes), config.database_deadline_s)
     stack.push_async_callback(passages.aclose)
     stack.push_async_callback((divider := Divider(passages)).aclose)
-    store = Search(database, Guard("postgres", telemetry.fault, sort="searches"), config.database_deadline_s)
+    guard = Guard("postgres", telemetry.fault, sort="searches")
+    store = Search(database, guard, config.database_deadline_s)
     stack.push_async_callback(store.aclose)
-    return Searching(divider, passages, Searcher(store, embedder))
+    stack.push_async_callback((kept := Collections(database, guard, config.database_deadline_s)).aclose)
+    searcher = Searcher(store, embedder)
+    return Searching(divider, passages, searcher, Stores(kept, searcher))
 
 
 OLLAMA = (
@@ -457,6 +464,8 @@ EXTRACTIONS = (
     documents.recipes,
     documents.recipe,
 )
+
+SEARCH = (search.search, *vector_stores.HANDLERS, *files.HANDLERS)
 
 RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)
 

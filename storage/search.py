@@ -153,7 +153,8 @@ class Search:
         for kind, query in _SHOWN.items():
             if ids := [place.ids for place in places if place.kind == kind]:
                 columns = [list(column) for column in zip(*ids, strict=True)]
-                rows = await self._fetch(query, _scope(wanted, kind), *columns, said)
+                within = [wanted.collection] if kind == "chunk" else []
+                rows = await self._fetch(query, _scope(wanted, kind), *columns, said, *within)
                 found |= {one.place: one for one in map(_FOUND[kind], rows)}
         return found
 

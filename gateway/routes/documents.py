@@ -33,20 +33,25 @@ async def keep(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str,
     """A text that extractions may name by its id: as JSON, or a file (text, Markdown, HTML, PDF) as it is or in a form.
     The same text is the same document.
     """
-    archive, caller = parts.extraction.archive, request.auth
-    if (file := await _file(request)) is None:
-        said, metadata = await decoded(request, wire.document)
-        document = await archive.keep_document(said, metadata, caller)
-    else:
-        reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset)
-        found = await unless_left(request.receive, reading)
-        said, metadata = wire.of_file(found, bytes(file.metadata), file.name)
-        document = await archive.keep_document(said, metadata, caller, file.media_type)
+    if (file := await sent(request)) is not None:
+        return _document(await kept(request, parts, file))
+    said, metadata = await decoded(request, wire.document)
+    document = await parts.extraction.archive.keep_document(said, metadata, request.auth)
     await parts.searching.divider.divide(document)
     return _document(document)
 
 
-async def _file(request: HttpRequest) -> File | None:
+async def kept(request: HttpRequest, parts: Parts, file: File) -> Document:
+    """The document that a file becomes, divided. Raises `InvalidRequest` and `StorageUnavailable`."""
+    reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset)
+    found = await unless_left(request.receive, reading)
+    said, metadata = wire.of_file(found, bytes(file.metadata), file.name)
+    document = await parts.extraction.archive.keep_document(said, metadata, request.auth, file.media_type)
+    await parts.searching.divider.divide(document)
+    return document
+
+
+async def sent(request: HttpRequest) -> File | None:
     """The file that a request brings; None where it brings JSON, whatever it calls that. Raises `InvalidRequest`."""
     content_type = request.headers.get("content-type", "")
     media_type, charset = files.kind_of(content_type)
@@ -55,8 +60,8 @@ async def _file(request: HttpRequest) -> File | None:
     if media_type != files.FORM:
         return None
     form = await request.form()
-    sent = files.of_form(form)
-    return files.readable(await sent.read(), sent.content_type, sent.filename or "", form.get("metadata"))
+    part = files.of_form(form)
+    return files.readable(await part.read(), part.content_type, part.filename or "", form.get("metadata"))
 
 
 @get(

@@ -20,6 +20,7 @@ from gateway.ready import Shelf
 from gateway.routing.router import Router
 from gateway.searching.dividing import Divider
 from gateway.searching.searcher import Searcher
+from gateway.searching.stores import Stores
 from gateway.telemetry import Telemetry
 from storage.hits import Hits
 from storage.invalidations import Invalidations
@@ -49,6 +50,7 @@ class Searching(msgspec.Struct, frozen=True):
     divider: Divider
     passages: Passages
     searcher: Searcher
+    stores: Stores
 
 
 class Parts(msgspec.Struct, frozen=True):

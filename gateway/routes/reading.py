@@ -12,6 +12,7 @@ from litestar import Request
 
 from gateway.errors import InvalidRequest, UnknownModel
 from gateway.routing.router import Router
+from storage.collections import Page
 
 LARGE_BYTES = 2**18
 """From here on decoding takes more than a few milliseconds, and is done in a thread."""
@@ -71,6 +72,14 @@ def most(params: Mapping[str, str]) -> int:
         message = f"'limit' must be a whole number from 1 to {MAX_LISTED}."
         raise InvalidRequest(message, param="limit", code="invalid_value")
     return int(text)
+
+
+def paged(params: Mapping[str, str]) -> Page:
+    """Which part of a list is wanted, as OpenAI's clients say it. Raises `InvalidRequest`."""
+    if (order := params.get("order", "desc")) not in ("asc", "desc"):
+        message = "'order' must be 'asc' or 'desc'."
+        raise InvalidRequest(message, param="order", code="invalid_value")
+    return Page(most(params), params.get("after"), order == "asc")
 
 
 def ordinal(params: Mapping[str, str]) -> int:

@@ -31,6 +31,10 @@ class Fused(msgspec.Struct, frozen=True):
     standings: Mapping[str, Standing]
     """By the names of the rankings that have it."""
 
+    def share(self, rankings: int) -> float:
+        """How much it has of the best score that there can be: 1 for what is first in all of so many rankings."""
+        return round(self.score * (_K + 1) / max(1, rankings), 6)
+
 
 def fused(rankings: Mapping[str, Sequence[Candidate]]) -> list[Fused]:
     """All that stands in any of them, the best first. Those that stand alike stay in the order they came in."""
