@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,9 @@ def serve(file: Path | None, engine_args: tuple[str, ...], **options: Any) -> No
 @_data_dir
 @_config
 def migrate(*, only_status: bool, database_url: str | None, data_dir: Path | None, file: Path | None) -> None:
-    """Bring the database's schema to this version."""
+    """Bring the database's schema to this version, and have tenants' SQL be ready and tested there."""
     config = settings.load(file, {"data_dir": data_dir, "database_url": database_url})
-    asyncio.run(_status(config) if only_status else _on_database(config, _show_applied))
+    asyncio.run(_status(config) if only_status else _on_database(config, partial(_show_applied, config)))
 
 
 @main.command()
@@ -197,14 +198,17 @@ def _show_step(name: str, applied_at: str | None) -> None:
     click.echo(f"{name:40} {applied_at or 'not applied'}")
 
 
-async def _show_applied(url: str) -> None:
+async def _show_applied(config: Config, url: str) -> None:
     from storage import migrate as steps  # noqa: PLC0415 -- asyncpg is only for those who need it
+    from storage.tenant_sql import preparing  # noqa: PLC0415 -- see above
 
     applied = await steps.migrate(url)
     for step in applied:
         click.echo(f"{step.name:40} applied")
     if not applied:
         click.echo("Nothing to do: the database is at this version.")
+    refused = await preparing.prepare(url, config.tenant_sql)
+    click.echo(f"Tenants' SQL is off: {refused}." if refused else "Tenants' SQL is ready, and has passed its tests.")
 
 
 def _explained(said: dict[str, Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """A session of a tenant's role: what it may not call is not called for it, and values arrive as JSON can say them."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
@@ -56,6 +57,33 @@ def _json(text: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
+class _Counted(asyncio.Protocol):
+    """Between the socket and asyncpg, which puts a message together as a whole, however large: one that is too much is
+    not read on.
+    """
+
+    def __init__(self, reader: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        self.left: int | None = None
+        """How many bytes may still come; None is any number."""
+        self.overflowed = False
+        self.eof_received = reader.eof_received
+        self.connection_lost = reader.connection_lost
+        self.pause_writing = reader.pause_writing
+        self.resume_writing = reader.resume_writing
+        self._reader = reader
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Hand it on, or end the session."""
+        if self.left is not None:
+            self.left -= len(data)
+            if self.left < 0:
+                self.overflowed = True
+                self._transport.abort()
+                return
+        self._reader.data_received(data)
+
+
 class TenantConnection(asyncpg.Connection):
     """asyncpg's connection, which otherwise calls functions that tenants have not, and fails on dates that Python has
     not. What is neither text, a number, a truth value, JSON nor an array of such is text as Postgres writes it.
@@ -64,10 +92,21 @@ class TenantConnection(asyncpg.Connection):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         own = cast("Any", self)
+        self._counted = _Counted(own._protocol, own._transport)
+        own._transport.set_protocol(self._counted)
         own._server_caps = own._server_caps._replace(jit=False)  # or it turns JIT off while it asks about types
         self._read(_TEXTS, str)
         self._read(_NUMBERS, _number)
         self._read(_JSON, _json)
+
+    def bound(self, max_bytes: int | None) -> None:
+        """From now on read no more than this; what is more ends the session, and `overflowed` says so."""
+        self._counted.left = max_bytes
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether it has ended because too much came."""
+        return self._counted.overflowed
 
     def get_reset_query(self) -> str:
         """Nothing: no statement of a tenant leaves anything behind."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import asyncpg
+import msgspec
 
 from storage import sql
 from storage.errors import AskonceError, brief
@@ -20,6 +21,7 @@ _CONNECT_S: Final = 5
 _WAIT_S: Final = 2.0
 _CLOSE_S: Final = 5.0
 _SLACK_S: Final = 2.0
+_SLACK_BYTES: Final = 2**20
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.1
 _LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError)
@@ -51,7 +53,8 @@ class Gate:
         self._database = database
         self._where = where
         self._url = ""
-        self._limits = limits
+        # Rows of a fetch are measured when they are here; one that is far too large is not to come here as a whole.
+        self._limits = msgspec.structs.replace(limits, bytes_read=2 * limits.bytes + _SLACK_BYTES)
         self._places = asyncio.Semaphore(at_once)
         self._each = each
         self._of: Counter[str] = Counter()

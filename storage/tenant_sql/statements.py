@@ -14,9 +14,11 @@ _CURSOR: Final = "DECLARE c NO SCROLL CURSOR FOR "
 # Without costs: estimates are made from everybody's rows.
 _PLAN: Final = "EXPLAIN (COSTS OFF) "
 _EXPLAIN: Final = re.compile(r"\s*explain\s+(?=\S)", re.IGNORECASE)
-_FIRST: Final = 16
+_FIRST: Final = 1
+_GROWTH: Final = 8
 _MOST: Final = 1024
 _BATCH_BYTES: Final = 2**20
+_TOO_LARGE: Final = "A row is larger than a result may be; ask for fewer columns, or for parts of their values."
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +27,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 10_000
     bytes: int = 16 * 2**20
     seconds: float = 10.0
+    bytes_read: int | None = None
+    """How much may be read at once, of rows whose size is not known before; more ends the session. None is all."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -62,6 +66,8 @@ async def fetched(connection: Any, text: str, params: Sequence[Any], limits: Lim
         if explained:
             return Result(columns=[Column("plan", "text")], batches=[rows], truncated=False)
         return await _drained(connection, limits)
+    except asyncpg.PostgresConnectionError:
+        raise
     except asyncpg.InternalClientError as error:
         raise SqlFault("sql_failed", "A column has a type that cannot be told; cast it to text.") from error
     except (asyncpg.PostgresError, ValueError, OverflowError) as error:
@@ -78,8 +84,11 @@ async def _drained(connection: Any, limits: Limits) -> Result:
     count = size = 0
     wanted = min(_FIRST, limits.rows + 1)
     while True:
-        statement = await connection.prepare(f"FETCH FORWARD {wanted} FROM c")
-        rows = await statement.fetch()
+        connection.bound(limits.bytes_read)
+        got = await _next(connection, wanted)
+        if got is None:
+            return _cut(columns, batches)
+        statement, rows = got
         columns = columns or [Column(one.name, one.type.name) for one in statement.get_attributes()]
         kept = 0
         for row in rows:
@@ -90,12 +99,28 @@ async def _drained(connection: Any, limits: Limits) -> Result:
         batches.append(rows[:kept])
         count += kept
         if kept < len(rows):
-            if not count:
-                raise SqlFault("sql_too_large", "A row is larger than a result may be; ask for fewer columns.")
-            return Result(columns=columns, batches=batches, truncated=True)
+            return _cut(columns, batches)
         if len(rows) < wanted:
             return Result(columns=columns, batches=batches, truncated=False)
-        wanted = max(1, min(2 * wanted, _MOST, _BATCH_BYTES * count // max(size, 1), limits.rows + 1 - count))
+        wanted = max(1, min(_GROWTH * wanted, _MOST, _BATCH_BYTES * count // max(size, 1), limits.rows + 1 - count))
+
+
+async def _next(connection: Any, wanted: int) -> tuple[Any, Sequence[Any]] | None:
+    """So many rows, and what they are of; None when they are too much to be read."""
+    try:
+        statement = await connection.prepare(f"FETCH FORWARD {wanted} FROM c")
+        return statement, await statement.fetch()
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
+        if connection.overflowed:
+            return None
+        raise
+
+
+def _cut(columns: Sequence[Column], batches: Sequence[Sequence[Sequence[Any]]]) -> Result:
+    """What there is, of more. Raises `SqlFault` when that is nothing."""
+    if not any(batches):
+        raise SqlFault("sql_too_large", _TOO_LARGE)
+    return Result(columns=columns, batches=batches, truncated=True)
 
 
 def _size(value: Any) -> int:
