@@ -1,1 +1,1 @@
-"""What a prompt asks in words, apart from all else that its answer depends on."""
+"""Whether the answer to one prompt may be given to another one that means nearly the same."""
