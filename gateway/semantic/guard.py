@@ -84,17 +84,19 @@ def _unexplained(here: Reading, there: Reading, known: Lexicon) -> list[Word]:
     said = there.keys.union(*(_bases(word, there, here, known) for word in there.words))
     lost = [word for word in here.words if not (word.is_amount or word.keys & said or _is_short_for(word, there))]
     lost = [word for word in lost if not _bases(word, here, there, known)]
-    spelled = [word.text.casefold() for word in there.words if _is_short_for(word, here)]
-    return [word for word in lost if not any(_is_within(word, here, short) for short in spelled)]
+    spelled = {word.text.casefold() for word in there.words if _is_short_for(word, here)}
+    covered = {place for short in spelled for place in _places(short, here)}
+    return [word for word in lost if word.place not in covered]
 
 
 def _is_short_for(word: Word, there: Reading) -> bool:
     return len(word.text) in _ACRONYM and word.text.isupper() and word.text.casefold() in there.initials
 
 
-def _is_within(word: Word, here: Reading, short: str) -> bool:
+def _places(short: str, here: Reading) -> range:
+    """Where the words stand that it is short for."""
     begins = here.initials.find(short)
-    return begins <= word.place < begins + len(short)
+    return range(begins, begins + len(short))
 
 
 def _is_denied_otherwise(left: Reading, right: Reading, known: Lexicon) -> bool:

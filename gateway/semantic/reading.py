@@ -188,9 +188,10 @@ _FRENCH_NE: Final = frozenset({"ne", "n"})
 
 
 def _denied(negators: Iterable[int], words: Sequence[Word]) -> Words:
+    at = {word.place: word for word in words}
     denied: set[str] = set()
     for place in negators:
-        after = [word for word in words if place < word.place <= place + 2 * _DENIED_WORDS]
+        after = [at[n] for n in range(place + 1, place + 1 + 2 * _DENIED_WORDS) if n in at]
         denied.update(*(word.keys for word in after[:_DENIED_WORDS]))
     return frozenset(denied)
 
