@@ -14,6 +14,8 @@ _GROUPED: Final = re.compile(r"\d{1,3}([.,'’\u00a0\u202f])\d{3}(?:\1\d{3})*")
 _ORDINAL: Final = frozenset({"st", "nd", "rd", "th"})
 _HALVES: Final = frozenset({"am", "pm"})
 _DAYTIME: Final = {"noon": 720, "midday": 720, "midnight": 0}
+_EXACT_DIGITS: Final = 12
+"""What has more is an account or a telephone, not an amount, and is compared as it is written."""
 _NUMBER_WORDS_MAX: Final = 12
 """No amount is said in more words than these."""
 
@@ -49,6 +51,9 @@ class _Reader:
         """Read what begins at `place`; the place after it, which is `place` where nothing begins."""
         token = self._found[place]
         after = self._calendar(place, token)
+        if after == place and sum(character.isdigit() for character in token.text) > _EXACT_DIGITS:
+            self.told[place] = (token.text.rstrip(".,:'"),)
+            return place + 1
         if after == place and self._begins(place):
             value, after = self._value(place)
             after = self._measured(place, value, after)
@@ -150,14 +155,14 @@ class _Reader:
         unit = before or self._unit(step)
         if unit:
             value, after = value * unit[0], after if before else step + 1
-        self.told[place] = (f"{value:.9g} {unit[1]}" if unit else f"{value:.9g}",)
+        self.told[place] = (f"{value:.12g} {unit[1]}" if unit else f"{value:.12g}",)
         return after
 
     def _bare(self, place: int, unit: tuple[float, str]) -> int:
         if self._half_follows(place + 1):
-            self.told[place] = (f"{1.5 * unit[0]:.9g} {unit[1]}",)
+            self.told[place] = (f"{1.5 * unit[0]:.12g} {unit[1]}",)
             return place + 4
-        self.units.add(f"{unit[0]:.9g} {unit[1]}")
+        self.units.add(f"{unit[0]:.12g} {unit[1]}")
         return place + 1
 
     def _unit(self, place: int) -> tuple[float, str] | None:

@@ -35,6 +35,8 @@ DIFFERENT: dict[str, tuple[Reason, str, str]] = {
     "Chinese": ("negation", "我可以吃鱼吗?", "我不可以吃鱼吗?"),
     "number": ("number", "Name 3 birds.", "Name four birds."),
     "decimals": ("number", "Is 1.5 mg safe?", "Is 15 mg safe?"),
+    "last of many digits": ("number", "Who has 4915112345678901?", "Who has 4915112345678902?"),
+    "last of twelve digits": ("number", "Who has 491511234501?", "Who has 491511234502?"),
     "unit of an amount": ("number", "Is 5 mg safe?", "Is 5 g safe?"),
     "unit asked for": ("unit", "How far is Rome in miles?", "How far is Rome in metres?"),
     "month": ("number", "Is it cold on 5 May?", "Is it cold on 5 June?"),
