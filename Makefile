@@ -35,7 +35,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)-debian/usr/lib/$(shell uname -m)-linux-gnu$(if $(LD_LIBRARY_PATH),:$(LD_LIBRARY_PATH))
 
 .PHONY: help serve test check engines model-figures proof-figures digest-figures prefix-figures affinity-figures \
-	extraction-figures semantic-figures lock clean
+	extraction-figures semantic-figures vector-figures lock clean
 
 help: ## Say what there is.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -82,6 +82,9 @@ extraction-figures: $(DEV) ## Measure what extraction takes beside the model's t
 semantic-figures: $(DEV) ## Measure how many paraphrases semantic reuse would serve, and how often it would be wrong.
 	@$(PY) tests/engines/minilm_install.py
 	@$(PY) -m tests.bench.semantic_figures $(ARGS)
+
+vector-figures: $(DEV) ## Measure search, vectors and SQL as the record grows to a million rows of each kind.
+	@$(PY) -m tests.bench.vector_figures $(ARGS)
 
 lock: $(UV) ## Write the lock files anew from what pyproject.toml and the files *.in ask for.
 	@$(UV) pip compile pyproject.toml --extra embedded --extra extraction --extra documents $(LOCK_FLAGS) -o requirements.lock

@@ -1,4 +1,4 @@
-"""A record with as many prompts, passages and vectors as wanted, of which one tenant has one in a hundred.
+"""A record with as many prompts, passages and vectors as wanted: one tenant has one in a hundred, another one half.
 
 Vectors are drawn around centres, as those of texts about some subjects lie; words as often as words are (Zipf).
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 DIMENSIONS: Final = 384
 TENANTS: Final = 100
-"""`default` and others, each with as much."""
+"""`default` has one in so many; of the others every second one is called `big`."""
 CENTRES: Final = 2000
 SPREAD: Final = 0.9
 """How far from its centre a vector lies, beside the centre's own length."""
@@ -59,7 +59,9 @@ class Space:
 
 def scope(number: int) -> str:
     """Whose a number is."""
-    return "default" if number % TENANTS == 0 else f"tenant-{number % TENANTS}"
+    if number % TENANTS == 0:
+        return "default"
+    return "big" if number % 2 else f"tenant-{number % TENANTS}"
 
 
 def _batches(part: Part) -> Iterator[Part]:
@@ -138,7 +140,9 @@ select sha256(convert_to('filled ' || n, 'utf8')), s.scope, 'chat', 'm' || n % 3
        'It is number ' || n || '. ' || repeat('And so on. ', 20), '{}', 12, 60, 200 + n % 1000, 'filled-' || n, '', '',
        now() - make_interval(secs => n % 2592000)
 from generate_series($1::bigint, $2::bigint) n,
-  lateral (select case when n % $3 = 0 then 'default' else 'tenant-' || n % $3 end as scope) s
+  lateral (
+    select case when n % $3 = 0 then 'default' when n % 2 = 1 then 'big' else 'tenant-' || n % $3 end as scope
+  ) s
 """
 
 
