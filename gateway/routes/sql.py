@@ -1,7 +1,8 @@
 """`/v1/sql`: a tenant's own SQL over the views of the schema `api`, read only."""
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -9,13 +10,18 @@ from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
+from gateway import steering
 from gateway.caller import Caller
+from gateway.canonical import Request as Question
+from gateway.embedding.embedder import Vectors
+from gateway.embedding.params import embedded
 from gateway.errors import Forbidden, SqlRefused, StorageUnavailable
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
 from gateway.routes.reading import decoded
 from gateway.routes.whole import JSON, Whole
-from gateway.wire import columnar
+from gateway.steering import Steering
+from gateway.wire import columnar, reply
 from gateway.wire import sql as wire
 from storage import sql as questions
 from storage.errors import StorageError
@@ -40,8 +46,7 @@ async def ask(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
     asked = await decoded(request, wire.decode)
     if asked.format in ("arrow", "parquet"):
         columnar.needed(asked.format)  # before anything is run
-    text = asked.sql if asked.query is None else _saved(parts, asked.query)
-    result = await unless_left(request.receive, _read(request.auth, parts, text or "", asked.params))
+    result = await unless_left(request.receive, _asked(request, parts, asked))
     said = {"x-askonce-rows": str(result.count), "x-askonce-truncated": str(result.truncated).lower()}
     write, headers = _FORMATS[asked.format]
     return Whole(await write(result), headers | said)
@@ -50,6 +55,7 @@ async def ask(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp:
 @get("/v1/sql/schema", summary="Show what SQL can ask about", opt={"scope": "cache"})
 async def schema(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """Every view with its title, and its columns with their types and what they hold."""
+    _expect_all(request.auth)
     result = await _read(request.auth, parts, questions.query("tenant_sql_schema"), ())
     data = views(row for rows in result.batches for row in rows)
     return msgspec.json.decode(msgspec.json.encode({"object": "list", "data": data}))  # columns are JSON already
@@ -81,10 +87,29 @@ def _readable() -> Generator[None]:
         raise StorageUnavailable(str(error)) from error
 
 
-async def _read(caller: Caller, parts: Parts, text: str, params: Any) -> Result:
+async def _asked(request: HttpRequest, parts: Parts, asked: wire.Asked) -> Result:
+    _expect_all(request.auth)
+    text = asked.sql if asked.query is None else _saved(parts, asked.query)
+    given = await embedded(
+        asked.params, partial(_vectors, parts), parts.router, request.auth, steering.read(request.headers)
+    )
+    return await _read(request.auth, parts, text or "", given)
+
+
+async def _vectors(parts: Parts, questions: Sequence[Question], caller: Caller, wishes: Steering) -> Vectors:
+    model = questions[0].model
+    vectors = await parts.embedder.embed(questions, caller, wishes, reply.head("sql-", model).id)
+    parts.telemetry.replied(caller.tenant, "embedding", model, vectors.status, "")
+    return vectors
+
+
+def _expect_all(caller: Caller) -> None:
     if caller.models is not None:
         message = "This key may ask some models only, and SQL shows the answers of all; use one for all models."
         raise Forbidden(message, code="insufficient_scope")
+
+
+async def _read(caller: Caller, parts: Parts, text: str, params: Sequence[Any]) -> Result:
     try:
         return await parts.sql.run(caller.tenant, text, params)
     except SqlFault as fault:

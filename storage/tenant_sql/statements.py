@@ -149,7 +149,7 @@ def _param(place: int, kind: str, value: Any) -> Any:
             message = f"Parameter ${place} must be a list: the statement takes {kind}."
             raise SqlFault("sql_params", message)
         return [_param(place, kind[:-2], one) for one in value]
-    if kind in {"json", "jsonb"}:
+    if kind in {"json", "jsonb"} or (kind in {"vector", "halfvec"} and isinstance(value, list)):
         return msgspec.json.encode(value).decode()
     if kind in {"float4", "float8", "numeric"} and not isinstance(value, (bool, list, dict)):
         return str(value)

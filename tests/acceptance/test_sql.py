@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -16,10 +18,15 @@ from click.testing import CliRunner
 from pyarrow import parquet
 
 from gateway import shell
+from gateway.backends.scripted import Scripted
+from gateway.canonical import Description
+from gateway.routing.router import Router
 from storage import postgres, recipe_views
 from storage.tenant_sql import preparing
 from tests.acceptance.in_thread import MODEL, Gateway
 from tests.acceptance.test_tenants import Served
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sql.md").read_text("utf-8")
 
 
 @pytest.fixture
@@ -81,6 +88,8 @@ def test_saved_queries_are_run_by_name(served: Served, tmp_path: Path) -> None:
     served.gateway.flushed()
     listed = {one["name"]: one for one in served.ask(acme, None, "/v1/sql/queries").json()["data"]}
     assert listed["last_answers"]["title"] == "The last answers of a model ($1)"
+    for name in re.findall(r'\{"query": "(\w+)"', PAGE):
+        assert name in listed
     for name, one in listed.items():
         params = ["x"] if "$1" in one["sql"] else []
         said = served.ask(acme, {"query": name, "params": params}, "/v1/sql")
@@ -160,6 +169,70 @@ async def executed(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute(statement)
     await connection.close()
+
+
+def test_a_text_as_a_parameter_is_embedded(served: Served, database_url: str) -> None:
+    """By the model that embeds, and once only: `/v1/embeddings` asks for the same vector, and so does the next one."""
+    served.gateway.run(executed(database_url, "create extension vector schema public"))
+    acme = served.key("acme")
+    vector = served.ask(acme, {"model": MODEL, "input": "some words"}, "/v1/embeddings").json()["data"][0]["embedding"]
+    calls = served.gateway.backend.calls
+    text = {"$embed": "some words"}
+    [[dimensions, first]] = ask(served, acme, "select cardinality($1::float8[]), ($1::float8[])[1]", text).json()[
+        "rows"
+    ]
+    assert dimensions == len(vector)
+    assert first == pytest.approx(vector[0])
+    near = "select $1::public.vector operator(public.<=>) $2::public.vector, $3::int"
+    [[distance, plain]] = ask(served, acme, near, text | {"model": MODEL}, vector, 7).json()["rows"]
+    assert (distance, plain) == (pytest.approx(0, abs=1e-6), 7)
+    assert served.gateway.backend.calls == calls
+    assert ask(served, acme, "select $1::float8[]", {"$embed": "other words"}).status_code == 200
+    assert served.gateway.backend.calls == calls + 1
+    example = json.loads(re.findall(r'^\{"sql".*"\$embed".*$', PAGE, re.MULTILINE)[0])
+    example["params"][0]["model"] = MODEL
+    assert served.ask(acme, example, "/v1/sql").json()["rows"] == [[dimensions]]
+    rival = served.key("rival")
+    assert ask(served, rival, "select $1::float8[]", text).status_code == 200
+    assert served.gateway.backend.calls == calls + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code"),
+    [
+        ({"$embed": ""}, 400, "invalid_value"),
+        ({"$embed": 1}, 400, "invalid_value"),
+        ({"$embed": "a", "modle": "b"}, 400, "invalid_value"),
+        ({"$embed": "a", "model": "none"}, 404, "model_not_found"),
+    ],
+)
+def test_a_text_that_cannot_be_embedded_is_refused(served: Served, text: Any, status: int, code: str) -> None:
+    """With what is wrong about it."""
+    said = ask(served, served.key("acme"), "select $1::float8[]", text)
+    assert (said.status_code, said.json()["error"]["code"]) == (status, code)
+
+
+def test_embedding_takes_a_key_that_may_ask_and_a_model_that_embeds(served: Served) -> None:
+    """Which of several, has to be said; and where there is none, that is told."""
+    refused = ask(served, served.key("acme", scopes=("cache",)), "select $1::float8[]", {"$embed": "a"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    acme, parts = served.key("acme"), served.gateway.parts
+    for backends, told in (
+        ({"one": Scripted("one"), "two": Scripted("two")}, "Several models embed texts (one, two)"),
+        ({"mute": Mute("mute")}, "No model here embeds texts"),
+    ):
+        parts.router._pools = Router.of(backends)._pools
+        error = ask(served, acme, "select $1::float8[]", {"$embed": "a"}).json()["error"]
+        assert (error["code"], error["param"]) == ("no_embedding_model", "params")
+        assert told in error["message"]
+
+
+class Mute(Scripted):
+    """One that only generates."""
+
+    async def described(self) -> Description:
+        """As it is."""
+        return Description(capabilities=("completion",))
 
 
 def test_without_pyarrow_it_says_what_to_install(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
