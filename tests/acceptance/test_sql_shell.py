@@ -101,6 +101,38 @@ async def test_other_programs_see_a_tenants_rows_and_change_none(site: Site) -> 
         await connection.close()
 
 
+DRIVERS = (
+    # SQLAlchemy, and so pandas.
+    "select pg_catalog.version()",
+    "select current_schema()",
+    "show standard_conforming_strings",
+    "select pg_catalog.pg_class.relname from pg_catalog.pg_class join pg_catalog.pg_namespace"
+    " on pg_catalog.pg_namespace.oid = pg_catalog.pg_class.relnamespace"
+    " where pg_catalog.pg_class.relname = 'completions' and pg_catalog.pg_table_is_visible(pg_catalog.pg_class.oid)",
+    # pgjdbc, and so Metabase: tables, and their columns.
+    "select current_database() as table_cat, n.nspname, c.relname, d.description from pg_catalog.pg_namespace n,"
+    " pg_catalog.pg_class c left join pg_catalog.pg_description d on (c.oid = d.objoid and d.objsubid = 0"
+    " and d.classoid = 'pg_class'::regclass) where c.relnamespace = n.oid and n.nspname = 'api'",
+    "select n.nspname, c.relname, a.attname, a.atttypid, a.attnotnull or (t.typtype = 'd' and t.typnotnull)"
+    ", a.atttypmod, nullif(a.attidentity, ''), pg_catalog.pg_get_expr(def.adbin, def.adrelid) as adsrc, dsc.description"
+    " from pg_catalog.pg_namespace n join pg_catalog.pg_class c on (c.relnamespace = n.oid)"
+    " join pg_catalog.pg_attribute a on (a.attrelid = c.oid) join pg_catalog.pg_type t on (a.atttypid = t.oid)"
+    " left join pg_catalog.pg_attrdef def on (a.attrelid = def.adrelid and a.attnum = def.adnum)"
+    " left join pg_catalog.pg_description dsc on (c.oid = dsc.objoid and a.attnum = dsc.objsubid)"
+    " where a.attnum > 0 and n.nspname = 'api'",
+    # libpq, for servers that are read only.
+    "show transaction_read_only",
+    "select pg_catalog.pg_is_in_recovery()",
+)
+
+
+async def test_what_drivers_ask_is_answered(site: Site) -> None:
+    """When they connect, and to find out what there is; a pool of asyncpg's gives connections back."""
+    async with asyncpg.create_pool(site.dsn("acme"), min_size=1, max_size=2) as pool:
+        for asked in DRIVERS:
+            assert await pool.fetch(asked), asked
+
+
 async def test_no_attack_gets_through_where_no_gate_is(site: Site) -> None:
     """As they are, without a cursor or a transaction around them: no row of the other tenant is told."""
     own, other = site.dsn("acme"), site.dsn("rival")
