@@ -66,6 +66,7 @@ from gateway.routes.parts import Extraction, Parts, Reload, Searching
 from gateway.routing.figures import Figures
 from gateway.routing.router import Router
 from gateway.searching.dividing import Divider
+from gateway.searching.retriever import Retriever
 from gateway.searching.searcher import Searcher
 from gateway.searching.stores import Stores
 from gateway.sweeping import Sweeper
@@ -429,7 +430,7 @@ def _searching(
     stack.push_async_callback(store.aclose)
     stack.push_async_callback((kept := Collections(database, guard, config.database_deadline_s)).aclose)
     searcher = Searcher(store, embedder)
-    return Searching(divider, passages, searcher, Stores(kept, searcher))
+    return Searching(divider, passages, searcher, Stores(kept, searcher), Retriever(searcher))
 
 
 OLLAMA = (

@@ -47,8 +47,17 @@ class Request(msgspec.Struct, frozen=True):
     """
     extract: object | None = None
     """Of a chat: what is to be extracted beside its answer, a `wire.extractions.Wanted`. It changes nothing of that."""
+    retrieval: object | None = None
+    """Of a chat: what is to be looked for in documents before it is asked, a `wire.search.Asked`; None once it was."""
+    context: tuple[bytes, ...] = ()
+    """The keys of the passages that were found, as they stand in the prompt."""
     extraction: Try | None = None
     """Of an extraction: which try at a chunk of a text it is."""
+
+    @property
+    def has_more_to_it(self) -> bool:
+        """Whether there is more to do than to answer it."""
+        return self.extract is not None or self.retrieval is not None
 
     @property
     def choices(self) -> int:

@@ -106,7 +106,7 @@ def _nearest(one: Kept, found: Sequence[_Part]) -> Nearest:
 def _parts(query: Query) -> dict[str, Any]:
     """Everything that is in the key, in parts that share no names. Raises `ValueError` and `msgspec.DecodeError`."""
     match msgspec.json.decode(query.params), msgspec.json.decode(query.prompt):
-        case {"known": dict(known), "extra": dict(extra)}, dict(prompt):
+        case {"known": dict(known), "extra": dict(extra), **rest}, dict(prompt):
             seed = known.get("seed")
             if isinstance(seed, str) and _SEED.fullmatch(seed):
                 known["seed"] = int(seed)  # as it was sent; `key.py` says why it is kept otherwise
@@ -114,7 +114,12 @@ def _parts(query: Query) -> dict[str, Any]:
             message = "This is no request."
             raise ValueError(message)
     identity = {name: getattr(query, name) for name in ("model", "model_version", "engine", "engine_version")}
-    return {"identity": identity, "params": known, "extra": extra, "prompt": prompt}
+    return {"identity": identity, "params": known | _retrieved(rest), "extra": extra, "prompt": prompt}
+
+
+def _retrieved(rest: dict[str, Any]) -> dict[str, Any]:
+    """What was found in documents for it: the same words may stand in several."""
+    return {"context": rest["context"]} if "context" in rest else {}
 
 
 class _Walk:

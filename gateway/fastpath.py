@@ -78,7 +78,7 @@ async def _reply(parts: Parts, offered: Offered, receive: Receive) -> EventStrea
     if offered.namespace:
         caller = caller.within(offered.namespace.decode("latin-1"))
     question = wire.decode(offered.body)
-    if question.extract is not None:
+    if question.has_more_to_it:
         return await replying(Incoming(question), caller, _NO_WISHES, receive, parts, wire)
     preview = await parts.pipeline.preview(question, caller)
     if preview is None or preview.hit is None:

@@ -77,7 +77,7 @@ def parts(
         ("engine_version", identity.engine_version.encode()),
         ("prompt_hash", prompt_hash),
         ("params", params),
-        ("context_keys", b""),
+        ("context_keys", ",".join(_hexadecimal(request)).encode()),
         ("attempt", b""),
     ]
 
@@ -104,7 +104,13 @@ def counted(request: Request, engine: str) -> dict[str, Any]:
     if engine == "ollama" and request.unsaid is not None:
         known["defaults"] = DEFAULTS_OF_MODEL
     tried = {} if request.extraction is None else {"extraction": msgspec.to_builtins(request.extraction)}
-    return {"known": known, "extra": request.extra, **tried}
+    context = {"context": _hexadecimal(request)} if request.context else {}
+    return {"known": known, "extra": request.extra, **tried, **context}
+
+
+def _hexadecimal(request: Request) -> list[str]:
+    """The keys of what was retrieved, in the order of the prompt."""
+    return [key.hex() for key in request.context]
 
 
 def _whole(value: Any) -> Any:

@@ -20,7 +20,7 @@ _LARGEST: Final = 2**53 - 1
 
 def request(query: Query) -> Request:
     """What was asked, to be asked again. Raises `DamagedRecord`."""
-    known, extra, tried = _params(query.params)
+    known, extra, rest = _params(query.params)
     own = known.pop("defaults", None) == key.DEFAULTS_OF_MODEL
     prompt = _object(query.prompt)
     return Request(
@@ -31,7 +31,8 @@ def request(query: Query) -> Request:
         extra=extra,
         size_bytes=len(query.prompt) + len(query.params),
         unsaid=frozenset({"max_tokens"} - known.keys()) if own else None,
-        extraction=tried,
+        context=_context(rest.get("context")),
+        extraction=_try(rest.get("extraction")),
     )
 
 
@@ -64,13 +65,13 @@ def with_likelihoods(request: Request) -> Request:
     return msgspec.structs.replace(request, params=request.params | wanted)
 
 
-def _params(text: str) -> tuple[dict[str, Any], dict[str, Any], Try | None]:
-    """Known and unknown ones, and which try it was. Raises `DamagedRecord`."""
+def _params(text: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Known and unknown ones, and what else is in the key. Raises `DamagedRecord`."""
     match _object(text):
         case {"known": dict(known), "extra": dict(extra), **rest}:
             if isinstance(seed := known.get("seed"), str):
                 known["seed"] = _seed(seed)
-            return known, extra, _try(rest.get("extraction"))
+            return known, extra, rest
         case _:
             raise DamagedRecord
 
@@ -79,6 +80,14 @@ def _try(said: Any) -> Try | None:
     try:
         return msgspec.convert(said, Try | None)
     except msgspec.ValidationError as error:
+        raise DamagedRecord from error
+
+
+def _context(said: Any) -> tuple[bytes, ...]:
+    """The keys of what was retrieved."""
+    try:
+        return tuple(bytes.fromhex(key) for key in msgspec.convert(said or [], list[str]))
+    except ValueError as error:
         raise DamagedRecord from error
 
 

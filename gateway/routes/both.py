@@ -51,7 +51,7 @@ async def replying(
         found = await extraction.of(said)
     finally:
         extraction.leave()
-    return Whole(openai_chat.with_extraction(content, found), describing(answer, ended=True) | JSON)
+    return Whole(openai_chat.with_field(content, "extraction", found), describing(answer, ended=True) | JSON)
 
 
 class _Extraction:

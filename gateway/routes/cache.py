@@ -89,6 +89,7 @@ async def _explained(question: Question | Asked, request: Request[Any, Caller, A
     wishes = steering.read(request.headers)
     if isinstance(question, Asked):
         question = await parts.conversations.question(question, request.auth)
+    question, _ = await parts.searching.retriever.given(question, request.auth)
     return await parts.explainer.explain(question, request.auth, wishes)
 
 

@@ -19,6 +19,7 @@ from gateway.proof.proving import Proof
 from gateway.ready import Shelf
 from gateway.routing.router import Router
 from gateway.searching.dividing import Divider
+from gateway.searching.retriever import Retriever
 from gateway.searching.searcher import Searcher
 from gateway.searching.stores import Stores
 from gateway.telemetry import Telemetry
@@ -51,6 +52,7 @@ class Searching(msgspec.Struct, frozen=True):
     passages: Passages
     searcher: Searcher
     stores: Stores
+    retriever: Retriever
 
 
 class Parts(msgspec.Struct, frozen=True):

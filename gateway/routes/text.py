@@ -17,7 +17,7 @@ from gateway.errors import BackendError, envelope
 from gateway.pipeline import Answer
 from gateway.prepared import Said
 from gateway.ready import Form, form
-from gateway.routes import both, steps
+from gateway.routes import both, cited, steps
 from gateway.routes.headers import describing
 from gateway.routes.incoming import Incoming
 from gateway.routes.leaving import STREAM, EventStream, unless_left
@@ -119,6 +119,8 @@ async def _answer(asked: Incoming, caller: Caller, wishes: Steering, parts: Part
     question = asked.question
     if isinstance(question.extract, Wanted):
         return await both.replying(question, question.extract, caller, wishes, parts)
+    if question.retrieval is not None:
+        return await cited.replying(question, caller, wishes, parts)
     head = reply.head(wire.PREFIX, question.model)
     if question.stream:
         answer = await parts.pipeline.answer(question, caller, wishes, head.id, asked.preview)

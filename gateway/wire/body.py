@@ -30,6 +30,9 @@ _KINDS = {
     "null": "null",
 }
 
+_OWN = {"extract": "/v1/extractions", "retrieval": "/v1/search"}
+"""Fields of askonce's own, and where else they could be meant."""
+
 T = TypeVar("T")
 
 
@@ -71,9 +74,10 @@ def unknown(raw: dict[str, Any], shape: type[msgspec.Struct]) -> dict[str, Any]:
     knows it, and who sends it is waiting for what nobody will do.
     """
     found = {name: value for name, value in raw.items() if name not in shape.__struct_encode_fields__}
-    if found.get("extract") is not None:
-        message = "'extract' is a field of /v1/chat/completions; for other texts there is /v1/extractions."
-        raise InvalidRequest(message, param="extract", code="unsupported_parameter")
+    for name, instead in _OWN.items():
+        if found.get(name) is not None:
+            message = f"'{name}' is a field of /v1/chat/completions; otherwise there is {instead}."
+            raise InvalidRequest(message, param=name, code="unsupported_parameter")
     return found
 
 

@@ -8,7 +8,8 @@ from msgspec import Meta
 
 from gateway.canonical import Request
 from gateway.errors import InvalidRequest
-from gateway.wire import body, calls, extractions, reply, sampling
+from gateway.wire import body, calls, extractions, reply, retrieval, sampling
+from gateway.wire.search import Asked
 from storage.entry import Chunk, Usage
 
 PREFIX = "chatcmpl-"
@@ -52,6 +53,8 @@ class ChatBody(sampling.Sampling, kw_only=True):
     prompt_cache_retention: str | None = None
     extract: Any = None
     """askonce's own: what is to be extracted beside the answer."""
+    retrieval: Any = None
+    """askonce's own: which documents are to be searched for what the model shall read."""
 
 
 PROMPT = frozenset({"messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"})
@@ -83,6 +86,7 @@ def decode(data: bytes) -> Request:
     calls.expect_made(raw["messages"], "messages[{place}].tool_call_id", "tool_call_id")
     options = fields.stream_options
     wanted = None if fields.extract is None else _extract(fields)
+    sought = None if fields.retrieval is None else _retrieval(fields, raw["messages"])
     return Request(
         kind="chat",
         model=fields.model,
@@ -93,6 +97,7 @@ def decode(data: bytes) -> Request:
         include_usage=bool(options and options.include_usage),
         size_bytes=len(data),
         extract=wanted,
+        retrieval=sought,
     )
 
 
@@ -103,9 +108,16 @@ def _extract(fields: ChatBody) -> extractions.Wanted:
     return extractions.extract(fields.extract)
 
 
-def with_extraction(content: bytes, extraction: Any) -> bytes:
-    """A whole reply with what was extracted beside its answer."""
-    return content.removesuffix(b"}") + b',"extraction":' + reply.encode(extraction) + b"}"
+def _retrieval(fields: ChatBody, messages: list[dict[str, Any]]) -> Asked:
+    if fields.extract is not None:
+        message = "'retrieval' and 'extract' do not go together yet; ask for one after the other."
+        raise InvalidRequest(message, param="extract", code="unsupported_parameter")
+    return retrieval.decode(fields.retrieval, messages)
+
+
+def with_field(content: bytes, name: str, value: Any) -> bytes:
+    """A whole reply with a field of the gateway's own."""
+    return content.removesuffix(b"}") + b',"%b":%b}' % (name.encode(), reply.encode(value))
 
 
 def extracted(head: reply.Head, extraction: Any) -> bytes:
@@ -161,6 +173,12 @@ def closing(head: reply.Head, usage: Usage | None) -> bytes:
         return reply.DONE
     frame = _frame(head, _CHUNK)
     return reply.sse({**frame, "choices": [], "usage": reply.usage(usage, head.provenance)}) + reply.DONE
+
+
+def closing_with(head: reply.Head, usage: Usage | None, own: dict[str, Any]) -> bytes:
+    """The same, with fields of the gateway's own in the last event before the end, with the usage or without."""
+    counts = {} if usage is None else {"usage": reply.usage(usage, head.provenance)}
+    return reply.sse({**_frame(head, _CHUNK), "choices": [], **counts, **own}) + reply.DONE
 
 
 def whole(head: reply.Head, chunks: Iterable[Chunk], usage: Usage) -> bytes:

@@ -12,8 +12,8 @@ from gateway.canonical import Identity, Request
 from gateway.errors import InvalidRequest
 from gateway.wire import ollama, openai_chat, openai_completions, openai_embeddings
 
-STRUCTURAL = frozenset({"model"})
-"""In the key by itself."""
+STRUCTURAL = frozenset({"model", "retrieval"})
+"""In the key by itself, or by what is found for it."""
 
 SHAPES = {
     openai_chat: openai_chat.ChatBody,
