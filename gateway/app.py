@@ -36,10 +36,13 @@ from gateway.indexing.reading import Reader
 from gateway.lag import Lag
 from gateway.looking import Looker
 from gateway.models.digest import Digests
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, Reuse
 from gateway.prepared import PreparedReplies
 from gateway.proof.proving import Proof
 from gateway.ready import Notes, Shelf
+from gateway.reuse.comparing import Comparing
+from gateway.reuse.finding import Finder
+from gateway.reuse.reusing import Reusing
 from gateway.routes import (
     admin,
     cache,
@@ -95,7 +98,9 @@ from storage.tenant_sql.gate import Gate
 from storage.tenant_sql.saved import Saved
 from storage.tenant_sql.statements import Limits
 from storage.tiers import Tiers
+from storage.trials import Trials
 from storage.vectors.models import Models
+from storage.vectors.near import Neighbours
 from storage.vectors.queue import Queue
 from storage.verifications import Verifications
 
@@ -154,7 +159,6 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
     async with contextlib.AsyncExitStack() as stack:
         stored = await _stored(config, telemetry, stack)
         database, invalidations, tiers = stored.database, stored.invalidations, stored.tiers
-        ledger, hits = stored.ledger, stored.hits
         access = _access(config, database, telemetry)
         stack.push_async_callback(Changes(config.database_url, _heard(access, invalidations)).aclose)
         stack.push_async_callback(_sweeper(config, stored, policies, telemetry).aclose)
@@ -162,7 +166,9 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
         stack.push_async_callback(others.aclose)
         stack.push_async_callback(router.aclose)
 
-        shelf = Shelf(config.ready_max_bytes, stored.memory, invalidations, access, Notes(telemetry, ledger, hits))
+        shelf = Shelf(
+            config.ready_max_bytes, stored.memory, invalidations, access, Notes(telemetry, stored.ledger, stored.hits)
+        )
         stack.callback(shelf.settle)
 
         def use(config: Config) -> None:
@@ -178,11 +184,11 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
         kept = _verifications(config, database, telemetry)
         stack.push_async_callback(kept.aclose)
         stack.push_async_callback((given := _responses(config, database, invalidations, telemetry)).aclose)
-        pipeline = Pipeline(tiers, router, flights, policies, ledger, hits)
-        embedder = Embedder(tiers, router, flights, policies, ledger, hits)
+        answering = _Answering(tiers, router, flights, policies, stored.ledger, stored.hits)
+        pipeline, embedder = _answered(config, database, answering, telemetry, stack)
         yield Parts(
             pipeline=pipeline,
-            embedder=_indexed(config, database, embedder, telemetry, stack),
+            embedder=embedder,
             router=router,
             tiers=tiers,
             telemetry=telemetry,
@@ -196,13 +202,32 @@ async def running(config: Config, reload: Reload = _no_parent, standby: Standby 
             conversations=Conversations(given, policies),
             shelf=shelf,
             prepared=PreparedReplies(stored.replies, Looker(tiers, router, policies), shelf, access, _admits(config)),
-            hits=hits,
+            hits=stored.hits,
             sql=_gate(config, database, standby, stack),
             vectors=Models(database),
             queries=Saved(config.queries_folder()),
             extraction=_extraction(config, database, pipeline, router, telemetry, stack),
             searching=_searching(config, database, embedder, telemetry, stack),
         )
+
+
+class _Answering(msgspec.Struct, frozen=True):
+    """What everything is made of that names, looks, asks and keeps."""
+
+    tiers: Tiers
+    router: Router
+    flights: SharedFlights
+    policies: list[PolicyConfig]
+    ledger: Ledger
+    hits: Hits
+
+    def embedder(self) -> Embedder:
+        """Who embeds."""
+        return Embedder(self.tiers, self.router, self.flights, self.policies, self.ledger, self.hits)
+
+    def pipeline(self, reuse: Reuse | None = None) -> Pipeline:
+        """Who answers; without `reuse`, with what is kept of equal questions only."""
+        return Pipeline(self.tiers, self.router, self.flights, self.policies, self.ledger, self.hits, reuse)
 
 
 class Application:
@@ -242,12 +267,12 @@ def create_app(config: Config, reload: Reload = _no_parent, standby: Standby = _
         route_handlers=[
             text.chat,
             text.completions,
-            *RESPONSES,
+            *responses.HANDLERS,
             embeddings.embeddings,
             models.models,
             models.model,
-            *OLLAMA,
-            *EXTRACTIONS,
+            *ollama_routes.HANDLERS,
+            *extractions.HANDLERS,
             *SEARCH,
             sql.ask,
             sql.schema,
@@ -371,14 +396,28 @@ def _flights(config: Config, telemetry: Telemetry, stack: contextlib.AsyncExitSt
     return flights
 
 
-def _indexed(
-    config: Config, database: asyncpg.Pool, embedder: Embedder, telemetry: Telemetry, stack: contextlib.AsyncExitStack
-) -> Embedder:
-    """The embedder, which also embeds what is kept, in the background, if there is a model for that."""
-    if name := config.embedding_model:
-        indexer = Indexer(Queue(database), Models(database), Reader(embedder, name), telemetry)
-        stack.push_async_callback(indexer.aclose)
-    return embedder
+def _answered(
+    config: Config,
+    database: asyncpg.Pool,
+    answering: _Answering,
+    telemetry: Telemetry,
+    stack: contextlib.AsyncExitStack,
+) -> tuple[Pipeline, Embedder]:
+    """Who answers and who embeds. With a model for that, what is kept is embedded, and found by its meaning."""
+    embedder = answering.embedder()
+    if not (name := config.embedding_model):
+        return answering.pipeline(), embedder
+    indexer = Indexer(Queue(database), Models(database), Reader(embedder, name), telemetry)
+    stack.push_async_callback(indexer.aclose)
+    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} by meaning") for sort in ("reads", "writes"))
+    near = Neighbours(database, reads, config.database_deadline_s)
+    stack.callback(near.close)
+    trials = Trials(database, writes, config.database_deadline_s)
+    stack.callback(trials.close)
+    finder = Finder(embedder, name, near, answering.tiers, answering.pipeline())
+    comparing = Comparing(finder, Reader(embedder, name), trials)
+    stack.push_async_callback(comparing.aclose)
+    return answering.pipeline(Reusing(finder, comparing, telemetry)), embedder
 
 
 def _gate(config: Config, database: asyncpg.Pool, standby: Standby, stack: contextlib.AsyncExitStack) -> Gate:
@@ -433,42 +472,7 @@ def _searching(
     return Searching(divider, passages, searcher, Stores(kept, searcher), Retriever(searcher))
 
 
-OLLAMA = (
-    ollama_routes.chat,
-    ollama_routes.generate,
-    ollama_routes.embed,
-    ollama_routes.embeddings,
-    ollama_routes.tags,
-    ollama_routes.ps,
-    ollama_routes.show,
-    ollama_routes.version,
-    ollama_routes.there,
-    ollama_routes.running,
-    ollama_routes.tags_there,
-)
-
-EXTRACTIONS = (
-    extractions.create,
-    extractions.listed,
-    extractions.retrieve,
-    extractions.events,
-    extractions.shown,
-    extractions.saved,
-    extractions.cancel,
-    extractions.resume,
-    extractions.forget,
-    documents.keep,
-    documents.listed,
-    documents.retrieve,
-    documents.forget,
-    documents.chunks,
-    documents.recipes,
-    documents.recipe,
-)
-
-SEARCH = (search.search, *vector_stores.HANDLERS, *files.HANDLERS)
-
-RESPONSES = (responses.create, responses.retrieve, responses.input_items, responses.forget)
+SEARCH = (*documents.HANDLERS, search.search, *vector_stores.HANDLERS, *files.HANDLERS)
 
 
 def _told(said: Refusal, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:

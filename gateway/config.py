@@ -20,6 +20,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]  # infinity could not be sent to the workers
 Price = Annotated[float, Meta(ge=0, le=1e9)]
+SemanticMode = Literal["off", "shadow", "on"]
 BackendKind = Literal["vllm", "openai", "llamacpp", "ollama", "scripted"]
 
 
@@ -160,6 +161,16 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Whether answers are kept that would differ each time: a temperature above zero and no seed."""
     max_answer_bytes: Positive = 16 * 2**20
     """Larger answers are given, but not kept."""
+    semantic: SemanticMode = "off"
+    """Whether what is kept of a question that means the same is given: `shadow` asks the model, and writes down what
+    would have been given.
+    """
+    semantic_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.9
+    """How near two questions must be at least: the cosine of their vectors."""
+    semantic_judge: str = ""
+    """Which model is asked whether they mean the same, by the name clients use; empty is none."""
+    semantic_deadline_s: Seconds = 1.0
+    """How long all of this may take, before the model is asked after all."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

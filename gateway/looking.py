@@ -39,6 +39,15 @@ class Named(msgspec.Struct, frozen=True):
     looked: Looked
 
 
+class Near(msgspec.Struct, frozen=True):
+    """What is kept of a question that means the same as the one that was asked."""
+
+    found: Found
+    key: bytes
+    """Of the question that was asked. Under it nothing is kept."""
+    similarity: float
+
+
 class Preview(msgspec.Struct, frozen=True):
     """A request without wishes, looked up under those who should answer it."""
 

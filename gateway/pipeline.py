@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Literal, Protocol
@@ -17,7 +17,7 @@ from gateway.canonical import Request
 from gateway.config import PolicyConfig
 from gateway.errors import AnswerChanged, BackendError, NotKept, RequestError, may_pass, passed
 from gateway.flights.shared import Joined, SharedFlights
-from gateway.looking import Looker, Named, Preview
+from gateway.looking import Looker, Named, Near, Preview
 from gateway.policy import Terms
 from gateway.routing.calling import Asking
 from gateway.routing.rank import Rank
@@ -30,13 +30,13 @@ from storage.flights.record import Wanted
 from storage.ledger import Cache
 from storage.tiers import Found, Looked
 
-Status = Literal["hit", "miss", "coalesced", "bypass"]
-"""`coalesced`: somebody had just asked the same, and this is what they are being answered. `bypass`: what is kept was
-not looked at, because the client or the operator wants it so."""
+Status = Literal["hit", "semantic", "miss", "coalesced", "bypass"]
+"""`semantic`: what is kept of a question that means the same. `coalesced`: somebody had just asked the same, and this
+is what they are being answered. `bypass`: what is kept was not looked at, because somebody wants it so."""
 
-Provenance = Literal["exact", "coalesced", "generated", "regenerated"]
-"""What an answer is: a kept one to this very question; the one somebody else is being given now; new; or new although
-one was kept, because that was not wanted or too old."""
+Provenance = Literal["exact", "semantic", "coalesced", "generated", "regenerated"]
+"""What an answer is: a kept one to this very question; one to another that means the same; the one somebody else is
+being given now; new; or new although one was kept, because that was not wanted or too old."""
 
 
 class Tiers(Protocol):
@@ -99,12 +99,25 @@ class Hits(Protocol):
         ...
 
 
+class Reuse(Protocol):
+    """Who knows what is kept of other questions that mean the same. Nothing here raises, or takes long."""
+
+    async def found(self, named: Named, caller: Caller, steering: Steering) -> Near | None:
+        """What may be given in place of an answer to this."""
+        ...
+
+    def compare(self, named: Named, caller: Caller, entry: Entry) -> None:
+        """Write down, soon, what would have been given in place of this answer."""
+        ...
+
+
 class Answer(msgspec.Struct, frozen=True):
     """An answer on its way, new or old: both are the same stream of steps."""
 
     status: Status
     tier: str
     query: Query
+    """Whose answer it is: that is another one than was asked, where it is `near`."""
     chunks: AsyncGenerator[Chunk]
     provenance: Provenance
     kept: bool = True
@@ -118,10 +131,11 @@ class Answer(msgspec.Struct, frozen=True):
     """The replica that says it, or said it first."""
     fallback: str = ""
     """Who should have answered, if it was another one."""
+    near: Near | None = None
 
     @property
     def key(self) -> bytes:
-        """The name of what was asked."""
+        """The name of what it answers."""
         return self.query.key
 
     def is_kept(self) -> bool:
@@ -139,6 +153,8 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True):
     stale: bool = False
     refresh: bool = False
     outcome: Outcome = msgspec.field(default_factory=Outcome)
+    compare: Callable[[Entry], None] | None = None
+    """Who wants to see the answer."""
 
     @property
     def provenance(self) -> Provenance:
@@ -166,7 +182,7 @@ class _Flown(msgspec.Struct, frozen=True):
 class Pipeline:
     """Answers requests from `tiers`, and asks the backends of `router` for what is not there."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each by name, from the composition root
         self,
         tiers: Tiers,
         router: Router,
@@ -174,6 +190,7 @@ class Pipeline:
         policies: Sequence[PolicyConfig] = (),
         ledger: Ledger | None = None,
         hits: Hits | None = None,
+        reuse: Reuse | None = None,
     ) -> None:
         self._tiers = tiers
         self._router = router
@@ -181,6 +198,7 @@ class Pipeline:
         self._looker = Looker(tiers, router, policies)
         self._ledger = ledger
         self._hits = hits
+        self._reuse = reuse
 
     async def preview(self, request: Request, caller: Caller) -> Preview | None:
         """What is kept of a request without wishes, by those who should answer it; None while these are not known.
@@ -205,17 +223,13 @@ class Pipeline:
         async with aclosing(pool.ranks(caller.models, lambda: fault is not None)) as ranks:
             async for rank in ranks:
                 named_as = dict(preview.of(rank, caller)) if preview else {}
-                for route in rank.looked():
-                    known = named_as.get(route) or await self._looker.at(route, request, caller, steering)
-                    named_as[route] = known
-                    if (found := known.looked.found) is not None:
-                        self._note(caller.tenant, known.query, "hit", found.entry.usage)
-                        return kept(found, route, paced_out=steering.paced)
+                if (answer := await self._looked(rank, named_as, request, caller, steering)) is not None:
+                    return answer
                 for route in _order(rank, named_as, caller):
                     if steering.only_if_cached:
                         return await self._landed(named_as, caller)
                     known = named_as[route]
-                    plan = _plan(known.terms, caller, steering, reply_id, stale=known.looked.stale)
+                    plan = self._plan(known, caller, steering, reply_id)
                     try:
                         return await self._flown(_Flown(route, known.request, known.query, plan, caller.tenant, asking))
                     except (BackendError, RequestError) as error:
@@ -223,6 +237,43 @@ class Pipeline:
         if steering.only_if_cached:
             raise NotKept
         raise fault or pool.refusal()
+
+    async def _looked(
+        self, rank: Rank, named_as: dict[Route, Named], request: Request, caller: Caller, steering: Steering
+    ) -> Answer | None:
+        """A kept answer of one of a rank's groups. How each is asked is in `named_as` then."""
+        for route in rank.looked():
+            known = named_as.get(route) or await self._looker.at(route, request, caller, steering)
+            named_as[route] = known
+            if (found := known.looked.found) is not None:
+                self._note(caller.tenant, known.query, "hit", found.entry.usage)
+                return kept(found, route, paced_out=steering.paced)
+        return await self._near(named_as, caller, steering)
+
+    async def _near(self, named_as: Mapping[Route, Named], caller: Caller, steering: Steering) -> Answer | None:
+        """What is kept of a question that means the same, where that will do."""
+        for route, known in named_as.items():
+            if self._reuse is None or known.terms.near is None:
+                continue
+            if (near := await self._reuse.found(known, caller, steering)) is not None:
+                entry = near.found.entry
+                self._note(caller.tenant, entry.query, "semantic", entry.usage)
+                told = kept(near.found, route, paced_out=steering.paced)
+                return msgspec.structs.replace(told, status="semantic", provenance="semantic", near=near)
+        return None
+
+    def _plan(self, known: Named, caller: Caller, steering: Steering, reply_id: str) -> _Plan:
+        reuse, near = self._reuse, known.terms.near
+        compared = reuse is not None and near is not None and near.mode == "shadow"
+        return _Plan(
+            terms=known.terms,
+            tags=steering.tags,
+            reply_id=reply_id,
+            made_by=caller.key_id,
+            stale=known.looked.stale,
+            refresh=steering.no_cache,
+            compare=partial(reuse.compare, known, caller) if reuse and compared else None,
+        )
 
     async def _flown(self, flown: _Flown) -> Answer:
         """The answer that a group gives, or is giving already. Nothing of it has been sent, so that one that breaks off
@@ -353,7 +404,7 @@ class Pipeline:
     def _note(self, tenant: str, query: Query, cache: Cache, usage: Usage) -> None:
         if self._ledger is not None:
             self._ledger.note(tenant, query.model, query.kind, cache, usage)
-        if self._hits is not None and cache == "hit":
+        if self._hits is not None and cache in {"hit", "semantic"}:
             self._hits.note(query.key)
 
     async def _keep(self, entry: Entry, plan: _Plan) -> None:
@@ -368,6 +419,8 @@ class Pipeline:
                 return
             entry = msgspec.structs.replace(entry, epoch=epoch, replaces=True)
         plan.outcome.kept = self._tiers.put(entry)
+        if plan.compare is not None and plan.outcome.kept:
+            plan.compare(entry)
         if plan.refresh and plan.outcome.kept:
             await self._show(entry)
 
@@ -385,17 +438,6 @@ def _order(rank: Rank, named_as: Mapping[Route, Named], caller: Caller) -> Itera
     """Those of a rank that can be asked, and were looked up."""
     prompt = next(iter(named_as.values())).query.prompt
     return (route for route in rank.asked(prompt, caller.scope) if route in named_as)
-
-
-def _plan(terms: Terms, caller: Caller, steering: Steering, reply_id: str, *, stale: bool = False) -> _Plan:
-    return _Plan(
-        terms=terms,
-        tags=steering.tags,
-        reply_id=reply_id,
-        made_by=caller.key_id,
-        stale=stale,
-        refresh=steering.no_cache,
-    )
 
 
 def _heard(joined: Joined, query: Query, fallback: str) -> Answer:

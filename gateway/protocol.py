@@ -20,7 +20,7 @@ from gateway.routes.text import WIRES
 OFFERED: Final = "askonce.offered"
 """Where in its scope a request has what can be answered before the framework sees it."""
 _PATHS: Final = frozenset(path.encode() for path in WIRES)
-_WISHES: Final = frozenset({b"cache-control", b"x-askonce-tags", b"x-askonce-replay"})
+_WISHES: Final = frozenset({b"cache-control", b"x-askonce-tags", b"x-askonce-replay", b"x-askonce-semantic"})
 """Headers by which one request is answered otherwise than another."""
 _PLACES: Final = {
     b"host": 1,

@@ -1,17 +1,20 @@
 """How one request is to be answered: `cache-control` and `x-askonce-*` headers -> `Steering`."""
 
 import re
-from typing import Final, Protocol
+from typing import Final, Protocol, get_args
 
 import msgspec
 
+from gateway.config import SemanticMode
 from gateway.errors import InvalidRequest
 
 TAGS: Final = "x-askonce-tags"
 MAX_TAGS: Final = 16
 REPLAY: Final = "x-askonce-replay"
+SEMANTIC: Final = "x-askonce-semantic"
 _TAG: Final = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
 _SECONDS: Final = re.compile(r'"?(\d+)"?', re.ASCII)
+_MODES: Final[tuple[SemanticMode, ...]] = get_args(SemanticMode)
 _LONGEST_S: Final = 2.0**31
 """RFC 9111 lets a longer time be taken for this one."""
 
@@ -39,13 +42,15 @@ class Steering(msgspec.Struct, frozen=True, kw_only=True):
     """Words to find or delete the answer by."""
     paced: bool = False
     """Give a kept answer as slowly as the model gave it, step by step."""
+    semantic: SemanticMode | None = None
+    """Whether the answer to a question that means the same will do; None leaves that to the policy."""
 
 
 def read(headers: Headers) -> Steering:
     """The wishes in a request's headers. Directives nobody here knows mean nothing, as RFC 9111 wants.
 
     Raises `InvalidRequest` for a `max-age` without seconds, for `no-cache` with `only-if-cached`, which nothing can
-    satisfy, for tags that cannot be tags, and for a pace that is none.
+    satisfy, for tags that cannot be tags, and for a pace or a mode that is none.
     """
     said = _directives(_joined(headers, "cache-control"))
     directives = {name for name, _ in said}
@@ -59,6 +64,7 @@ def read(headers: Headers) -> Steering:
         max_age_s=min((_seconds(value) for name, value in said if name == "max-age"), default=None),
         tags=_tags(_joined(headers, TAGS)),
         paced=_is_paced(_joined(headers, REPLAY) or "instant"),
+        semantic=_mode(_joined(headers, SEMANTIC)),
     )
 
 
@@ -89,6 +95,16 @@ def _is_paced(text: str) -> bool:
         message = f"'{REPLAY}' is 'instant' or 'paced', not '{text[:40]}'."
         raise InvalidRequest(message, param=REPLAY, code="invalid_value")
     return text == "paced"
+
+
+def _mode(text: str) -> SemanticMode | None:
+    if not text:
+        return None
+    for mode in _MODES:
+        if text == mode:
+            return mode
+    message = f"'{SEMANTIC}' is 'on', 'shadow' or 'off', not '{text[:40]}'."
+    raise InvalidRequest(message, param=SEMANTIC, code="invalid_value")
 
 
 def _tags(text: str) -> tuple[str, ...]:

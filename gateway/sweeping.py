@@ -136,6 +136,7 @@ class Sweeper:
             await self._evict(record)
             await self._forget_hits(record)
             await connection.execute(sql.query("verification_prune"))
+            await connection.execute(sql.query("semantic_trial_prune"))
             if self._vectors is not None:
                 await self._forget_vectors(self._vectors)
         return True

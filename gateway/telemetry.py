@@ -41,6 +41,16 @@ def _of_vectors(registry: CollectorRegistry) -> tuple[Counter, Counter]:
     )
 
 
+def _of_meaning(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "askonce_semantic",
+        "Questions that were looked for by their meaning, by tenant, model and outcome: served; refused, by the guard"
+        " or the judge; none, nothing near enough; late, failed; compared, written down beside an answer, or dropped.",
+        ["tenant", "model", "outcome"],
+        registry=registry,
+    )
+
+
 def _nothing() -> None:
     pass
 
@@ -95,6 +105,7 @@ class Telemetry:
             registry=self._registry,
         )
         self._embedded, self._unembedded = _of_vectors(self._registry)
+        self._semantic = _of_meaning(self._registry)
         self._record_bytes = Gauge(
             "askonce_record_bytes",
             "What the answers in the record take on disk, as this process last estimated it.",
@@ -156,6 +167,10 @@ class Telemetry:
     def unembedded(self, count: int) -> None:
         """So many will have none."""
         self._unembedded.inc(count)
+
+    def semantic(self, tenant: str, model: str, outcome: str) -> None:
+        """A question was looked for by its meaning."""
+        self._semantic.labels(tenant, model, outcome).inc()
 
     def record_bytes(self, size: int) -> None:
         """How large the record is."""

@@ -12,8 +12,10 @@ from storage.errors import StorageError, TooSlowError
 from storage.guard import Guard
 from storage.rounds import Rounds
 
-Cache = Literal["hit", "coalesced", "generated"]
-"""Whether the model was asked for it: a hit was kept, a coalesced one was being made for somebody else."""
+Cache = Literal["hit", "semantic", "coalesced", "generated"]
+"""Whether the model was asked for it: a hit was kept, a semantic one was kept of a question that means the same, a
+coalesced one was being made for somebody else.
+"""
 
 _EVERY_S: Final = 5.0
 _DEADLINES: Final = 5

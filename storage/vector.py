@@ -23,3 +23,19 @@ def unpacked(vector: bytes) -> list[float]:
     if sys.byteorder == "big":
         values.byteswap()
     return values.tolist()
+
+
+def direction(vector: bytes) -> str:
+    """As pgvector reads it, and of length 1: what is compared is the direction, and no number is too large then."""
+    values = unpacked(vector)
+    length = math.sqrt(sum(value * value for value in values)) or 1.0
+    return f"[{','.join(format(value / length, '.6g') for value in values)}]"
+
+
+def cosine(one: bytes, other: bytes) -> float | None:
+    """How near two vectors are; None where they are of different models, or have no direction."""
+    left, right = unpacked(one), unpacked(other)
+    lengths = math.sqrt(sum(value * value for value in left) * sum(value * value for value in right))
+    if len(left) != len(right) or not lengths:
+        return None
+    return sum(a * b for a, b in zip(left, right, strict=True)) / lengths

@@ -40,6 +40,8 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     line: tuple[Line, ...] = (Line(),)
     version: str = "1"
     dimensions: int = 8
+    near: bool = False
+    """Whether texts that share words have vectors near to each other."""
 
 
 def read(path: Path | None) -> Script:
@@ -119,7 +121,7 @@ class Scripted:
         yield Chunk(usage=Usage(len(prompt.split()), len(kept) * request.choices))
 
     async def embed(self, requests: Sequence[Request]) -> list[Vector]:
-        """Equal inputs get equal vectors of unit length, others different ones."""
+        """Equal inputs get equal vectors of unit length, others different ones, if they have other words at least."""
         self.calls += 1
         return [self._vector(str(request.prompt["input"])) for request in requests]
 
@@ -127,8 +129,9 @@ class Scripted:
         """Nothing to close."""
 
     def _vector(self, text: str) -> Vector:
-        seed = hashlib.shake_256(text.encode()).digest(self._script.dimensions)
-        values = [byte - 127.5 for byte in seed]
+        words = re.findall(r"\w+", text.casefold()) if self._script.near else []
+        seeds = [hashlib.shake_256(word.encode()).digest(self._script.dimensions) for word in words or [text]]
+        values = [sum(byte - 127.5 for byte in bytes_) for bytes_ in zip(*seeds, strict=True)]
         length = sum(value * value for value in values) ** 0.5
         return Vector(packed([value / length for value in values]), len(text.split()))
 

@@ -1,6 +1,6 @@
 """`/v1/documents` and `/v1/recipes`: what is searched and extracted from, and what for."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, delete, get, post
@@ -161,3 +161,14 @@ def _listed(name: str, found: Recipe | Exception) -> dict[str, Any]:
         said = {"edition": found.edition, "title": found.title, "classes": list(found.classes)}
         return {"object": "recipe", "name": name, **said}
     return {"object": "recipe", "name": name, "error": str(found)}
+
+
+HANDLERS: Final = (
+    keep,
+    listed,
+    retrieve,
+    forget,
+    chunks,
+    recipes,
+    recipe,
+)

@@ -193,3 +193,16 @@ def _json(said: dict[str, Any], status: int = 200) -> Whole:
 
 def _whole(name: str, said: msgspec.Raw | bytes, status: int = 200) -> Whole:
     return Whole(bytes(said), JSON | {"x-askonce-extraction": name}, status)
+
+
+HANDLERS: Final = (
+    create,
+    listed,
+    retrieve,
+    events,
+    shown,
+    saved,
+    cancel,
+    resume,
+    forget,
+)

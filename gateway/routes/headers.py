@@ -15,10 +15,13 @@ def describing(answer: Answer, *, ended: bool = False) -> dict[str, str]:
     headers = {
         "x-askonce-cache": answer.status,
         "x-askonce-tier": answer.tier,
-        "x-askonce-key": answer.key.hex(),
+        "x-askonce-key": (answer.near or answer).key.hex(),
         "x-askonce-provenance": answer.provenance,
         "age": str(int(answer.age_s)),
     }
+    if answer.near is not None:
+        headers["x-askonce-source-key"] = answer.key.hex()
+        headers["x-askonce-similarity"] = f"{answer.near.similarity:.4f}"
     if answer.origin_id:
         headers["x-askonce-origin-id"] = answer.origin_id
     if answer.is_kept() if ended else answer.kept:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, get, head, post
@@ -239,3 +239,18 @@ async def _found(router: Router, name: str) -> _Found:
     if isinstance(described, str):
         return _Found(name, route.identity)
     return _Found(name, route.identity, described)
+
+
+HANDLERS: Final = (
+    chat,
+    generate,
+    embed,
+    embeddings,
+    tags,
+    ps,
+    show,
+    version,
+    there,
+    running,
+    tags_there,
+)

@@ -210,3 +210,11 @@ def _whole_number(params: dict[str, str], name: str, default: int, *, least: int
         message = f"'{name}' must be a whole number from {least} to {most}."
         raise InvalidRequest(message, param=name, code="invalid_value")
     return int(text)
+
+
+HANDLERS: Final = (
+    create,
+    retrieve,
+    input_items,
+    forget,
+)

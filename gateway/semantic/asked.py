@@ -9,8 +9,10 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from gateway import jcs, key
+from gateway.canonical import RENDERING
 
-_VERSION: Final = b"askonce/asked/1"
+_VERSION: Final = key.VERSION + b" rendering/" + RENDERING + b" asked/1"
+"""What the gateway itself has to do with what is asked and answered is part of it, as of keys."""
 _RESULTS: Final = frozenset({"tool", "function"})
 
 

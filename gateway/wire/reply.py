@@ -11,7 +11,7 @@ import msgspec
 from storage.entry import Chunk, Usage
 
 DONE = b"data: [DONE]\n\n"
-_CACHED = frozenset({"exact", "coalesced"})
+_CACHED = frozenset({"exact", "coalesced", "semantic"})
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class Head(msgspec.Struct, frozen=True):
     created: int
     model: str
     provenance: str = ""
-    """What its answer is: `exact`, `coalesced`, `generated` or `regenerated`."""
+    """What its answer is: `exact`, `semantic`, `coalesced`, `generated` or `regenerated`."""
 
     def of(self, provenance: str) -> "Head":
         """The head of a reply whose answer is found."""

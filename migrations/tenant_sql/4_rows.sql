@@ -14,6 +14,7 @@ begin
       ('hits', 'exists (select from askonce.completions c where c.key = hits.key'
         ' and c.scope = any ((select askonce.asking_scopes())::text[]))'),
       ('verifications', 'scope = any ((select askonce.asking_scopes())::text[])'),
+      ('semantic_trials', 'scope = any ((select askonce.asking_scopes())::text[])'),
       ('usage', 'tenant = (select askonce.asking_tenant())'),
       ('documents', 'tenant = (select askonce.asking_tenant())'),
       ('extraction_runs', 'tenant = (select askonce.asking_tenant())'),

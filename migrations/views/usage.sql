@@ -8,7 +8,8 @@ select date_trunc('hour', minute) as hour, tenant, model, kind,
        coalesce(sum(completion_tokens) filter (where cache = 'generated'), 0) as completion_tokens,
        coalesce(sum(prompt_tokens + completion_tokens) filter (where cache <> 'generated'), 0) as saved_tokens,
        coalesce(sum(cost_micro_usd) filter (where cache = 'generated'), 0) as cost_micro_usd,
-       coalesce(sum(cost_micro_usd) filter (where cache <> 'generated'), 0) as saved_micro_usd
+       coalesce(sum(cost_micro_usd) filter (where cache <> 'generated'), 0) as saved_micro_usd,
+       coalesce(sum(requests) filter (where cache = 'semantic'), 0) as semantic
 from askonce.usage
 group by 1, tenant, model, kind
 order by 1 desc, tenant, model, kind;
@@ -25,3 +26,4 @@ comment on column api.usage.completion_tokens is 'Tokens that a model made.';
 comment on column api.usage.saved_tokens is 'Tokens of both sorts that no model had to.';
 comment on column api.usage.cost_micro_usd is 'What it cost, in millionths of a US dollar; 0 without prices.';
 comment on column api.usage.saved_micro_usd is 'What it would have cost beyond that.';
+comment on column api.usage.semantic is 'How many by what was kept of a question that means the same.';

@@ -10,7 +10,7 @@ import msgspec
 from storage import sql
 from storage.vectors.database import Database, told
 
-_INDEXED_MOST: Final = 4000
+INDEXED_MOST: Final = 4000
 """The most dimensions that an index of pgvector's takes for numbers of 16 bits."""
 _LOCK: Final = "select pg_advisory_xact_lock(hashtext('askonce.embedding_models'))"
 
@@ -61,7 +61,7 @@ class Models:
                 await connection.execute(_LOCK)
                 await connection.execute(sql.query("embedding_model_retire"), 0.0)
                 number = await connection.fetchval(sql.query("embedding_model_put"), model, model_version, dimensions)
-                if dimensions <= _INDEXED_MOST:
+                if dimensions <= INDEXED_MOST:
                     await connection.execute(_index(number, dimensions))
         return Model(number, model, model_version, dimensions)
 

@@ -1,6 +1,5 @@
 """What waits to be embedded: read, written with its vector, put off or given up; one gateway at a time does it."""
 
-import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Literal
@@ -9,7 +8,7 @@ import asyncpg
 import msgspec
 
 from storage import sql
-from storage.vector import unpacked
+from storage.vector import direction
 from storage.vectors.database import Database, told
 
 Kind = Literal["prompt", "chunk", "record"]
@@ -90,7 +89,7 @@ class Queue:
             [one.due.scope for one in embedded],
             [one.context for one in embedded],
             [one.whole for one in embedded],
-            [_text(one.vector) for one in embedded],
+            [direction(one.vector) for one in embedded],
         )
         with told():
             try:
@@ -146,10 +145,3 @@ def _record(row: Any) -> str:
 
 def _said(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _text(vector: bytes) -> str:
-    """As pgvector reads it, and of length 1: what is compared is the direction, and no number is too large then."""
-    values = unpacked(vector)
-    length = math.sqrt(sum(value * value for value in values)) or 1.0
-    return f"[{','.join(format(value / length, '.6g') for value in values)}]"
