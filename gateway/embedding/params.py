@@ -30,14 +30,19 @@ class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"te
 
     text: str
     model: str = ""
-    """Empty is the only one that embeds."""
+    """Empty is the usual one."""
+
+
+def are_embedded(params: Sequence[Any]) -> bool:
+    """Whether any of them is a text to embed."""
+    return any(_is_marked(value) for value in params)
 
 
 async def embedded(
-    params: Sequence[Any], embed: Embed, router: Router, caller: Caller, steering: Steering
+    params: Sequence[Any], embed: Embed, router: Router, caller: Caller, steering: Steering, usual: str = ""
 ) -> list[Any]:
     """`params`, in which each `{"$embed": text}` has become a list of numbers. A text that was embedded before is not
-    embedded again.
+    embedded again. `usual` is the model for texts that name none; empty is the only one that embeds.
 
     Raises `InvalidRequest`, `Forbidden` for a key that may not ask models, and what `embed` raises.
     """
@@ -48,7 +53,8 @@ async def embedded(
     if len(texts) > _MOST:
         message = f"A statement can have {_MOST} texts embedded at most, and this has {len(texts)}."
         raise InvalidRequest(message, param="params", code="invalid_value")
-    usual = await _usual(router, caller) if any(not text.model for text in texts.values()) else ""
+    if not usual and any(not text.model for text in texts.values()):
+        usual = await _usual(router, caller)
     filled = list(params)
     for model in dict.fromkeys(text.model or usual for text in texts.values()):
         places = [place for place, text in texts.items() if (text.model or usual) == model]

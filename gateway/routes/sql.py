@@ -14,7 +14,7 @@ from gateway import steering
 from gateway.caller import Caller
 from gateway.canonical import Request as Question
 from gateway.embedding.embedder import Vectors
-from gateway.embedding.params import embedded
+from gateway.embedding.params import are_embedded, embedded
 from gateway.errors import Forbidden, SqlRefused, StorageUnavailable
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
@@ -83,16 +83,20 @@ def _saved(parts: Parts, name: str) -> str:
 def _readable() -> Generator[None]:
     try:
         yield
-    except StorageError as error:  # a file
+    except StorageError as error:
         raise StorageUnavailable(str(error)) from error
 
 
 async def _asked(request: HttpRequest, parts: Parts, asked: wire.Asked) -> Result:
     _expect_all(request.auth)
     text = asked.sql if asked.query is None else _saved(parts, asked.query)
-    given = await embedded(
-        asked.params, partial(_vectors, parts), parts.router, request.auth, steering.read(request.headers)
-    )
+    given = asked.params
+    if are_embedded(given):
+        wishes = steering.read(request.headers)
+        with _readable():
+            model = await parts.vectors.current()  # that kept vectors are of: those of another one cannot be compared
+        usual = model.model if model else ""
+        given = await embedded(given, partial(_vectors, parts), parts.router, request.auth, wishes, usual)
     return await _read(request.auth, parts, text or "", given)
 
 

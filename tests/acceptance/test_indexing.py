@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from gateway.config import BackendConfig
+from storage.tenant_sql import preparing
 from tests.acceptance.in_thread import MODEL, Gateway
 from tests.acceptance.serving import Served
 
@@ -143,6 +144,22 @@ def test_a_model_that_is_not_there_holds_up_nothing(gateway: Make) -> None:
     here = gateway(embedding_model="nobody")
     assert ask(here, "How old is the moon?").headers["x-askonce-cache"] == "miss"
     assert progress(here)["model"] is None
+
+
+def test_what_is_nearest_to_a_text_is_found_with_sql(gateway: Make, database_url: str) -> None:
+    """The text is a parameter, and is embedded by the model that what is kept was embedded by."""
+    here = gateway(embedding_model=MODEL)
+    for text in ("How old is the moon?", "How old is the sun?", "What is a cat?"):
+        ask(here, text)
+    until(here, prompts=3)
+    assert here.run(preparing.prepare(database_url)) == ""
+    statement = (
+        "select c.prompt_text from embeddings e join completions c on c.key = e.completion"
+        " where e.current order by e.embedding <=> $1 limit 1"
+    )
+    body = {"sql": statement, "params": [{"$embed": "How old is the sun?"}]}
+    reply = httpx.post(f"{here.url}/v1/sql", json=body, timeout=30)
+    assert reply.json()["rows"] == [["How old is the sun?"]]
 
 
 @pytest.mark.engines

@@ -134,7 +134,7 @@ TYPED = (
 
 
 @pytest.mark.parametrize("form", ["arrow", "parquet"])
-def test_rows_come_as_columns(served: Served, database_url: str, form: str) -> None:
+def test_rows_come_as_columns(served: Served, form: str) -> None:
     """With types that programs for tables know; also when there are none."""
     read = parquet.read_table if form == "parquet" else lambda data: pa.ipc.open_stream(data).read_all()
     acme = served.key("acme")
@@ -164,16 +164,8 @@ def list_of(kind: str, form: str) -> str:
     return f"list<{'element' if form == 'parquet' else 'item'}: {kind}>"
 
 
-async def executed(url: str, statement: str) -> None:
-    """Run a statement as the owner of everything."""
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
-
-
-def test_a_text_as_a_parameter_is_embedded(served: Served, database_url: str) -> None:
+def test_a_text_as_a_parameter_is_embedded(served: Served) -> None:
     """By the model that embeds, and once only: `/v1/embeddings` asks for the same vector, and so does the next one."""
-    served.gateway.run(executed(database_url, "create extension vector schema public"))
     acme = served.key("acme")
     vector = served.ask(acme, {"model": MODEL, "input": "some words"}, "/v1/embeddings").json()["data"][0]["embedding"]
     calls = served.gateway.backend.calls
