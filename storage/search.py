@@ -19,10 +19,10 @@ T = TypeVar("T")
 Kind = Literal["chunk", "record", "prompt"]
 """As in `askonce.embeddings`: a passage of a document, an extracted record, a kept answer's question."""
 MANY_VECTORS: Final = 20_000
-"""Up to so many are all compared: it takes 20 ms and misses nothing. Beyond, the model's index is asked."""
+"""Up to so many are all compared, which misses nothing. Beyond, the model's index is asked."""
 _DEADLINES: Final = 10
 """How much longer than a look-up a search may take."""
-_BRACES: Final = re.compile(r"\{(?:model|distance)\}")
+_BRACES: Final = re.compile(r"\{(?:model|distance|fence)\}")
 _BY_WORDS: Final[Mapping[Kind, str]] = {"chunk": "search_text_passages", "record": "search_text_records"}
 _BY_VECTOR: Final[Mapping[Kind, str]] = {
     "chunk": "search_vector_passages",
@@ -183,11 +183,12 @@ class Search:
 
 
 def _distances(model: Model, text: str, *, exact: bool) -> str:
-    """A question about one model's vectors. Its index is of vectors of so many numbers, and of no sum."""
+    """A question about one model's vectors. Its index is of vectors of so many numbers."""
     size = "" if exact else f"({model.dimensions})"
     column = "e.embedding" if exact else f"(e.embedding::halfvec{size})"
     distance = f"{column} <=> (select $2::text::halfvec{size})"
-    parts = {"{model}": str(model.id), "{distance}": f"({distance}) + 0" if exact else distance}
+    fence = "materialized" if exact else "not materialized"
+    parts = {"{model}": str(model.id), "{distance}": distance, "{fence}": fence}
     return _BRACES.sub(lambda found: parts[found[0]], text)
 
 

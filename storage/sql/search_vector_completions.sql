@@ -1,13 +1,13 @@
 -- Kept answers in a place, by these models (null is all), whose question is the nearest to a vector. What stands in
 -- braces is as for passages.
-select kind, completion, 1 - distance as score
-from (
-  select 'prompt' as kind, e.completion, {distance} as distance
+with near as {fence} (
+  select e.completion, {distance} as distance
   from askonce.embeddings e
-  join askonce.completions x on x.key = e.completion
-  where e.model_id = {model} and e.scope = $1 and e.kind = 'prompt' and x.scope = $1
-    and ($4::text[] is null or x.model = any($4))
-  order by {distance}
-  limit $3
-) as nearest
-order by distance
+  where e.model_id = {model} and e.scope = $1 and e.kind = 'prompt'
+)
+select 'prompt' as kind, n.completion, 1 - n.distance as score
+from near n
+join askonce.completions x on x.key = n.completion
+where x.scope = $1 and ($4::text[] is null or x.model = any($4))
+order by n.distance
+limit $3

@@ -1,22 +1,24 @@
 -- Passages of a tenant's documents, the nearest to a vector first; unless $3, only of some documents. What stands in
--- braces says how the distance is computed, and of which model: only so does the planner see which index that is.
-select kind, passage, 1 - distance as score
-from (
-  select 'chunk' as kind, e.passage, {distance} as distance
+-- braces says how the distance is computed, and of which model, for only so does the planner see which index that is; and
+-- whether all distances are computed first, so that it sees none.
+with near as {fence} (
+  select e.passage, {distance} as distance
   from askonce.embeddings e
-  join askonce.passages x on x.id = e.passage
-  where e.model_id = {model} and e.scope = $1 and e.kind = 'chunk' and x.tenant = $1
-    and ($3 or x.document_id in (
-      select d.id
-      from askonce.documents d
-      left join askonce.collection_documents c on c.document_id = d.id and c.collection_id = $4
-      where d.tenant = $1
-        and ($4::text is null or c.collection_id is not null)
-        and ($5::text[] is null or d.id = any($5))
-        and ($6::text is null
-          or jsonb_path_match(d.meta || coalesce(c.attributes, '{}'), (select $6::text::jsonpath), '{}', true))
-    ))
-  order by {distance}
-  limit $7
-) as nearest
-order by distance
+  where e.model_id = {model} and e.scope = $1 and e.kind = 'chunk'
+)
+select 'chunk' as kind, n.passage, 1 - n.distance as score
+from near n
+join askonce.passages x on x.id = n.passage
+where x.tenant = $1
+  and ($3 or x.document_id in (
+    select d.id
+    from askonce.documents d
+    left join askonce.collection_documents c on c.document_id = d.id and c.collection_id = $4
+    where d.tenant = $1
+      and ($4::text is null or c.collection_id is not null)
+      and ($5::text[] is null or d.id = any($5))
+      and ($6::text is null
+        or jsonb_path_match(d.meta || coalesce(c.attributes, '{}'), (select $6::text::jsonpath), '{}', true))
+  ))
+order by n.distance
+limit $7
