@@ -1,4 +1,4 @@
-"""`askonce`: serve, migrate, explain, verify, bench, SQL, and the clients of the embedded servers."""
+"""`askonce`: serve, migrate, explain, verify, semantic, bench, SQL, and the clients of the embedded servers."""
 
 import asyncio
 import json
@@ -31,8 +31,8 @@ class _Group(click.Group):
     """Commands whose known errors are one sentence and status 1."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of them; `verify` and `recipes` only when they are wanted, for the others need neither a client nor
-        what reads recipes.
+        """One of them; some only when they are wanted, for the others need neither a client, nor what reads recipes,
+        nor a database.
         """
         if cmd_name == "verify":
             from gateway.verifying.command import command  # noqa: PLC0415 -- see above
@@ -42,11 +42,15 @@ class _Group(click.Group):
             from gateway.recipes.command import recipes  # noqa: PLC0415 -- see above
 
             return recipes
+        if cmd_name == "semantic":
+            from gateway.trials.command import semantic  # noqa: PLC0415 -- see above
+
+            return semantic
         return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All of them."""
-        return sorted([*super().list_commands(ctx), "recipes", "verify"])
+        return sorted([*super().list_commands(ctx), "recipes", "semantic", "verify"])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse bytes that are no text: neither a database nor HTTP takes them, and no name here has them."""

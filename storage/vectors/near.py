@@ -33,11 +33,12 @@ class Neighbour(msgspec.Struct, frozen=True):
 class Neighbours:
     """Rows of `askonce.embeddings`. A database that is down or hangs costs its deadline. Calls raise `StorageError`."""
 
-    def __init__(self, database: Database, reads: Guard, deadline_s: float) -> None:
+    def __init__(self, database: Database, reads: Guard, deadline_s: float, few: int = FEW) -> None:
         self._database = database
         self._models = Models(database)
         self._reads = reads
         self._deadline_s = deadline_s
+        self._most = few
         self._current: tuple[float, Model] | None = None
         self._few: cachetools.TTLCache[tuple[int, bytes], bool] = cachetools.TTLCache(_CONTEXTS, _FRESH_S)
 
@@ -76,7 +77,7 @@ class Neighbours:
     async def _has_few(self, model_id: int, context: bytes) -> bool:
         name = (model_id, context)
         if (few := self._few.get(name)) is None:
-            few = await self._database.fetchval(sql.query("embedding_near_few"), model_id, context, FEW)
+            few = await self._database.fetchval(sql.query("embedding_near_few"), model_id, context, self._most)
             self._few[name] = few
         return few
 

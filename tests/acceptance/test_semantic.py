@@ -1,15 +1,20 @@
 """What is kept of a question is given to another one that means the same, where that is wanted, and to no other."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import asyncpg
 import httpx
 import openai
 import pytest
+from click.testing import CliRunner, Result
 
+from gateway.cli import main
 from gateway.config import BackendConfig, PolicyConfig
 from tests.acceptance.in_thread import MODEL, Gateway
 from tests.acceptance.serving import Served
@@ -308,6 +313,32 @@ def test_a_shadow_gives_nothing_and_writes_it_down(here: Gateway, database_url: 
     _, denied, far = trials(here, database_url)
     assert (denied["served"], "negation" in denied["reasons"]) == (False, True)
     assert (far["served"], far["source_key"], far["similarity"]) == (False, None, None)
+
+
+def test_a_person_judges_what_a_shadow_found(here: Gateway, database_url: str, tmp_path: Path) -> None:
+    """Sees the pairs, labels them, and has a report that believes the label before the likeness of the answers."""
+
+    def said_by(*words: str) -> Result:
+        return CliRunner().invoke(main, ["semantic", *words], env={"ASKONCE_DATABASE_URL": database_url})
+
+    post(here, NEAR, {"x-askonce-semantic": "shadow"})
+    [row] = trials(here, database_url)
+    here.flushed()
+    shown = said_by("pairs").output
+    assert f"asked  {NEAR}" in shown
+    assert f"kept   {ASKED}" in shown
+    lines = json.loads(said_by("report", "--json").output)
+    [line] = [line for line in lines if line["threshold"] == 0.9]
+    assert (line["served"], line["by_label"], line["by_answers"], line["false"]) == (1, 0, 1, 0)
+    assert said_by("label", str(row["id"]), "different").exit_code == 0
+    picture = tmp_path / "report.svg"
+    told = said_by("report", "--model", MODEL, "--svg", str(picture)).output
+    assert "1 are judged by a person's label and 0 by their answers" in told
+    assert ElementTree.fromstring(picture.read_text()).tag.endswith("svg")
+    assert said_by("pairs").output == "There is no such pair.\n"
+    assert "different" in said_by("pairs", "--all").output
+    assert "100.0 %" in told
+    assert said_by("label", "9999", "same").exit_code == 1
 
 
 def test_a_shadow_asks_the_judge(gateway: Make, database_url: str) -> None:
