@@ -1,7 +1,7 @@
 """A question in; out come kept answers to others near to it, the nearest first, and what speaks against each."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -13,7 +13,7 @@ from gateway.looking import Named
 from gateway.reuse import judge
 from gateway.reuse.judge import Pipeline
 from gateway.semantic.asked import Asked, asked
-from gateway.semantic.guard import MAX_CHARACTERS, Reason, verdict
+from gateway.semantic.guard import LEFT_TO_JUDGE, MAX_CHARACTERS, Reason, verdict
 from gateway.steering import Steering
 from storage.entry import Query
 from storage.errors import AskonceError
@@ -73,7 +73,12 @@ class Candidate(msgspec.Struct, frozen=True):
     @property
     def passes(self) -> bool:
         """Whether nothing but the threshold could speak against it."""
-        return not self.reasons and (self.judged is True or not self.by_model)
+        return self.judged is True and may_be_judged(self.reasons) if self.by_model else not self.reasons
+
+
+def may_be_judged(reasons: Iterable[str]) -> bool:
+    """Whether the guard leaves it to a model."""
+    return LEFT_TO_JUDGE.issuperset(reasons)
 
 
 class Finder:
@@ -122,7 +127,7 @@ class Finder:
         self, one: Candidate, named: Named, texts: tuple[str, str], asking: tuple[Caller, Steering]
     ) -> Candidate:
         near = named.terms.near
-        if near is None or not near.judge or one.reasons:
+        if near is None or not near.judge or not may_be_judged(one.reasons):
             return one
         try:
             said = await judge.judged(self._pipeline, near.judge, texts, *asking)

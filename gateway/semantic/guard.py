@@ -21,6 +21,8 @@ Reason = Literal[
     "length", "language", "negation", "number", "unit", "name", "quoted", "code", "sign", "question", "quantifier",
     "opposite", "relation", "words",
 ]  # fmt: skip
+LEFT_TO_JUDGE: Final = frozenset[Reason]({"words"})
+"""What a model may overrule that has read both: a word that the other prompt has in no form may be a synonym."""
 _PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis")
 _SUFFIX: Final = "less"
 _SHORTEST_BASE: Final = 3

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from gateway.semantic.guard import LEFT_TO_JUDGE
 from storage.trials import Outcome
 
 THRESHOLDS: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98, 0.99)
@@ -55,8 +56,10 @@ def lines(outcomes: Sequence[Outcome], alike: float = ALIKE, thresholds: Iterabl
 
 
 def passes(one: Outcome) -> bool:
-    """Whether nothing but the threshold speaks against it: neither the guard nor the judge."""
-    return one.similarity is not None and not one.reasons and one.judged_same is not False
+    """Whether nothing but the threshold speaks against it: neither the guard nor, where there is one, the judge."""
+    if one.similarity is None or not LEFT_TO_JUDGE.issuperset(one.reasons):
+        return False
+    return not one.reasons if one.judged_same is None else one.judged_same
 
 
 def judged(one: Outcome, alike: float) -> tuple[Judged, bool]:

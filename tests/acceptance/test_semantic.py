@@ -263,6 +263,16 @@ def test_a_model_judges(gateway: Make, word: str, cache: str) -> None:
     assert said(post(here, NEAR))[0] == cache
 
 
+def test_a_judge_knows_other_words(gateway: Make) -> None:
+    """It may overrule the guard where only the words are others, and nowhere else."""
+    rules = policy(semantic="on", semantic_judge=MODEL, semantic_threshold=0.4)
+    here = gateway(script("yes"), embedding_model=MODEL, policies=(rules,))
+    post(here, ASKED)
+    until(here, prompts=1)
+    assert said(post(here, "How ancient is the moon?"))[0] == "semantic"
+    assert said(post(here, "How old is the moon not?"))[0] == "miss"
+
+
 def test_a_judge_that_is_not_there_says_no(gateway: Make) -> None:
     """The model answers then."""
     rules = policy(semantic="on", semantic_judge="nobody")

@@ -59,6 +59,13 @@ def test_a_higher_threshold_serves_no_more(found: list[Outcome]) -> None:
     ElementTree.fromstring(svg("<a> & b", told, 0.005))
 
 
+def test_a_judge_overrules_words_alone() -> None:
+    """A synonym is for a model to know; a number or a name is for nobody to overrule."""
+    found = [outcome(reasons=reasons, judged_same=True) for reasons in (("words",), ("name", "words"))]
+    found.append(outcome(reasons=("words",)))
+    assert [line.served for line in lines(found, 0.9, [0.9])] == [1]
+
+
 @pytest.mark.parametrize(
     ("more", "judged", "false"),
     [
