@@ -130,6 +130,9 @@ class Indexer:
             except AskonceError as error:
                 rest_s = _AFTER_FAULT_S
                 self._say(f"Nothing is embedded just now: {brief(error)}")
+            except Exception:  # noqa: BLE001 -- a fault of ours must not end it for good, and the log says what it is
+                rest_s = _STANDING_BACK_S
+                _LOG.exception("Nothing was embedded this time, by a fault of askonce")
             await asyncio.sleep(rest_s)
 
     async def _round(self) -> float:

@@ -87,6 +87,8 @@ class Comparing:
                     await self._compared(comparison)
             except (AskonceError, TimeoutError) as error:
                 self._say(brief(error))
+            except Exception:  # noqa: BLE001 -- a fault of ours must not end it for good, and the log says what it is
+                _LOG.exception("An answer was not compared, by a fault of askonce")
             finally:
                 self._waiting.task_done()
 

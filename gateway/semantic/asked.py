@@ -73,7 +73,7 @@ def _words(content: Any) -> tuple[str, bool]:
     """What a turn says, and whether that is all that is in it."""
     if isinstance(content, str):
         return content, True
-    parts = [part for part in content or [] if isinstance(part, dict)]
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
     return "\n".join(texts), len(parts) == len(texts) == 1
 

@@ -7,6 +7,7 @@ the model, so that what is measured is askonce and Postgres.
 
 import argparse
 import asyncio
+import hashlib
 import random
 import re
 import tempfile
@@ -20,10 +21,12 @@ import httpx
 
 from gateway.bench import direct, figures
 from gateway.bench.figures import Figure, Maker
+from storage import sql
 from storage.guard import Guard
 from storage.search import MANY_VECTORS, Candidate, Model, Search, Wanted
-from storage.vector import packed
+from storage.vector import direction, packed
 from storage.vectors.models import index_name
+from storage.vectors.near import Neighbours
 from tests.acceptance.serving import Served
 from tests.bench.vector_filling import DIMENSIONS, VOCABULARY, Part, Space, fill
 from tests.engines.child import ROOT
@@ -131,6 +134,11 @@ def at_size(served: Served, dsn: str, made: Maker, size: int, *, last: bool) -> 
         name = f"nearest vectors of {size // share} among {2 * size}"
         yield made.figure(f"{name}: p95", at(took, 0.95), "ms", note=note, bar=LOOK_UP_P95_MS if barred else None)
         yield made.figure(f"{name}: recall@10", recall, "", note=note, bar=RECALL if barred else None, at_least=True)
+        took, recall = asyncio.run(alike(dsn, tenant))
+        note = f"the 10 prompts nearest to {QUESTIONS} vectors, all {size // share} of a tenant in one context"
+        name = f"semantic look-up of {size // share} among {2 * size}"
+        yield made.figure(f"{name}: p95", at(took, 0.95), "ms", note=note, bar=LOOK_UP_P95_MS if barred else None)
+        yield made.figure(f"{name}: recall@10", recall, "", note=note, bar=RECALL if barred else None, at_least=True)
     for statement in examples():
         name = " ".join(statement.split())[:60]
         note = f"{SQL_TIMES} times over HTTP; a tenant with {size // 100} answers"
@@ -168,6 +176,28 @@ async def nearest(dsn: str, tenant: str) -> tuple[list[float], float]:
             took.append(1000 * (time.perf_counter() - started))
             truth = await search.by_vector(wanted, "chunk", model, values, exact=True)
             shares.append(len({one.place for one in found} & {one.place for one in truth}) / len(truth))
+        return took, sum(shares) / len(shares)
+    finally:
+        await pool.close()
+
+
+async def alike(dsn: str, tenant: str) -> tuple[list[float], float]:
+    """The same for prompts that differ in nothing but their words."""
+    pool = await asyncpg.create_pool(dsn, min_size=2, max_size=2)
+    try:
+        near = Neighbours(pool, Guard("postgres", lambda *_: None), _DEADLINE_S)
+        model = await near.model()
+        assert model is not None
+        context = hashlib.sha256(tenant.encode()).digest()
+        took: list[float] = []
+        shares: list[float] = []
+        for vector in Space().questions(QUESTIONS):
+            values = packed(vector.tolist())
+            started = time.perf_counter()
+            found = await near.nearest(model, (context, tenant), values, b"", 10)
+            took.append(1000 * (time.perf_counter() - started))
+            truth = await pool.fetch(sql.query("embedding_near"), model.id, context, tenant, direction(values), b"", 10)
+            shares.append(len({one.key for one in found} & {row["key"] for row in truth}) / len(truth))
         return took, sum(shares) / len(shares)
     finally:
         await pool.close()
