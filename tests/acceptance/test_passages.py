@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -77,6 +78,25 @@ def test_a_document_of_an_extraction_is_divided_soon(ask: Asked) -> None:
             break
         time.sleep(0.05)
     assert [one["text"] for one in found] == [NOTE.strip()]
+
+
+def test_documents_from_before_are_divided_once(gateway: Make, database_url: str) -> None:
+    """By whichever gateway comes first, and by one alone."""
+    first, _ = Asked(gateway()), gateway()
+    names = [documents(first, f"Number {number}. " * 90)["id"] for number in range(30)]
+    expected = {name: chunks(first, name)["data"] for name in names}
+
+    async def forgotten() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("delete from askonce.passages")
+        await connection.execute("update askonce.documents set passages = ''")
+        await connection.close()
+
+    first.gateway.run(forgotten())
+    ends = time.monotonic() + 30
+    while {name: chunks(first, name)["data"] for name in names} != expected:
+        assert time.monotonic() < ends
+        time.sleep(0.2)
 
 
 def test_passages_are_their_tenants(gateway: Make) -> None:
