@@ -4,12 +4,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
 from msgspec import Meta
 
+from gateway.addresses import check_scheme, place, server_url
 from gateway.locating import line_of
 from storage.errors import AskonceError
 
@@ -104,7 +104,7 @@ class BackendConfig(ReplicaConfig, frozen=True, forbid_unknown_fields=True, kw_o
                 message = "a backend of kind 'scripted' needs `script`, a TOML file with its lines"
                 raise ValueError(message)
         else:
-            msgspec.structs.force_setattr(self, "url", _server_url(self.kind, self.url))
+            msgspec.structs.force_setattr(self, "url", server_url(self.kind, self.url))
         if not self.name.isprintable() or not self.name.isascii():
             message = "`name` has characters that no header can carry"
             raise ValueError(message)
@@ -128,7 +128,7 @@ class BackendConfig(ReplicaConfig, frozen=True, forbid_unknown_fields=True, kw_o
     @property
     def replica_name(self) -> str:
         """What it is called beside the others of its model. An address is shown without its user."""
-        return self.name or f"{self.kind}{_place(self.url)}"
+        return self.name or f"{self.kind}{place(self.url)}"
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -261,9 +261,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.kv_offload_dir and not self.kv_offload_max_bytes:
             message = "`kv_offload_dir` needs `kv_offload_max_bytes`: what goes to the disk goes through memory"
             raise ValueError(message)
-        _check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
-        _check_scheme("sql_database_url", self.sql_database_url, ("postgresql://", "postgres://"))
-        _check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
+        check_scheme("database_url", self.database_url, ("postgresql://", "postgres://"))
+        check_scheme("sql_database_url", self.sql_database_url, ("postgresql://", "postgres://"))
+        check_scheme("redis_url", self.redis_url, ("redis://", "rediss://", "unix://"))
         if self.sql_port and self.database_url:
             message = "`sql_port` is for the embedded Postgres; the one at `database_url` listens where it does"
             raise ValueError(message)
@@ -367,6 +367,9 @@ def load(
     except UnicodeEncodeError as error:
         message = f"A setting is not UTF-8: {error.object!r}."
         raise ConfigError(message) from error
+    if not config.embedding_model and any(policy.semantic != "off" for policy in config.policies):
+        message = "A policy has `semantic`, but nothing is found by its meaning without an `embedding_model`; name one."
+        raise ConfigError(message)
     return config
 
 
@@ -448,41 +451,6 @@ def _path(kind: type, value: Any) -> Any:
     except RuntimeError as error:
         message = f"`{value}` is in the home of a user who does not exist"
         raise ValueError(message) from error
-
-
-def _server_url(kind: str, url: str) -> str:
-    """`url` without the `/v1` that other programs want at its end. Raises `ValueError` for what is no address."""
-    example = "http://127.0.0.1:8000"
-    if not url:
-        message = f"a backend of kind '{kind}' needs `url`, such as {example}"
-        raise ValueError(message)
-    if url.startswith("unix:/") and kind != "ollama":  # its client knows of no sockets
-        return url
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound or "?" in url or "#" in url:
-        message = f"`url` must be that of a server, such as {example}"  # not shown: it may hold a password
-        raise ValueError(message)
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-def _place(url: str) -> str:
-    """Where `url` leads, for people: `@host:port`, or the name of a socket."""
-    if not url or url.startswith("unix:"):
-        return url and f"@{Path(url).stem}"
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"@{host}:{parts.port}" if parts.port else f"@{host}"
-
-
-def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
-    """Raise `ValueError` unless `url` is empty or begins with one of `schemes`. It may hold a password: not shown."""
-    if url and not url.startswith(schemes):
-        message = f"`{name}` must begin with {' or '.join(schemes)}"
-        raise ValueError(message)
 
 
 def _json(variable: str, text: str) -> Any:

@@ -45,7 +45,8 @@ def _of_meaning(registry: CollectorRegistry) -> Counter:
     return Counter(
         "askonce_semantic",
         "Questions that were looked for by their meaning, by tenant, model and outcome: served; refused, by the guard"
-        " or the judge; none, nothing near enough; late, failed; compared, written down beside an answer, or dropped.",
+        " or the judge; none, nothing near enough; unfit to be embedded; late; failed; compared, written down beside an"
+        " answer; dropped, not even that.",
         ["tenant", "model", "outcome"],
         registry=registry,
     )

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from gateway.caller import Caller
+from gateway.errors import BackendRefused, RequestError
 from gateway.looking import Named, Near
 from gateway.reuse.comparing import Comparison
 from gateway.reuse.finding import Finder
@@ -51,6 +52,8 @@ class Reusing:
                 near, outcome = await self._near(named, caller, steering, terms.threshold)
         except TimeoutError:
             near, outcome = None, "late"
+        except (RequestError, BackendRefused):  # its words are no text to embed, or only kept vectors were wanted
+            near, outcome = None, "unfit"
         except AskonceError as error:
             near, outcome = None, "failed"
             self._say(brief(error))

@@ -1,7 +1,8 @@
 """`make semantic-figures`: how many paraphrases semantic reuse would serve, and how often it would be wrong.
 
 The labelled pairs are embedded by all-MiniLM-L6-v2 behind a real `askonce serve`. Thresholds are chosen with one half
-of them and judged with the other. It writes docs/figures/semantic.json and semantic.svg.
+of them and judged with the other. It writes docs/figures/semantic.json and semantic.svg. With `--judge URL/MODEL` a
+model says yes or no to what the guard leaves to it, too.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -21,7 +23,8 @@ from numpy.typing import NDArray
 from gateway.bench import chart, figures
 from gateway.bench.chart import Bar
 from gateway.bench.figures import Figure, Maker
-from gateway.semantic.guard import Reason, verdict
+from gateway.reuse import judge
+from gateway.semantic.guard import LEFT_TO_JUDGE, Reason, verdict
 from tests.acceptance.serving import Served, short_folder
 from tests.engines import minilm_install
 from tests.engines.child import ROOT
@@ -47,17 +50,22 @@ class Judged(msgspec.Struct, frozen=True):
     pair: Pair
     similarity: float
     reasons: tuple[Reason, ...]
+    said: bool | None = None
+    """What a model says of it, where it was asked and said something clear."""
 
 
 class Way(msgspec.Struct, frozen=True):
-    """A way to decide: the checks of the guard that it heeds."""
+    """A way to decide: the checks of the guard that it heeds, and whether a model must say yes, too."""
 
     name: str
     heeds: Callable[[Reason], bool]
+    by_model: bool = False
 
     def hits(self, judged: Judged, threshold: float) -> bool:
         """Whether one's answer would be given to the other."""
-        return judged.similarity >= threshold and not any(self.heeds(reason) for reason in judged.reasons)
+        if judged.similarity < threshold or (self.by_model and judged.said is not True):
+            return False
+        return not any(self.heeds(reason) for reason in judged.reasons)
 
 
 WAYS = (
@@ -65,6 +73,34 @@ WAYS = (
     Way("guard without words", lambda reason: reason != "words"),
     Way("guard", lambda _: True),
 )
+JUDGED = Way("guard and judge", lambda reason: reason not in LEFT_TO_JUDGE, by_model=True)
+
+
+class Judge:
+    """A model at an OpenAI server, asked in the same words as by the gateway. Raises what httpx raises."""
+
+    def __init__(self, address: str) -> None:
+        """`address`: the server's with the model's name as its path."""
+        parts = urlsplit(address)
+        self.model = parts.path.removeprefix("/v1").strip("/")
+        self._url = f"{parts.scheme}://{parts.netloc}/v1/chat/completions"
+        self._client = httpx.Client(timeout=300)
+
+    def said(self, first: str, second: str) -> bool | None:
+        """Its word on two questions."""
+        wanted = judge.question(self.model, first, second)
+        body = {"model": self.model, "messages": wanted.prompt["messages"], "temperature": 0, "max_tokens": 3}
+        reply = self._client.post(self._url, json=body).raise_for_status().json()
+        return judge.word(reply["choices"][0]["message"]["content"] or "")
+
+    def of(self, found: Sequence[Judged]) -> list[Judged]:
+        """Those with its word on each that the guard leaves to it."""
+        asked = [LEFT_TO_JUDGE.issuperset(one.reasons) for one in found]
+        print(f"{self.model} is asked about {sum(asked)} of {len(found)} pairs", flush=True)
+        return [
+            msgspec.structs.replace(one, said=self.said(one.pair.left, one.pair.right)) if wanted else one
+            for one, wanted in zip(found, asked, strict=True)
+        ]
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -83,17 +119,22 @@ def main() -> None:
     """Embed, choose, judge, and write it down."""
     parser = argparse.ArgumentParser(prog="make semantic-figures", description=__doc__)
     parser.add_argument("--figures", type=Path, default=FIGURES)
+    parser.add_argument("--judge", type=Judge, metavar="URL/MODEL", help="an OpenAI server, and a model there")
     options = parser.parse_args()
     halves: tuple[Half, ...] = ("tuning", "held_out")
     of_half = {half: pairs(half) for half in halves}
     vectors = embedded([text for made in of_half.values() for pair in made for text in (pair.left, pair.right)])
     tuning, held_out = ([judged(pair, vectors) for pair in of_half[half]] for half in halves)
-    maker = figures.maker("make semantic-figures")
+    ways = WAYS
+    if options.judge is not None:
+        tuning, held_out, ways = options.judge.of(tuning), options.judge.of(held_out), (*WAYS, JUDGED)
+    told = f" ARGS='--judge URL/{options.judge.model}'" if options.judge else ""
+    maker = figures.maker(f"make semantic-figures{told}")
     made: list[Figure] = []
-    for way in WAYS:
+    for way in ways:
         threshold = chosen(tuning, way)
         print(f"{way.name}: threshold {threshold:.2f}", flush=True)
-        made += of_way(way, threshold, tuning, held_out, maker)
+        made += of_way(way, threshold, (tuning, held_out), maker, barred=way is ways[-1])
     made.append(
         maker.figure("guard: time a pair", taken_us(of_half["held_out"]), "µs", note="one core; both prompts read")
     )
@@ -153,13 +194,13 @@ def false(of: dict[str, Count]) -> Count:
 
 
 def of_way(
-    way: Way, threshold: float, tuning: Sequence[Judged], held_out: Sequence[Judged], maker: Maker
+    way: Way, threshold: float, halves: tuple[Sequence[Judged], Sequence[Judged]], maker: Maker, *, barred: bool
 ) -> list[Figure]:
     """What comes of one way: its threshold, the shares on both halves, and the sweep."""
+    tuning, held_out = halves
     made = [maker.figure(f"{way.name}: threshold", threshold, "", note="cosine; chosen with the tuning half")]
     seen, judged_by = counts(tuning, way, threshold), counts(held_out, way, threshold)
     made += shares(f"{way.name}, tuning", seen, "what the threshold was chosen with", maker)
-    barred = way is WAYS[-1]
     low, high = spread(held_out, way, threshold)
     made += shares(f"{way.name}, held out", judged_by, CHOSEN, maker, barred=barred)
     note = f"95 % of {RESAMPLES} resamples of the questions"

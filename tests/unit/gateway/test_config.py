@@ -43,6 +43,14 @@ def test_a_wrong_variable_is_named_also_when_an_option_overrides_it() -> None:
         config.load(overrides={"port": 18090}, environ={"ASKONCE_PORT": "abc"})
 
 
+def test_a_policy_that_nothing_could_come_of_is_refused() -> None:
+    """Finding by meaning takes a model that embeds, wherever that is named."""
+    Path("askonce.toml").write_text('[[policies]]\nsemantic = "shadow"\n')
+    with pytest.raises(ConfigError, match="embedding_model"):
+        config.load(environ={})
+    assert config.load(environ={"ASKONCE_EMBEDDING_MODEL": "e"}).policies[0].semantic == "shadow"
+
+
 def test_settings_reach_another_process_unchanged() -> None:
     """As one line."""
     script = BackendConfig(kind="scripted", model="s", script=Path("s.toml"))
