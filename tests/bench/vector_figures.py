@@ -211,7 +211,7 @@ async def by_vector(search: Search, wanted: Wanted, model: Model, values: bytes)
 
 def examples() -> list[str]:
     """The statements of the documentation."""
-    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("sql.md", "vectors.md")]
+    pages = [page.read_text("utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))]
     return [statement for page in pages for statement in re.findall(r"```sql\n(.*?)```", page, re.DOTALL)]
 
 

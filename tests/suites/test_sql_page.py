@@ -1,4 +1,4 @@
-"""The examples of docs/sql.md are statements that a tenant can run."""
+"""The examples in SQL of the documentation are statements that a tenant can run."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,10 @@ from storage.tenant_sql.selftest import attacks
 from storage.tenant_sql.statements import Limits
 from tests.suites.gates import at
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sql.md").read_text("utf-8")
-EXAMPLES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "sql.md").read_text("utf-8")
+PAGES = [page.read_text("utf-8") for page in sorted(DOCS.rglob("*.md"))]
+EXAMPLES = [text for page in PAGES for text in re.findall(r"```sql\n(.*?)```", page, re.DOTALL)]
 IN_JSON = re.findall(r'"sql": "(.*?)", "params": \["(.*?)"\]', PAGE)
 
 
@@ -22,7 +24,7 @@ async def test_every_example_runs(database_url: str) -> None:
     assert await preparing.prepare(database_url) == ""
     pool = await postgres.connect(database_url, 2)
     gate = Gate(pool, at(database_url), Limits())
-    assert len(EXAMPLES) >= 5
+    assert len(EXAMPLES) >= 8
     for text in EXAMPLES:
         assert (await gate.run("default", text)).columns
     for text, param in IN_JSON:
