@@ -33,3 +33,16 @@ create function askonce.marked(said text, wanted text) returns text language sql
     e'StartSel=\x01, StopSel=\x02, HighlightAll=true'
   )
 $$;
+
+-- A tenant's documents, as far as they are in a collection, among these, and have these attributes; null is all of them.
+create function askonce.wanted_documents(owner text, collection text, ids text[], filters text) returns setof text
+language sql stable as $$
+  select d.id
+  from askonce.documents d
+  left join askonce.collection_documents c on c.document_id = d.id and c.collection_id = collection
+  where d.tenant = owner
+    and (collection is null or c.collection_id is not null)
+    and (ids is null or d.id = any(ids))
+    and (filters is null
+      or jsonb_path_match(d.meta || coalesce(c.attributes, '{}'), (select filters::jsonpath), '{}', true))
+$$;

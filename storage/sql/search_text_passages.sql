@@ -6,15 +6,6 @@ with asked as materialized (
 select 'chunk' as kind, x.id as passage, ts_rank(x.tsv, (select words from asked), 1)::float8 as score
 from askonce.passages x
 where x.tsv @@ (select askonce.owner_word($1) && words from asked where numnode(words) > 0)
-  and ($3 or x.document_id in (
-    select d.id
-    from askonce.documents d
-    left join askonce.collection_documents c on c.document_id = d.id and c.collection_id = $4
-    where d.tenant = $1
-      and ($4::text is null or c.collection_id is not null)
-      and ($5::text[] is null or d.id = any($5))
-      and ($6::text is null
-        or jsonb_path_match(d.meta || coalesce(c.attributes, '{}'), (select $6::text::jsonpath), '{}', true))
-  ))
+  and ($3 or x.document_id in (select d from askonce.wanted_documents($1, $4, $5, $6) d))
 order by score desc, x.id
 limit $8

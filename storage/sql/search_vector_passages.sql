@@ -10,15 +10,6 @@ select 'chunk' as kind, n.passage, 1 - n.distance as score
 from near n
 join askonce.passages x on x.id = n.passage
 where x.tenant = $1
-  and ($3 or x.document_id in (
-    select d.id
-    from askonce.documents d
-    left join askonce.collection_documents c on c.document_id = d.id and c.collection_id = $4
-    where d.tenant = $1
-      and ($4::text is null or c.collection_id is not null)
-      and ($5::text[] is null or d.id = any($5))
-      and ($6::text is null
-        or jsonb_path_match(d.meta || coalesce(c.attributes, '{}'), (select $6::text::jsonpath), '{}', true))
-  ))
+  and ($3 or x.document_id in (select d from askonce.wanted_documents($1, $4, $5, $6) d))
 order by n.distance
 limit $7

@@ -9,15 +9,6 @@ select 'record' as kind, n.run_id, n.chunk, n.pass, n.attempt, n.ord, 1 - n.dist
 from near n
 join askonce.extraction_runs x on x.id = n.run_id
 where x.tenant = $1 and ($8::text[] is null or x.model = any($8))
-  and ($3 or x.document_id in (
-    select d.id
-    from askonce.documents d
-    left join askonce.collection_documents c on c.document_id = d.id and c.collection_id = $4
-    where d.tenant = $1
-      and ($4::text is null or c.collection_id is not null)
-      and ($5::text[] is null or d.id = any($5))
-      and ($6::text is null
-        or jsonb_path_match(d.meta || coalesce(c.attributes, '{}'), (select $6::text::jsonpath), '{}', true))
-  ))
+  and ($3 or x.document_id in (select d from askonce.wanted_documents($1, $4, $5, $6) d))
 order by n.distance
 limit $7
