@@ -196,6 +196,29 @@ def test_streams_too(here: Gateway) -> None:
     assert steps[-1].usage.model_extra["askonce"]["provenance"] == "semantic"
 
 
+def test_clients_of_ollamas_api_too(here: Gateway) -> None:
+    """Among their own questions: their defaults are others."""
+
+    def chat(text: str) -> httpx.Response:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "stream": False}
+        return httpx.post(f"{here.url}/api/chat", json=body, headers=ON, timeout=30).raise_for_status()
+
+    assert chat(NEAR).headers["x-askonce-cache"] == "miss"
+    until(here, prompts=2)
+    again = chat(f"  {NEAR}")
+    assert again.headers["x-askonce-cache"] == "semantic"
+    assert again.json()["message"]["content"] == f"You said: {NEAR}"
+
+
+def test_what_takes_too_long_is_a_miss(gateway: Make) -> None:
+    """The model is asked then, and it is counted."""
+    here = gateway(script(), embedding_model=MODEL, policies=(policy(semantic="on", semantic_deadline_s=1e-9),))
+    post(here, ASKED)
+    until(here, prompts=1)
+    assert said(post(here, NEAR)) == ("miss", f"You said: {NEAR}")
+    assert 'outcome="late",tenant="default"} 2.0' in httpx.get(f"{here.url}/metrics").text
+
+
 def test_wishes_are_kept(here: Gateway) -> None:
     """`no-cache` asks the model; `only-if-cached` asks no model for anything, not even for a vector."""
     assert said(post(here, NEAR, ON | {"cache-control": "no-cache"}))[0] == "bypass"
