@@ -54,7 +54,11 @@ class Tiers(Protocol):
     """Where answers are kept."""
 
     async def get(self, key: bytes, max_age_s: float | None = None) -> Looked:
-        """The nearest entry of `key` that counts."""
+        """The nearest entry of `key` that counts, promoted to the tiers above."""
+        ...
+
+    async def find(self, key: bytes, max_age_s: float | None = None, *, scope: str | None = None) -> Looked:
+        """The same, left where it is; with `scope`, what is in another is not there."""
         ...
 
 
@@ -106,14 +110,19 @@ class Finder:
         if vector is None:
             return
         place = (question.context, named.query.scope)
-        for near in await self._neighbours.nearest(model, place, vector, named.query.key, CANDIDATES):
-            if near.similarity < floor:
-                return
-            looked = await self._tiers.get(near.key, named.terms.max_age_s)
+        nearest = await self._neighbours.nearest(model, place, vector, named.query.key, CANDIDATES)
+        nearest = [near for near in nearest if near.similarity >= floor]
+        age_s, scope = named.terms.max_age_s, named.query.scope
+        all_looked = await asyncio.gather(*(self._tiers.find(near.key, age_s, scope=scope) for near in nearest))
+        for near, looked in zip(nearest, all_looked, strict=True):
             if looked.found is None or (text := await _same_but_words(looked.found, question)) is None:
                 continue
             one = Candidate(looked.found, near.similarity, await _against(text, question.text))
             yield await self._judged(one, named, (text, question.text), (own, wishes))
+
+    async def still(self, one: Candidate, named: Named) -> Found | None:
+        """What is to be given of it, if it counts after all that was asked; it is brought near, like any hit."""
+        return (await self._tiers.get(one.found.entry.query.key, named.terms.max_age_s)).found
 
     async def _vector(self, text: str, model: Model, caller: Caller, steering: Steering) -> bytes | None:
         """Of the whole text, by the model that the others' are of; kept like any other."""

@@ -71,8 +71,8 @@ class Reusing:
         refused = False
         async with aclosing(self._finder.candidates(named, caller, steering, threshold)) as candidates:
             async for one in candidates:
-                if one.passes:
-                    return Near(one.found, named.query.key, one.similarity), "served"
+                if one.passes and (found := await self._finder.still(one, named)) is not None:
+                    return Near(found, named.query.key, one.similarity), "served"
                 refused = True
         return None, "refused" if refused else "none"
 

@@ -85,6 +85,11 @@ class Everything:
         del max_age_s
         return Looked(Found(self._kept[key], "memory"))
 
+    async def find(self, key: bytes, max_age_s: float | None = None, *, scope: str | None = None) -> Looked:
+        """The same, whosever it is."""
+        del scope
+        return await self.get(key, max_age_s)
+
     async def embed(self, requests: Sequence[Request], caller: Caller, steering: Steering, reply_id: str) -> Vectors:
         """One vector for all."""
         del requests, caller, steering, reply_id
