@@ -120,7 +120,7 @@ def _text(file: Path) -> str:
         message = f"It is not a file of at most {_MOST_BYTES} bytes."
         raise RecipeError(message, "")
     try:
-        return file.read_bytes().decode()
+        return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError("It is not UTF-8.", "") from error
 

@@ -7,3 +7,8 @@ class RecipeError(ValueError):
     def __init__(self, message: str, where: str) -> None:
         super().__init__(message)
         self.where = where
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, and where."""
+        return f"{self} It is in {self.where}." if self.where else str(self)

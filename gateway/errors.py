@@ -16,9 +16,12 @@ AskonceError
     └── AnswerChanged, UnfitAnswer  502
 """
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 from storage.errors import AskonceError
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class RequestError(AskonceError):
@@ -27,6 +30,8 @@ class RequestError(AskonceError):
     status = 400
     code = "invalid_request"
     type = "invalid_request_error"
+    headers: Mapping[str, str] = _NO_HEADERS
+    """What the reply says beside it: what there is all the same."""
 
     def __init__(self, message: str | None = None, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -155,6 +160,8 @@ class BackendError(AskonceError):
     param: str | None = None
     retry_after_s: float | None = None
     """When to ask again, if that is known."""
+    headers: Mapping[str, str] = _NO_HEADERS
+    """As for a request's errors."""
 
 
 class BackendRefused(BackendError):

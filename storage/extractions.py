@@ -60,9 +60,11 @@ class Extractions:
         rows = await self._read("document_head", 1, name, tenant)
         return struct_of(Document, rows[0]) if rows else None
 
-    async def documents(self, tenant: str, limit: int, before: float | None = None) -> list[Document]:
-        """The tenant's last documents, newest first, without their texts: those kept before a moment."""
-        rows = await self._read("document_list", 1, tenant, limit, before)
+    async def documents(self, tenant: str, limit: int, before: float | str | None = None) -> list[Document]:
+        """The tenant's last documents, newest first, without their texts: those kept before a moment, or those that
+        come after the one of an id.
+        """
+        rows = await self._read("document_list", 1, tenant, limit, *_moment_or_id(before))
         return [struct_of(Document, row) for row in rows]
 
     async def delete_document(self, name: str, tenant: str, models: Collection[str] | None = None) -> bool:
@@ -121,13 +123,16 @@ class Extractions:
         self,
         tenant: str,
         limit: int,
-        before: float | None = None,
+        before: float | str | None = None,
         document_id: str | None = None,
         models: Collection[str] | None = None,
     ) -> list[Run]:
-        """The tenant's last runs, newest first: those made before a moment, over a document, of some models."""
+        """The tenant's last runs, newest first: those made before a moment, or that come after the one of an id; over a
+        document, and of some models.
+        """
         named = None if models is None else sorted(models)
-        rows = await self._read("extraction_run_list", 1, tenant, limit, before, document_id, named)
+        moment, after = _moment_or_id(before)
+        rows = await self._read("extraction_run_list", 1, tenant, limit, moment, document_id, named, after)
         return [struct_of(Run, row) for row in rows]
 
     async def recipe(self, tenant: str, name: str, edition: str) -> dict[str, Any] | None:
@@ -187,6 +192,10 @@ class Extractions:
                     return await work(connection)
 
         return await self._writes.call(doing, done, self._deadline_s * _LARGE_DEADLINES)
+
+
+def _moment_or_id(before: float | str | None) -> tuple[float | None, str | None]:
+    return (None, before) if isinstance(before, str) else (before, None)
 
 
 def _first(rows: Sequence[Any]) -> Run | None:

@@ -60,7 +60,7 @@ class Archive:
         return await looked_up(self._store.calls_since(told.run.id, since))
 
     async def listed(
-        self, caller: Caller, limit: int, before: float | None = None, document_id: str | None = None
+        self, caller: Caller, limit: int, before: float | str | None = None, document_id: str | None = None
     ) -> list[Run]:
         """The tenant's runs, newest first. Raises `StorageUnavailable`."""
         return await looked_up(self._store.runs(caller.tenant, limit, before, document_id, caller.models))
@@ -86,7 +86,7 @@ class Archive:
         told = msgspec.structs.replace(document, media_type=kind, title=said.title, pages=said.pages)
         return await looked_up(self._store.put_document(told))
 
-    async def documents(self, caller: Caller, limit: int, before: float | None = None) -> list[Document]:
+    async def documents(self, caller: Caller, limit: int, before: float | str | None = None) -> list[Document]:
         """The tenant's documents, newest first, without their texts. Raises `StorageUnavailable`."""
         return await looked_up(self._store.documents(caller.tenant, limit, before))
 

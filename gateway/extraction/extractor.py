@@ -194,7 +194,7 @@ class Extractor:
         except UnknownRecipe as error:
             raise NoAnswer(str(error), param="recipe") from error
         except RecipeError as error:
-            raise InvalidRequest(str(error), param="recipe", code="invalid_recipe") from error
+            raise InvalidRequest(error.sentence, param="recipe", code="invalid_recipe") from error
 
     def _recipe(self, said: str | Recipe, where: str) -> Recipe:
         try:

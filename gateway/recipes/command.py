@@ -227,7 +227,7 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _wrong(error: RecipeError) -> str:
-    return printable(_sentence(str(error), error.where))
+    return printable(error.sentence)
 
 
 def _sentence(message: str, where: str) -> str:

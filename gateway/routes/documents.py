@@ -17,7 +17,7 @@ from gateway.extraction.archive import looked_up
 from gateway.routes.described import asking
 from gateway.routes.leaving import unless_left
 from gateway.routes.parts import Parts
-from gateway.routes.reading import before, decoded, most, ordinal, query
+from gateway.routes.reading import before, decoded, listing, most, ordinal, query
 from gateway.searching.places import page
 from gateway.wire import extractions as wire
 from gateway.wire import files
@@ -69,14 +69,16 @@ async def sent(request: HttpRequest) -> File | None:
     summary="List documents",
     operation_class=asking(
         limit="How many at most, up to 100; without it, 20.",
+        after="Only those that come after the one of this id, as `last_id` names it.",
         before="Only those kept before this moment, as in 2026-11-30T12:00:00Z.",
     ),
 )
 async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """This tenant's, newest first, without their texts."""
-    params = query(request, ("limit", "before"))
-    found = await parts.extraction.archive.documents(request.auth, most(params), before(params))
-    return {"object": "list", "data": [_document(one) for one in found]}
+    params = query(request, ("limit", "after", "before"))
+    limit = most(params)
+    found = await parts.extraction.archive.documents(request.auth, limit + 1, before(params))
+    return listing(found, limit, _document)
 
 
 @get("/v1/documents/{document_id:str}", summary="Find a document again")
@@ -160,7 +162,7 @@ def _listed(name: str, found: Recipe | Exception) -> dict[str, Any]:
     if isinstance(found, Recipe):
         said = {"edition": found.edition, "title": found.title, "classes": list(found.classes)}
         return {"object": "recipe", "name": name, **said}
-    return {"object": "recipe", "name": name, "error": str(found)}
+    return {"object": "recipe", "name": name, "error": found.sentence if isinstance(found, RecipeError) else str(found)}
 
 
 HANDLERS: Final = (

@@ -21,7 +21,7 @@ from gateway.extraction.told import Told
 from gateway.routes.described import asking
 from gateway.routes.leaving import EventStream, unless_left
 from gateway.routes.parts import Parts
-from gateway.routes.reading import before, decoded, most, query
+from gateway.routes.reading import before, decoded, listing, most, query
 from gateway.routes.whole import JSON, Whole
 from gateway.wire import extractions as wire
 from storage.extracted import Call
@@ -55,15 +55,17 @@ async def create(request: HttpRequest, parts: NamedDependency[Parts]) -> ASGIApp
     summary="List extractions",
     operation_class=asking(
         limit="How many at most, up to 100; without it, 20.",
+        after="Only those that come after the one of this id, as `last_id` names it.",
         before="Only those begun before this moment, as in 2026-11-30T12:00:00Z.",
         document_id="Only those of this document.",
     ),
 )
 async def listed(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str, Any]:
     """This tenant's, newest first, without their records."""
-    params = query(request, ("limit", "before", "document_id"))
-    runs = await parts.extraction.archive.listed(request.auth, most(params), before(params), params.get("document_id"))
-    return {"object": "list", "data": [told.listed(run) for run in runs]}
+    params = query(request, ("limit", "after", "before", "document_id"))
+    limit, document_id = most(params), params.get("document_id")
+    runs = await parts.extraction.archive.listed(request.auth, limit + 1, before(params), document_id)
+    return listing(runs, limit, told.listed)
 
 
 @get("/v1/extractions/{extraction_id:str}", summary="Find an extraction again")
@@ -136,6 +138,7 @@ async def whole(session: Session) -> Whole:
         async for _ in going:
             pass
     if session.fault is not None:
+        session.fault.headers = {"x-askonce-extraction": session.run.id}
         raise session.fault
     return _whole(session.run.id, await whole_of(session.told, session.calls))
 
@@ -152,12 +155,15 @@ async def _events(session: Session) -> AsyncGenerator[bytes]:
 async def _followed(found: Told, caller: Caller, parts: Parts) -> AsyncGenerator[bytes]:
     """A run as events, from its rows: it may go on anywhere."""
     had: list[Call] = []
+    serial = 0
     yield _event("extraction.created", found.state(()))
     while True:
         is_over = told.is_over(found.run) or told.head(found.run)["status"] == "interrupted"
         try:
-            new = await parts.extraction.archive.calls(found, max((call.serial for call in had), default=0))
-            had += new
+            new = await parts.extraction.archive.calls(found, serial)
+            serial = max((call.serial for call in new), default=serial)
+            again = {call.chunk for call in new}  # what was kept of a chunk before is not there any more
+            had = [*(call for call in had if call.chunk not in again), *new]
             for calls in counting.by_chunk(new):
                 yield _event("extraction.chunk", found.part(calls))
             if is_over:

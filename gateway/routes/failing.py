@@ -34,10 +34,11 @@ class Refusal(msgspec.Struct, frozen=True):
 def refusal(error: Exception, doing: str) -> Refusal:
     """What `error` means for who asked. What nobody foresaw is told to the log, where `doing` says what it stopped."""
     if isinstance(error, RequestError):
-        return refused(error.status, envelope(error), "miss" if isinstance(error, NotKept) else "bypass")
+        found: Literal["bypass", "miss"] = "miss" if isinstance(error, NotKept) else "bypass"
+        return refused(error.status, envelope(error), found, error.headers)
     if isinstance(error, BackendError):  # no kept answer helped: a miss, whose backend had none either
         after = {"retry-after": str(ceil(error.retry_after_s))} if error.retry_after_s else {}
-        return refused(error.status, envelope(error), "miss", after)
+        return refused(error.status, envelope(error), "miss", {**error.headers, **after})
     if isinstance(error, ClientLeft):  # nobody reads this; 499 is what access logs use for it
         return refused(499, in_envelope("The client left.", "client_left"))
     _LOG.error("%s failed", doing, exc_info=error)

@@ -4,7 +4,7 @@ and names in it.
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -74,6 +74,13 @@ def most(params: Mapping[str, str]) -> int:
     return int(text)
 
 
+def listing(found: Sequence[T], limit: int, told: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    """A page of a list, of which one more than `limit` was looked for."""
+    data = [told(one) for one in found[:limit]]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+    return {"object": "list", "data": data, **ends, "has_more": len(found) > limit}
+
+
 def paged(params: Mapping[str, str]) -> Page:
     """Which part of a list is wanted, as OpenAI's clients say it. Raises `InvalidRequest`."""
     if (order := params.get("order", "desc")) not in ("asc", "desc"):
@@ -92,10 +99,15 @@ def ordinal(params: Mapping[str, str]) -> int:
     return int(text)
 
 
-def before(params: Mapping[str, str]) -> float | None:
-    """The moment before which those were begun that are to be listed. Raises `InvalidRequest`."""
+def before(params: Mapping[str, str]) -> float | str | None:
+    """The moment before which those were begun that are to be listed, or the id of the one that they come after. Raises
+    `InvalidRequest`.
+    """
     if (text := params.get("before")) is None:
-        return None
+        return params.get("after")
+    if "after" in params:
+        message = "Give 'after' or 'before', not both."
+        raise InvalidRequest(message, param="after", code="invalid_value")
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError) as error:

@@ -137,7 +137,10 @@ def test_a_chunk_that_nobody_answers_costs_only_itself(ask: Asked) -> None:
     assert [call["error"]["code"] for chunk in failed for call in chunk["calls"]] == ["backend_unavailable"]
     ask.model.down_for, ask.model.asked = lambda _: False, []
     httpx.post(f"{ask.url}/{run['id']}/resume")
-    assert words(ask.done(run["id"], "completed")) == FOUND
+    told = events(ask.found(run["id"], "/events").text)[-1]
+    resumed = ask.done(run["id"], "completed")
+    assert words(resumed) == FOUND
+    assert (told["type"], told["counts"]) == ("extraction.completed", resumed["counts"])
     assert ask.model.chunks == [FIRST]
     ask.made()
     assert ask.model.chunks == [FIRST], "it was asked otherwise than it would have been"
@@ -148,6 +151,7 @@ def test_when_nobody_answers_at_all_it_is_an_error(ask: Asked) -> None:
     ask.model.down_for = lambda _: True
     reply = ask()
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "backend_unavailable")
+    assert ask.found(reply.headers["x-askonce-extraction"]).json()["status"] == "failed"
     (run,) = httpx.get(ask.url).json()["data"]
     assert (run["status"], run["error"]["code"]) == ("failed", "backend_unavailable")
     ask.model.down_for = lambda _: False

@@ -213,3 +213,20 @@ def test_openais_client_can_ask_for_it(ask: Asked) -> None:
     body = {"model": MODEL, "recipe": RECIPE, "text": NOTE}
     run: Any = ask.gateway.client().post(PATH.removeprefix("/v1"), body=body, cast_to=object)
     assert [one[0] for one in words(run)] == ["Zanprol", "Glyprol", "Glyprol"]
+
+
+def test_a_list_is_paged_without_loss(ask: Asked) -> None:
+    """However many were begun in the same second."""
+    made = {ask.made(text=f"Started Zanprol {number} mg.")["id"] for number in range(7)}
+    for path in (ask.url, f"{ask.gateway.url}/v1/documents"):
+        seen: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            page = httpx.get(path, params={"limit": "3", **more}).raise_for_status().json()
+            seen += [one["id"] for one in page["data"]]
+            if not page["has_more"]:
+                break
+            more = {"after": page["last_id"]}
+        assert len(seen) == len(set(seen)) == len(made)
+    both = httpx.get(ask.url, params={"after": "x", "before": "2026-11-30T12:00:00Z"})
+    assert (both.status_code, both.json()["error"]["param"]) == (400, "after")

@@ -203,6 +203,7 @@ async def test_runs_are_listed_newest_first(store: Extractions) -> None:
     page = await store.runs(TENANT, 2)
     assert [seen.id for seen in page] == ["ext_4", "ext_3"]
     assert [seen.id for seen in await store.runs(TENANT, 2, before=page[-1].created_at)] == ["ext_2", "ext_1"]
+    assert [seen.id for seen in await store.runs(TENANT, 2, before=page[-1].id)] == ["ext_2", "ext_1"]
     own = await store.runs(TENANT, 9, document_id=page[0].document_id)
     assert [seen.id for seen in own] == ["ext_4", "ext_2", "ext_0"]
 
