@@ -7,6 +7,7 @@ AskonceError
 │   ├── MissingKey, InvalidKey 401  ├── Forbidden 403  ├── AccessUnknown, StorageUnavailable 503
 │   ├── UnsupportedMedia    415
 │   ├── SqlRefused          400, 403, 429, 503 or 504
+│   ├── SearchTimeout 504
 │   ├── ExtractionUnavailable 501  ├── ExtractionFailed 500
 └── BackendError            502
     ├── BackendRefused      the backend's own 4xx, passed on
@@ -123,6 +124,14 @@ class ExtractionFailed(RequestError):
 
     status = 500
     code = "alignment_failed"
+    type = "server_error"
+
+
+class SearchTimeout(RequestError):
+    """The search takes too long: look for fewer words, or in a collection, some documents or what a filter leaves."""
+
+    status = 504
+    code = "search_timeout"
     type = "server_error"
 
 

@@ -18,6 +18,10 @@ class RefusedError(StorageError):
     """A tier will not take these answers, now or later."""
 
 
+class TooMuchError(RefusedError):
+    """What was asked takes longer than it may; the server is well."""
+
+
 class TooSlowError(StorageError):
     """A tier did not answer in time."""
 

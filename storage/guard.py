@@ -97,7 +97,7 @@ class Guard:
     def _named(self, doing: str, fault: BaseException) -> StorageError:
         if isinstance(fault, RefusedError):  # the server is well: it is these entries that it will not have
             self._succeeded()
-            return RefusedError(str(fault))
+            return type(fault)(str(fault))
         self.fault = brief(fault)
         if self._breaker.failed():  # one line a pause, however many calls fail
             _LOG.warning(

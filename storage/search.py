@@ -1,5 +1,6 @@
 """What is looked for -> passages, records and answers that say it: by their words, or by their vectors."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ import asyncpg
 import msgspec
 
 from storage import sql
+from storage.errors import TooMuchError
 from storage.extraction_rows import refusals
 from storage.guard import Guard
 from storage.rows import storable
@@ -22,6 +24,10 @@ MANY_VECTORS: Final = 20_000
 """Up to so many are all compared, which misses nothing. Beyond, the model's index is asked."""
 _DEADLINES: Final = 10
 """How much longer than a look-up a search may take."""
+_PATIENCE: Final = 0.8
+"""Of a deadline: how long the database may compute. Who waits longer has not been heard."""
+_LONGEST_WORDS: Final = 64
+"""Of a question, that are looked for: each is a list of all passages that have it."""
 _BRACES: Final = re.compile(r"\{(?:model|distance|fence)\}")
 _BY_WORDS: Final[Mapping[Kind, str]] = {"chunk": "search_text_passages", "record": "search_text_records"}
 _BY_VECTOR: Final[Mapping[Kind, str]] = {
@@ -124,7 +130,8 @@ class Search:
         if kind == "prompt":
             return []
         models = [wanted.models] if kind == "record" else []
-        asked = (wanted.tenant, storable(wanted.text), *wanted.reach, any_word, wanted.limit, *models)
+        words = " ".join(storable(wanted.text).split()[:_LONGEST_WORDS])
+        asked = (wanted.tenant, words, *wanted.reach, any_word, wanted.limit, *models)
         return _candidates(await self._fetch(_BY_WORDS[kind], *asked))
 
     async def by_vector(
@@ -167,17 +174,29 @@ class Search:
         self._guard.close()
 
     async def _fetch(self, query: str, *asked: Any) -> list[Any]:
-        async def fetched() -> list[Any]:
-            with refusals():
-                return await self._pool.fetch(sql.query(query), *asked)
+        async def fetched(connection: Any) -> list[Any]:
+            return await connection.fetch(sql.query(query), *asked)
 
-        return await self._guard.call(query, fetched, self._deadline_s)
+        return await self._bounded(query, fetched)
 
     async def _transaction(self, doing: str, work: Callable[[Any], Awaitable[T]]) -> T:
+        async def done(connection: Any) -> T:
+            async with connection.transaction(readonly=True):
+                return await work(connection)
+
+        return await self._bounded(doing, done)
+
+    async def _bounded(self, doing: str, work: Callable[[Any], Awaitable[T]]) -> T:
+        """What a server that is well takes too long for is the question's fault, and others go on asking it."""
+
         async def done() -> T:
             with refusals():
-                async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-                    return await work(connection)
+                async with self._pool.acquire() as connection:
+                    try:
+                        async with asyncio.timeout(_PATIENCE * self._deadline_s):
+                            return await work(connection)
+                    except (TimeoutError, asyncpg.QueryCanceledError) as error:
+                        raise TooMuchError from error
 
         return await self._guard.call(doing, done, self._deadline_s)
 

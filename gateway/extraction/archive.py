@@ -12,9 +12,9 @@ import msgspec
 from extractors.chunking import Chunk
 from extractors.files import Text
 from gateway.caller import Caller
-from gateway.errors import Forbidden, InvalidRequest, NoAnswer, StorageUnavailable
+from gateway.errors import Forbidden, InvalidRequest, NoAnswer, SearchTimeout, StorageUnavailable
 from gateway.extraction.told import Told
-from storage.errors import RefusedError, StorageError
+from storage.errors import RefusedError, StorageError, TooMuchError
 from storage.extracted import Call, Document, Run
 from storage.extractions import Extractions
 
@@ -111,6 +111,8 @@ async def looked_up(asked: Awaitable[T]) -> T:
     """What the database says. Raises `InvalidRequest` for what it cannot keep, and `StorageUnavailable`."""
     try:
         return await asked
+    except TooMuchError as error:
+        raise SearchTimeout from error
     except RefusedError as error:
         message = f"That cannot be kept: {error}."
         raise InvalidRequest(message, code="invalid_value") from error

@@ -1,5 +1,6 @@
 """What is kept is found by its words and by what it means, by whom it belongs to, and with its place."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -264,6 +265,27 @@ def test_nothing_of_another_tenant_is_found(gateway: Make, database_url: str) ->
     assert texts(rival, filters={"type": "eq", "key": "owner", "value": "acme"}) == []
     refused = search(served.gateway, "secret", headers=rival, kinds=["completions"])
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "no_vectors")
+
+
+SLOW_FOR_ACME = """
+create or replace function askonce.owner_word(tenant text) returns tsquery language sql as $$
+  select case tenant when 'acme' then (select ''::tsquery from pg_sleep(60))
+                     else ('''' || e'\\x01' || tenant || '''')::tsquery end
+$$
+"""
+
+
+def test_a_search_that_takes_too_long_stops_nobody_else(gateway: Make, database_url: str) -> None:
+    """It is told so; the database is well, and everybody else goes on searching."""
+    served = Served(gateway(database_deadline_s=0.1))
+    acme, rival = ({"authorization": f"Bearer {served.key(name)}"} for name in ("acme", "rival"))
+    keep(served.gateway, "A dog of the rival.", headers=rival)
+    asyncio.run(_execute(database_url, SLOW_FOR_ACME))
+    for _ in range(3):
+        late = search(served.gateway, "dog", headers=acme, mode="text")
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "search_timeout")
+        others = search(served.gateway, "dog", headers=rival, mode="text").json()
+        assert [one["text"] for one in others["data"]] == ["A dog of the rival."]
 
 
 async def _execute(database_url: str, statement: str) -> None:
