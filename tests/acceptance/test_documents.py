@@ -24,18 +24,24 @@ def ask(gateway: Make) -> Asked:
     return Asked(gateway())
 
 
-def pdf(*pages: str, compressed: bool = True, more: bytes = b"") -> bytes:
-    """A PDF with a line of text on each page; `more` is put in front of the first page's."""
+def pdf(*pages: str, compressed: bool = True, more: bytes = b"", said: bytes = b"") -> bytes:
+    """A PDF with a line of text on each page; `more` is put in front of the first page's, and its font calls `A` what
+    is `said`, as UTF-16 in hexadecimal digits.
+    """
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"", b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"]
     kids: list[int] = []
     for number, text in enumerate(pages):
-        said = (more if not number else b"") + b"BT /F1 12 Tf 72 720 Td (%b) Tj ET" % text.encode("latin-1")
-        packed = zlib.compress(said) if compressed else said
+        line = (more if not number else b"") + b"BT /F1 12 Tf 72 720 Td (%b) Tj ET" % text.encode("latin-1")
+        packed = zlib.compress(line) if compressed else line
         filtered = b"/Filter/FlateDecode" if compressed else b""
         objects.append(b"<<%b/Length %d>>stream\n%b\nendstream" % (filtered, len(packed), packed))
         page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F1 3 0 R>>>>/Contents %d 0 R>>"
         objects.append(page % len(objects))
         kids.append(len(objects))
+    if said:
+        named = b"begincmap 1 beginbfchar <41> <%b> endbfchar endcmap" % said
+        objects.append(b"<</Length %d>>stream\n%b\nendstream" % (len(named), named))
+        objects[2] = objects[2][:-2] + b"/ToUnicode %d 0 R>>" % len(objects)
     objects[1] = b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(kids), b" ".join(b"%d 0 R" % kid for kid in kids))
     made, places = b"%PDF-1.7\n", []
     for number, one in enumerate(objects, 1):
@@ -89,6 +95,22 @@ def test_a_page_is_markdown_without_what_nobody_reads(ask: Asked) -> None:
     assert "color" not in document["text"]
 
 
+def test_names_and_hidden_parts_of_a_page(ask: Asked) -> None:
+    """Words are what the reader of the page sees: no escapes, no hyphens that are not shown, nothing hidden."""
+    page = """<?php echo 1 ?><!doctype html><!ELEMENT a><p>Metformin_XR 5*3 [a] #1</p><p>Zan\u00adprol\u200b 10 mg</p>
+<p hidden>Fooprol <b hidden>1</b></p><i aria-hidden="true">Barprol</i><div style="color:red; DISPLAY : none">Baz</div>
+<!-- Quxprol --><?xml-stylesheet href="a"?>"""
+    document = found(ask, kept(ask, page.encode(), "text/html; charset=utf-8").json())
+    assert document["text"] == "Metformin_XR 5*3 [a] #1\n\nZanprol 10 mg"
+
+
+def test_half_a_character_of_a_pdf_is_one_that_is_not_known(ask: Asked) -> None:
+    """Halves that belong together are one, and pages begin where they are said to."""
+    for said, text in ((b"D83D", "\ufffd"), (b"DE00D83D", "\ufffd\ufffd"), (b"D83DDE00", "\U0001f600")):
+        document = found(ask, kept(ask, pdf("A 1", "2", said=said), "application/pdf").json())
+        assert (document["text"], document["pages"]) == (f"{text} 1\f2", [0, len(text) + 3])
+
+
 @pytest.mark.parametrize(
     ("content", "content_type", "text"),
     [
@@ -120,6 +142,10 @@ def test_a_form_has_a_file_and_what_is_said_of_it(ask: Asked) -> None:
         (b"\xff\xfe\xff", "text/plain", 400, "utf-16"),
         (b"caf\xe9", "text/plain", 400, "UTF-8"),
         (b"a", "text/plain; charset=klingon", 400, "klingon"),
+        (b"a", "text/plain; charset=undefined", 400, "undefined"),
+        (b"a", "text/plain; charset=rot13", 400, "rot13"),
+        (rb"\ud800", "text/plain; charset=unicode_escape", 400, "unicode_escape"),
+        (b"<p>a+2AA-</p>", "text/html; charset=utf7", 400, "utf7"),
         (b"%PDF-1.7 and nothing", "application/pdf", 400, "cannot be read"),
         (pdf(" "), "application/pdf", 400, "OCR"),
         (locked(pdf(*PAGES)), "application/pdf", 400, "password"),
