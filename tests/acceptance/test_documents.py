@@ -1,6 +1,7 @@
 """Files become documents: their text, where its pages begin, and a clear word where there is no text to be had."""
 
 import io
+import json
 import zlib
 from typing import Any
 
@@ -109,6 +110,19 @@ def test_half_a_character_of_a_pdf_is_one_that_is_not_known(ask: Asked) -> None:
     for said, text in ((b"D83D", "\ufffd"), (b"DE00D83D", "\ufffd\ufffd"), (b"D83DDE00", "\U0001f600")):
         document = found(ask, kept(ask, pdf("A 1", "2", said=said), "application/pdf").json())
         assert (document["text"], document["pages"]) == (f"{text} 1\f2", [0, len(text) + 3])
+
+
+@pytest.mark.parametrize("plain", ["application/json", "text/markdown"])
+def test_the_same_text_does_not_lose_its_pages(ask: Asked, plain: str) -> None:
+    """Nor does a text that was there first keep a PDF of it from having them."""
+    text = "\f".join(PAGES)
+    body = json.dumps({"text": text}) if plain == "application/json" else text
+    first = kept(ask, body.encode(), plain).json()
+    assert first["pages"] == []
+    for content, content_type in ((pdf(*PAGES), "application/pdf"), (body.encode(), plain)):
+        said = kept(ask, content, content_type).json()
+        assert said["id"] == first["id"]
+        assert (said["media_type"], said["pages"]) == ("application/pdf", [0, len(PAGES[0]) + 1])
 
 
 @pytest.mark.parametrize(
