@@ -8,10 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from extractors.errors import RecipeError
-from extractors.files import TYPES
 from extractors.recipe import Recipe
 from gateway.caller import Caller
-from gateway.errors import StorageUnavailable
+from gateway.errors import InvalidRequest, StorageUnavailable
 from gateway.extraction import told
 from gateway.extraction.archive import looked_up
 from gateway.routes.described import asking
@@ -45,23 +44,25 @@ async def kept(request: HttpRequest, parts: Parts, file: File) -> Document:
     """The document that a file becomes, divided. Raises `InvalidRequest` and `StorageUnavailable`."""
     reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset)
     found = await unless_left(request.receive, reading)
-    said, metadata = wire.of_file(found, bytes(file.metadata), file.name)
+    said, metadata = wire.of_file(found, file.metadata, file.name)
     document = await parts.extraction.archive.keep_document(said, metadata, request.auth, file.media_type)
     await parts.searching.divider.divide(document)
     return document
 
 
 async def sent(request: HttpRequest) -> File | None:
-    """The file that a request brings; None where it brings JSON, whatever it calls that. Raises `InvalidRequest`."""
-    content_type = request.headers.get("content-type", "")
-    media_type, charset = files.kind_of(content_type)
-    if media_type in TYPES:
-        return File(data=await request.body(), media_type=media_type, charset=charset)
+    """The file that a request brings; None where it brings JSON. Raises `InvalidRequest` and `UnsupportedMedia`."""
+    media_type, charset = files.kind_of(request.headers.get("content-type", ""))
     if media_type != files.FORM:
-        return None
-    form = await request.form()
+        return files.of_body(await request.body(), media_type, charset)
+    try:
+        form = await request.form()
+    except (LookupError, ValueError) as error:
+        message = "A field of the form is not the text that its charset says; send UTF-8."
+        raise InvalidRequest(message, code="invalid_utf8") from error
     part = files.of_form(form)
-    return files.readable(await part.read(), part.content_type, part.filename or "", form.get("metadata"))
+    content_type, metadata = files.content_type_of(part), await files.metadata_of(form)
+    return files.readable(await part.read(), content_type, part.filename or "", metadata)
 
 
 @get(

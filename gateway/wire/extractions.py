@@ -157,12 +157,17 @@ def document(data: bytes) -> tuple[Text, dict[str, Any]]:
 
 def of_file(found: Text, metadata: bytes, name: str) -> tuple[Text, dict[str, Any]]:
     """The same of what was read from a file, with `metadata` as JSON. Raises `InvalidRequest`."""
-    said = body.decode(b'{"metadata":%b}' % metadata).get("metadata")
-    if said is not None and not isinstance(said, dict):
-        message = "'metadata' must be a JSON object."
-        raise InvalidRequest(message, param="metadata", code="invalid_value")
+    said = _spoken_of(metadata) if metadata.strip() not in (b"", b"null") else {}
     text = Text(_said(found.text, "file"), found.pages, storable(found.title or name)[:_TITLE])
-    return text, _small(said or {})
+    return text, _small(said)
+
+
+def _spoken_of(metadata: bytes) -> Metadata:
+    try:
+        return body.decode(metadata)
+    except InvalidRequest as error:
+        message = str(error).replace("The body", "'metadata'", 1).partition(", such as")[0].removesuffix(".")
+        raise InvalidRequest(f"{message}.", param="metadata", code=error.code) from error
 
 
 def storable(text: str) -> str:

@@ -12,6 +12,8 @@ from gateway.errors import InvalidRequest, UnsupportedMedia
 
 FORM: Final = "multipart/form-data"
 _BY_NAME: Final = {".md": "text/markdown", ".markdown": "text/markdown", ".txt": "text/plain", ".log": "text/plain"}
+_JSON: Final = frozenset({"", "application/json", "text/json", "application/x-www-form-urlencoded"})
+"""What clients call JSON; the last is what curl says unless it is told."""
 _ANY: Final = frozenset({"", "application/octet-stream"})
 
 
@@ -22,7 +24,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     charset: str = ""
     name: str = ""
-    metadata: msgspec.Raw = msgspec.Raw(b"null")
+    metadata: bytes = b""
+    """As JSON; empty where nothing was said."""
 
 
 def kind_of(content_type: str) -> tuple[str, str]:
@@ -33,23 +36,24 @@ def kind_of(content_type: str) -> tuple[str, str]:
     return media_type, said.get_content_charset("")
 
 
-def readable(data: bytes, content_type: str, name: str, metadata: str | None = None) -> File:
+def of_body(data: bytes, media_type: str, charset: str) -> File | None:
+    """A file that is a request's whole body; None where that is JSON. Raises `UnsupportedMedia`."""
+    if media_type in TYPES:
+        return File(data=data, media_type=media_type, charset=charset)
+    if media_type in _JSON or media_type.endswith("+json"):
+        return None
+    raise _unreadable(media_type)
+
+
+def readable(data: bytes, content_type: str, name: str, metadata: bytes) -> File:
     """A file of a form. One whose type is not said is known by the end of its name. Raises `UnsupportedMedia`."""
     media_type, charset = kind_of(content_type)
     if media_type in _ANY or media_type not in TYPES:
         ending = PurePath(name).suffix.lower()
         media_type = _BY_NAME.get(ending) or mimetypes.guess_type(name)[0] or media_type
     if media_type not in TYPES:
-        said = (media_type or "none")[:80]
-        message = f"A file of type '{said}' cannot be read; these can: {', '.join(sorted(TYPES))}."
-        raise UnsupportedMedia(message, param="file")
-    return File(
-        data=data,
-        media_type=media_type,
-        charset=charset,
-        name=PurePath(name).name[:200],
-        metadata=msgspec.Raw((metadata or "null").encode()),
-    )
+        raise _unreadable(media_type)
+    return File(data=data, media_type=media_type, charset=charset, name=PurePath(name).name[:200], metadata=metadata)
 
 
 def of_form(form: Any) -> Any:
@@ -62,3 +66,21 @@ def of_form(form: Any) -> Any:
         message = f"'{strange[0][:80]}' is not known here; these are: file, metadata."
         raise InvalidRequest(message, param=strange[0][:80], code="unknown_parameter")
     return found
+
+
+async def metadata_of(form: Any) -> bytes:
+    """The field `metadata` of a form, which may be a file itself; empty where there is none."""
+    found = form.get("metadata", "")
+    return found.encode() if isinstance(found, str) else await found.read()
+
+
+def content_type_of(part: Any) -> str:
+    """What a form says a file of it is, with its charset, which `part.content_type` lacks."""
+    said = {name.lower(): value for name, value in part.headers.items()}
+    return said.get("content-type", part.content_type)
+
+
+def _unreadable(media_type: str) -> UnsupportedMedia:
+    said = (media_type or "none")[:80]
+    message = f"A file of type '{said}' cannot be read; these can: {', '.join(sorted(TYPES))}."
+    return UnsupportedMedia(message, param="file")

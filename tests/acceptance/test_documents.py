@@ -150,6 +150,29 @@ def test_a_form_has_a_file_and_what_is_said_of_it(ask: Asked) -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "file")
 
 
+def test_a_form_may_say_its_charset_and_have_metadata_as_a_file(ask: Asked) -> None:
+    """As curl sends `-F 'file=@n.txt;type=text/plain;charset=latin-1' -F metadata=@meta.json`."""
+    text = ("n.txt", "café".encode("latin-1"), "text/plain; charset=latin-1")
+    meta = ("meta.json", '{"ward": "é"}'.encode(), "application/json")
+    said = httpx.post(f"{ask.gateway.url}/v1/documents", files={"file": text, "metadata": meta}).json()
+    assert (found(ask, said)["text"], said["metadata"]) == ("café", {"ward": "é"})
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [b'{} , "x": {"y":1}', b"[]", b"{", b'{"a":1,"a":2}', b'"a"', b'{"a":"\xff"}', b'{"a":"\\ud800"}', b"{} {}"],
+)
+def test_metadata_of_a_form_is_one_object(ask: Asked, metadata: bytes) -> None:
+    """What is wrong with it is said of it, however it is sent."""
+    url = f"{ask.gateway.url}/v1/documents"
+    for name in (None, "meta.json"):
+        refused = httpx.post(url, files={"metadata": (name, metadata), "file": ("n.txt", b"a")})
+        assert refused.status_code == 400, refused.text
+        error = refused.json()["error"]
+        assert "body" not in error["message"]
+        assert error["param"] == "metadata" or (name is None and error["code"] == "invalid_utf8")
+
+
 @pytest.mark.parametrize(
     ("content", "content_type", "status", "word"),
     [
@@ -180,6 +203,16 @@ def test_a_file_of_another_type_is_named(ask: Asked) -> None:
     refused = httpx.post(url, files={"file": ("a.docx", b"PK", "application/msword")})
     assert (refused.status_code, refused.json()["error"]["code"]) == (415, "unsupported_media_type")
     assert "application/pdf" in refused.json()["error"]["message"]
+    for content_type in ("image/png", "application/octet-stream", "application/msword"):
+        refused = kept(ask, b"\x89PNG", content_type)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (415, "unsupported_media_type")
+        assert "text/markdown" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("content_type", ["", "application/json; charset=utf-8", "application/x-www-form-urlencoded"])
+def test_json_is_known_whatever_curl_calls_it(ask: Asked, content_type: str) -> None:
+    """`curl -d` says that it is a form."""
+    assert found(ask, kept(ask, b'{"text": "Zanprol"}', content_type).json())["text"] == "Zanprol"
 
 
 def test_a_bomb_is_refused_and_the_next_file_is_read(ask: Asked) -> None:
