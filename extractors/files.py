@@ -92,11 +92,11 @@ def _whole(text: str) -> str:
 
 def _html(data: bytes, charset: str) -> Text:
     try:
-        from bs4 import BeautifulSoup  # noqa: PLC0415 -- only a process that reads files needs them
+        from bs4 import BeautifulSoup, UnicodeDammit  # noqa: PLC0415 -- only a process that reads files needs them
         from markdownify import MarkdownConverter  # noqa: PLC0415
     except ImportError as error:
         raise ReaderMissing from error
-    _check(charset)
+    _check(UnicodeDammit.CHARSET_ALIASES.get(charset, charset))
     with _bounded("page"):
         page = BeautifulSoup(data, "html.parser", from_encoding=charset or None)
         title = " ".join(page.title.get_text().split()) if page.title else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import metadata
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 import anyio
 import cachetools
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 _FRAMES: Final = 256
 _NICE: Final = 10
+_READERS: Final = 2
+"""Files that are read at a time, each of another tenant: nobody's many files hold up everybody else's."""
 _SHORT: Final = 20_000
 """Code points of a text that is divided at once; a longer one takes more than a millisecond or two."""
 
@@ -56,14 +59,16 @@ def version() -> str:
 
 
 class Workers:
-    """Up to `most` processes, and two for those who begin, shared by all who extract. A call that takes longer than
-    `deadline_s` ends its own.
+    """Up to `most` processes, two for those who begin, and two for files, shared by all who extract. A call that takes
+    longer than `deadline_s` ends its own.
     """
 
     def __init__(self, most: int = 2, deadline_s: float = 30.0) -> None:
         # A text that takes long to be divided is not to hold up other recipes, nor those who align.
         self._places = defaultdict[Callable[..., Any], anyio.CapacityLimiter](lambda: anyio.CapacityLimiter(1))
         self._places[_aligned] = anyio.CapacityLimiter(most)
+        self._places[_text] = anyio.CapacityLimiter(_READERS)
+        self._reading = WeakValueDictionary[str, asyncio.Lock]()
         self._dividing = anyio.CapacityLimiter(1)  # each thread more that computes holds up the event loop longer
         self._deadline_s = deadline_s
         self._frames: cachetools.LRUCache[str, Frame] = cachetools.LRUCache(_FRAMES)
@@ -77,11 +82,12 @@ class Workers:
                 found = await asyncio.to_thread(chunking.plain, text, most)
         return await self._run(chunking.chunks, text, most) if found is None else found
 
-    async def text(self, data: bytes, media_type: str, charset: str) -> Text:
-        """What a file says. Raises `FileError`, and `WorkerError`."""
+    async def text(self, data: bytes, media_type: str, charset: str, tenant: str) -> Text:
+        """What a tenant's file says. Raises `FileError`, and `WorkerError`."""
         if media_type in files.PLAIN:
             return await asyncio.to_thread(files.read, data, media_type, charset)
-        return await self._run(files.read, data, media_type, charset)
+        async with self._reading.setdefault(tenant, asyncio.Lock()):
+            return await self._run(_text, data, media_type, charset)
 
     async def frame(self, recipe: Recipe) -> Frame:
         """What stands around each chunk in its prompt. Raises `MissingError` and `WorkerError`."""
@@ -101,7 +107,7 @@ class Workers:
         """Waiting for a process takes as long as it takes; the deadline is for what it does. Nobody who begins waits
         for those who align.
         """
-        if function is not files.read:
+        if function is not _text:
             version()
         async with self._places[function]:
             try:
@@ -122,8 +128,18 @@ def _frame(recipe: Recipe) -> Frame:
     return framing.frame(recipe)
 
 
+def _text(data: bytes, media_type: str, charset: str) -> Text:
+    _let_others_first()
+    return files.read(data, media_type, charset)
+
+
 def _aligned(passages: Sequence[Passage], exactly: bool = False) -> list[tuple[Grounded, ...]]:  # noqa: FBT001, FBT002
-    os.setpriority(os.PRIO_PROCESS, 0, _NICE)  # whoever is asked something else comes first
+    _let_others_first()
     from extractors import aligning  # noqa: PLC0415 -- see above
 
     return aligning.aligned(passages, exactly=exactly)
+
+
+def _let_others_first() -> None:
+    """Whoever is asked something else. None may take back what it has let go."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))

@@ -81,8 +81,8 @@ class Workers(Protocol):
         """The chunks of a text."""
         ...
 
-    async def text(self, data: bytes, media_type: str, charset: str) -> Text:
-        """What a file says."""
+    async def text(self, data: bytes, media_type: str, charset: str, tenant: str) -> Text:
+        """What a tenant's file says."""
         ...
 
     async def frame(self, recipe: Recipe) -> Frame:
@@ -175,10 +175,10 @@ class Extractor:
         done = _answered(await archive.calls(found))
         return Session(again, self._journey(again, recipe, frame, caller), self._heed(run), self._keeping(), done)
 
-    async def read(self, data: bytes, media_type: str, charset: str) -> Text:
-        """What a file says. Raises `InvalidRequest` and `ExtractionUnavailable`."""
+    async def read(self, data: bytes, media_type: str, charset: str, caller: Caller) -> Text:
+        """What a caller's file says. Raises `InvalidRequest` and `ExtractionUnavailable`."""
         try:
-            return await self._workers.text(data, media_type, charset)
+            return await self._workers.text(data, media_type, charset, caller.tenant)
         except ReaderMissing as error:
             raise ExtractionUnavailable(str(error)) from error
         except SlowError as error:

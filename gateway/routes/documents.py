@@ -42,7 +42,7 @@ async def keep(request: HttpRequest, parts: NamedDependency[Parts]) -> dict[str,
 
 async def kept(request: HttpRequest, parts: Parts, file: File) -> Document:
     """The document that a file becomes, divided. Raises `InvalidRequest` and `StorageUnavailable`."""
-    reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset)
+    reading = parts.extraction.extractor.read(file.data, file.media_type, file.charset, request.auth)
     found = await unless_left(request.receive, reading)
     said, metadata = wire.of_file(found, file.metadata, file.name)
     document = await parts.extraction.archive.keep_document(said, metadata, request.auth, file.media_type)

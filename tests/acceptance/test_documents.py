@@ -112,6 +112,12 @@ def test_half_a_character_of_a_pdf_is_one_that_is_not_known(ask: Asked) -> None:
         assert (document["text"], document["pages"]) == (f"{text} 1\f2", [0, len(text) + 3])
 
 
+def test_a_page_may_call_its_charset_what_browsers_know(ask: Asked) -> None:
+    """Not all of their names are Python's."""
+    page = "<p>薬</p>".encode("shift-jis")
+    assert found(ask, kept(ask, page, "text/html; charset=x-sjis").json())["text"] == "薬"
+
+
 @pytest.mark.parametrize("plain", ["application/json", "text/markdown"])
 def test_the_same_text_does_not_lose_its_pages(ask: Asked, plain: str) -> None:
     """Nor does a text that was there first keep a PDF of it from having them."""

@@ -73,6 +73,16 @@ async def test_a_process_that_takes_too_long_is_ended_and_another_takes_its_plac
     assert (await pool.aligned([Passage(TEXT, 0, said("Aspirin"))]))[0][0].place == (0, 7)
 
 
+async def test_many_files_of_one_hold_up_no_other() -> None:
+    """Each has one read at a time, and another's comes in between."""
+    pool, page = Workers(), b"<p>word <b>x</b></p>" * 10_000
+    theirs = [asyncio.create_task(pool.text(page, "text/html", "", "theirs")) for _ in range(4)]
+    await asyncio.sleep(0)
+    assert (await pool.text(b"<p>Aspirin</p>", "text/html", "", "mine")).text == "Aspirin"
+    assert not all(one.done() for one in theirs)
+    assert {one.text[:10] for one in await asyncio.gather(*theirs)} == {"word **x**"}
+
+
 async def test_a_frame_is_made_once() -> None:
     """It is the recipe's, whatever that is called."""
     pool, recipe = Workers(1), shipped()["invoices"]
