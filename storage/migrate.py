@@ -144,12 +144,15 @@ async def _apply(connection: asyncpg.Connection) -> list[Step]:
     missing = [step for step in steps() if step.number not in known and step.requires in available]
     for step in missing:
         async with connection.transaction():
+            await connection.execute(sql.query("tenant_sql_turn"))
             await _execute(connection, step.name, step.text)
             await connection.execute(sql.query("migrations_put"), step.number, step.name, step.sha256)
     for view in sorted(_files("migrations/views"), key=lambda file: file.name):
         text = view.read_text("utf-8")
         if _required(text) in available:
-            await _execute(connection, f"views/{view.name}", text)
+            async with connection.transaction():
+                await connection.execute(sql.query("tenant_sql_turn"))
+                await _execute(connection, f"views/{view.name}", text)
     return missing
 
 

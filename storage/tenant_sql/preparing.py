@@ -94,7 +94,7 @@ async def _keep_out_of_others(connection: Any, url: str, trusted: str) -> None:
 
 async def _begin(connection: Any) -> None:
     await connection.execute("select set_config('lock_timeout', $1, true)", _LOCK_WAIT)
-    await connection.execute("select pg_advisory_xact_lock(hashtext('askonce.tenant_sql'))")
+    await connection.execute(sql.query("tenant_sql_turn"))
 
 
 def _of_database(url: str, name: str) -> str:

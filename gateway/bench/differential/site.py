@@ -140,7 +140,7 @@ class Site:
     async def truncate(self) -> None:
         """Have Postgres forget every answer."""
         async with self._database() as connection:
-            await connection.execute("truncate askonce.completions")
+            await connection.execute("truncate askonce.completions cascade")
 
     async def kept(self, keys: Collection[bytes]) -> tuple[dict[bytes, Kept], dict[bytes, Kept]]:
         """What Redis and what Postgres have under `keys`."""
