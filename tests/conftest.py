@@ -94,7 +94,8 @@ async def database_url(servers: Servers) -> AsyncIterator[str]:
 @pytest.fixture
 async def empty_database_url(servers: Servers) -> AsyncIterator[str]:
     """A database with nothing in it, of this test's own."""
-    async with _database(servers, "") as url:
+    # template1 is not empty once tenants' SQL was made ready: what is made of it takes rights from everybody.
+    async with _database(servers, "template template0") as url:
         yield url
 
 

@@ -325,7 +325,7 @@ class TiersMachine(RuleBasedStateMachine):
 
     async def _emptied(self) -> None:
         connection = await asyncpg.connect(self.urls[0])
-        await connection.execute("truncate askonce.completions, askonce.invalidations restart identity")
+        await connection.execute("truncate askonce.completions, askonce.invalidations restart identity cascade")
         await connection.close()
         await self._flush_redis()
 
