@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from gateway.semantic.forms import FORMS, differences
 from gateway.semantic.lexicon import Lexicon, Words, lexicon
 from gateway.semantic.reading import Reading, Word, keys, reading
 
@@ -19,7 +20,7 @@ MAX_CHARACTERS: Final = 8192
 
 Reason = Literal[
     "length", "language", "negation", "number", "unit", "name", "quoted", "code", "sign", "question", "quantifier",
-    "opposite", "relation", "words",
+    "opposite", "relation", "tense", "modal", "person", "preposition", "case", "layout", "words",
 ]  # fmt: skip
 LEFT_TO_JUDGE: Final = frozenset[Reason]({"words"})
 """What a model may overrule that has read both: a word that the other prompt has in no form may be a synonym."""
@@ -56,12 +57,13 @@ def verdict(left: str, right: str, known: Lexicon | None = None) -> Verdict:
 
 def compared(left: Reading, right: Reading, known: Lexicon) -> Verdict:
     """The same for prompts that have been read."""
-    if left.text == right.text:
+    if left.text == right.text and left.forms == right.forms:
         return Verdict()
     return Verdict(tuple(_reasons(left, right, known)))
 
 
 def _reasons(left: Reading, right: Reading, known: Lexicon) -> Iterator[Reason]:
+    forms = set(differences(left.forms, right.forms))
     lost = (*_unexplained(left, right, known), *_unexplained(right, left, known))
     checks: Sequence[tuple[Reason, bool]] = (
         ("language", bool(left.language and right.language) and left.language != right.language),
@@ -76,6 +78,7 @@ def _reasons(left: Reading, right: Reading, known: Lexicon) -> Iterator[Reason]:
         ("quantifier", left.quantifiers != right.quantifiers),
         ("opposite", _is_opposite(left, right)),
         ("relation", _is_turned(left, right, lost) or _is_turned(right, left, lost)),
+        *((form, form in forms) for form in FORMS),
         ("words", bool(lost)),
     )
     return (reason for reason, differs in checks if differs)

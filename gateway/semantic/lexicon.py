@@ -21,6 +21,10 @@ class Lexicon(msgspec.Struct, frozen=True):
     telling: Mapping[str, Words]
     """Of these, those that only one language has."""
     negators: Mapping[str, Words]
+    small: Mapping[str, Words]
+    """Classes of words that have no meaning of their own, and change what is asked: tenses, modals, persons."""
+    prepositions: Words
+    articles: Words
     strong: Mapping[str, Words]
     """What is asked for -> words that ask for it."""
     weak: Mapping[str, Words]
@@ -60,6 +64,9 @@ def lexicon() -> Lexicon:
             name: words.difference(*(w for n, w in function.items() if n != name)) for name, words in function.items()
         },
         negators=_by_language(said["negators"]),
+        small=_by_language(said["small"]),
+        prepositions=frozenset(said["small_places"]["prepositions"].split()),
+        articles=frozenset(said["small_places"]["articles"].split()),
         strong={name: frozenset(of["strong"].split()) for name, of in said["asks"].items()},
         weak={name: frozenset(of["weak"].split()) for name, of in said["asks"].items()},
         quantifiers={word: name for name, words in said["quantifiers"].items() for word in words.split()},

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from gateway.semantic.amounts import Amounts, amounts
+from gateway.semantic.forms import Forms, forms
 from gateway.semantic.lexicon import Lexicon, Words
 from gateway.semantic.tokens import Token, plain, quotations, tokens
 
@@ -86,6 +87,7 @@ class Reading(msgspec.Struct, frozen=True):
     """Where words stand that join others."""
     length: int
     """How many tokens it has."""
+    forms: Forms
 
 
 def reading(prompt: str, lexicon: Lexicon) -> Reading:
@@ -120,6 +122,7 @@ def reading(prompt: str, lexicon: Lexicon) -> Reading:
         is_even=bool(lexicon.frames & folded),
         joins=frozenset(place for place, token in enumerate(found) if token.folded in lexicon.joining),
         length=len(found),
+        forms=forms(prompt, found, lexicon),
     )
 
 

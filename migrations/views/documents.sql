@@ -1,9 +1,8 @@
--- title: Documents, newest first
+-- title: Documents
 create or replace view api.documents with (security_invoker = true) as
 select id, tenant, encode(sha256, 'hex') as sha256, characters, text, meta, created_at, media_type,
        title, pages
-from askonce.documents
-order by created_at desc;
+from askonce.documents;
 
 comment on column api.documents.id is 'What extractions call it.';
 comment on column api.documents.tenant is 'Whose it is.';

@@ -1,9 +1,8 @@
--- title: Extractions, newest first
+-- title: Extractions
 create or replace view api.extraction_runs with (security_invoker = true) as
 select id, tenant, scope, document_id, recipe, edition, model, status, error, counts, chunks, chunks_done, passes,
        options, langextract, chunker, metadata, made_by, created_at, seen_at, ended_at
-from askonce.extraction_runs
-order by created_at desc;
+from askonce.extraction_runs;
 
 comment on column api.extraction_runs.id is 'What the API calls it.';
 comment on column api.extraction_runs.tenant is 'Whose it is.';

@@ -22,8 +22,7 @@ left join (
            / nullif(sum(case kind when 'embedding' then prompt_tokens else completion_tokens end), 0))::numeric as token_ms
   from askonce.completions
   group by model, kind
-) t on t.model = u.model and t.kind = u.kind
-order by u.day desc, u.tenant, u.model, u.kind;
+) t on t.model = u.model and t.kind = u.kind;
 
 comment on column api.savings.day is 'Which day, by UTC.';
 comment on column api.savings.tenant is 'Who asked.';

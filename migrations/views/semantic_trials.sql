@@ -2,8 +2,7 @@
 create or replace view api.semantic_trials with (security_invoker = true) as
 select id, tenant, scope, model, encode(key, 'hex') as key, encode(source_key, 'hex') as source_key, similarity, reasons,
        judged_same, threshold, served, same_answer, answers_similarity, label, asked_at, source_at, created_at
-from askonce.semantic_trials
-order by id desc;
+from askonce.semantic_trials;
 
 comment on column api.semantic_trials.id is 'Its number, for a label.';
 comment on column api.semantic_trials.tenant is 'Who asked.';

@@ -1,4 +1,4 @@
--- title: Usage, cost and savings by the hour, newest first
+-- title: Usage, cost and savings by the hour
 create or replace view api.usage with (security_invoker = true) as
 select date_trunc('hour', minute) as hour, tenant, model, kind,
        sum(requests) as requests,
@@ -11,8 +11,7 @@ select date_trunc('hour', minute) as hour, tenant, model, kind,
        coalesce(sum(cost_micro_usd) filter (where cache <> 'generated'), 0) as saved_micro_usd,
        coalesce(sum(requests) filter (where cache = 'semantic'), 0) as semantic
 from askonce.usage
-group by 1, tenant, model, kind
-order by 1 desc, tenant, model, kind;
+group by 1, tenant, model, kind;
 
 comment on column api.usage.hour is 'Which hour.';
 comment on column api.usage.tenant is 'Who asked.';

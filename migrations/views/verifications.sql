@@ -1,9 +1,8 @@
--- title: Verifications, newest first
+-- title: Verifications
 create or replace view api.verifications with (security_invoker = true) as
 select encode(key, 'hex') as key, scope, model, outcome, compared, divergence, identity, duration_ms,
        origin_id, made_by, at
-from askonce.verifications
-order by at desc;
+from askonce.verifications;
 
 comment on column api.verifications.key is 'The answer that was asked for again, as in completions.';
 comment on column api.verifications.scope is 'Where it is kept.';

@@ -18,7 +18,9 @@ from storage.tenant_sql.preparing import edition
 from storage.tenant_sql.statements import Limits, Result, fetched
 
 _CONNECT_S: Final = 5
-_WAIT_S: Final = 2.0
+_WAIT_S: Final = 1.0
+_IN_LINE: Final = 32
+"""Statements of a tenant that may wait for a place."""
 _CLOSE_S: Final = 5.0
 _SLACK_S: Final = 2.0
 _SLACK_BYTES: Final = 2**20
@@ -58,6 +60,8 @@ class Gate:
         self._places = asyncio.Semaphore(at_once)
         self._each = each
         self._of: Counter[str] = Counter()
+        """Statements that have a place, or wait for one."""
+        self._own: dict[str, asyncio.Semaphore] = {}
         self._edition = edition()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -104,12 +108,19 @@ class Gate:
             raise SqlFault("sql_unavailable") from error
 
     async def _taken(self, tenant: str) -> "_Place":
-        if self._of[tenant] >= self._each:
+        """A place, of the tenant's own and of all: its last statement's may be free in a moment."""
+        if self._of[tenant] >= self._each + _IN_LINE:
             raise SqlFault("sql_busy")
+        own = self._own.setdefault(tenant, asyncio.Semaphore(self._each))
         self._of[tenant] += 1
         try:
             async with asyncio.timeout(_WAIT_S):
-                await self._places.acquire()
+                await own.acquire()
+                try:
+                    await self._places.acquire()
+                except BaseException:
+                    own.release()
+                    raise
         except BaseException as error:
             self._forget(tenant)
             if isinstance(error, TimeoutError):
@@ -120,11 +131,12 @@ class Gate:
     def _forget(self, tenant: str) -> None:
         self._of[tenant] -= 1
         if not self._of[tenant]:
-            del self._of[tenant]
+            del self._of[tenant], self._own[tenant]
 
     def free(self, tenant: str) -> None:
         """Give a place back."""
         self._places.release()
+        self._own[tenant].release()
         self._forget(tenant)
 
     @asynccontextmanager

@@ -73,7 +73,7 @@ def test_the_schema_says_what_everything_is(served: Served, database_url: str) -
     assert {"completions", "usage", "documents", "extractions", "messages", "savings", "my_rx_drug"} <= set(views)
     made = {"name": "created_at", "type": "timestamp with time zone", "comment": "When it was made."}
     assert made in views["completions"]["columns"]
-    assert views["usage"]["title"] == "Usage, cost and savings by the hour, newest first"
+    assert views["usage"]["title"] == "Usage, cost and savings by the hour"
     assert views["my_rx_drug"]["title"] == "Records of the class 'drug' that the recipe 'my-rx' found"
     for view in views.values():
         silent = [column["name"] for column in view["columns"] if not column["comment"]]

@@ -1,0 +1,112 @@
+"""What the small words of a prompt say, and how it is written: tense, mood, persons, places, capitals and layout.
+
+Such words have no meaning of their own, and change what is asked all the same: who was and who is, what must and what
+can be done, mine and yours, on the box and in it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from gateway.semantic.lexicon import Lexicon, Words
+from gateway.semantic.tokens import Token
+
+Difference = Literal["tense", "modal", "person", "preposition", "case", "layout"]
+FORMS: Final[Sequence[Difference]] = ("tense", "modal", "person", "preposition", "case", "layout")
+"""All of them, in the order in which they are told."""
+_TENSES: Final = frozenset({"past", "future", "conditional"})
+_MODALS: Final = frozenset({"possible", "perhaps", "obliged", "advised"})
+_HARMLESS: Final = frozenset({"possible"})
+"""How something can be done is asked without this word as well."""
+_SPEAKERS: Final = frozenset({"first", "second"})
+_OTHERS: Final = frozenset({"he", "she", "they"})
+_REACH: Final = 3
+_GAP: Final = re.compile(r"(?<=\S)[^\S\n]{2,}(?=\S)")
+_EXACT: Final = re.compile(r"[\"`“„«「]")
+"""Where something is quoted, blanks may be what is asked about; elsewhere they are typed as they come."""
+
+
+class Forms(msgspec.Struct, frozen=True):
+    """How something is said."""
+
+    said: Words
+    """Classes of small words that are there."""
+    governed: Mapping[str, Words]
+    """Word -> the prepositions that it stands after."""
+    only: Words
+    """Words that `only` stands before."""
+    written: Mapping[str, Words]
+    """Word -> how it is written, but for a capital that a sentence begins with."""
+    layout: tuple[str, ...]
+    """Indents of lines, where there are several, and wide gaps."""
+
+
+def forms(text: str, found: Sequence[Token], lexicon: Lexicon) -> Forms:
+    """How a text is said, whose tokens were `found`."""
+    governed: dict[str, set[str]] = {}
+    written: dict[str, set[str]] = {}
+    only: set[str] = set()
+    for place, token in enumerate(found):
+        if token.kind == "word" and not (token.first and token.text.istitle()):
+            written.setdefault(token.folded, set()).add(token.text)
+        if token.folded in lexicon.prepositions and (word := _object(found, place, lexicon)):
+            governed.setdefault(word, set()).add(token.folded)
+        if lexicon.quantifiers.get(token.folded) == "only" and found[place + 1 : place + 2]:
+            only.add(found[place + 1].folded)
+    folded = frozenset(token.folded for token in found)
+    said = frozenset(name for name, words in lexicon.small.items() if not folded.isdisjoint(words))
+    return Forms(said, _frozen(governed), frozenset(only), _frozen(written), _layout(text))
+
+
+def differences(left: Forms, right: Forms) -> Iterator[Difference]:
+    """What differs. It knows no language: what is refused may be the same."""
+    if left.said & _TENSES != right.said & _TENSES:
+        yield "tense"
+    if _modal(left.said & _MODALS, right.said & _MODALS):
+        yield "modal"
+    if _person(left.said, right.said):
+        yield "person"
+    if left.only != right.only or _parted(left.governed, right.governed):
+        yield "preposition"
+    if _parted(left.written, right.written):
+        yield "case"
+    if left.layout != right.layout:
+        yield "layout"
+
+
+def _object(found: Sequence[Token], place: int, lexicon: Lexicon) -> str:
+    """The word that a preposition is about: the next that has a meaning of its own, or is a person."""
+    for token in found[place + 1 : place + 1 + _REACH]:
+        if token.folded not in lexicon.articles:
+            return token.folded if token.kind == "word" else ""
+    return ""
+
+
+def _modal(left: Words, right: Words) -> bool:
+    return left != right and not (left ^ right <= _HARMLESS and not (left and right))
+
+
+def _person(left: Words, right: Words) -> bool:
+    if left & _OTHERS != right & _OTHERS:
+        return True
+    mine, yours = left & _SPEAKERS, right & _SPEAKERS
+    return not (mine <= yours or yours <= mine)
+
+
+def _parted(left: Mapping[str, Words], right: Mapping[str, Words]) -> bool:
+    """Whether something that both have is never the same in the two."""
+    return any(one.isdisjoint(right.get(word, one)) for word, one in left.items())
+
+
+def _layout(text: str) -> tuple[str, ...]:
+    lines = text.strip().split("\n")
+    indents = [line[: len(line) - len(line.lstrip())] for line in lines if line.strip()]
+    depths = sorted(set(indents), key=len)
+    steps = [str(depths.index(indent)) for indent in indents] if any(indents[1:]) else []
+    return (*steps, *(_GAP.findall(text.strip()) if len(lines) > 1 or _EXACT.search(text) else ()))
+
+
+def _frozen(found: Mapping[str, set[str]]) -> dict[str, Words]:
+    return {word: frozenset(those) for word, those in found.items()}
