@@ -2,8 +2,8 @@
 
 Unlike the chunks that a model is asked about, no passage is ever too long for a model that embeds, and none takes
 LangExtract: a long line is divided between sentences, between words where there is no sentence's end, and anywhere
-where there is no space either. A heading stands in the passage of what follows it. Nothing is repeated: what a passage
-says is what its document says at that place.
+where there is no space either. A page's end is always one. A heading stands in the passage of what follows it. Nothing
+is repeated: what a passage says is what its document says at that place.
 """
 
 import re
@@ -12,12 +12,13 @@ from typing import Final
 
 from extractors.splitting import Span, split
 
-DIVIDER: Final = "passages/1"
+DIVIDER: Final = "passages/2"
 """The version of all that decides where passages begin and end."""
 MOST: Final = 1000
 """Code points of a passage: about 250 tokens, of which sentence models read 256 or 512."""
 _LEAST: Final = 0.4
 """A line is divided no sooner than after so much of what a passage may have."""
+_PAGE_END: Final = "\f"
 _SENTENCE: Final = re.compile(r"[.!?…]['\"”’»)\]]*\s+|[。！？]['\"”’»」』）]*\s*")
 _WORD: Final = re.compile(r"\s+")
 
@@ -27,8 +28,19 @@ def divided(text: str, most: int = MOST) -> list[Span]:
 
     Raises `ValueError` unless `most` is positive.
     """
-    parts = (_trimmed(piece, text) for part in split(text, most) for piece in _pieces(text, part, most))
+    parts = (_trimmed(piece, text) for part in _parts(text, most) for piece in _pieces(text, part, most))
     return [part for part in parts if part.length]
+
+
+def _parts(text: str, most: int) -> Iterator[Span]:
+    """The parts of each page."""
+    start = 0
+    while start <= len(text):
+        end = text.find(_PAGE_END, start)
+        end = len(text) if end < 0 else end
+        page = text[start:end] if start or end < len(text) else text
+        yield from (Span(start + part.start, start + part.end) for part in split(page, most))
+        start = end + 1
 
 
 def _pieces(text: str, part: Span, most: int) -> Iterator[Span]:

@@ -50,6 +50,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     scope: str
     """Where answers are looked for."""
     limit: int
+    without: Sequence[str] = ()
+    """Words and phrases that nothing of what is found may have."""
     models: Sequence[str] | None = None
     """Whose answers and records may be given; None for all."""
     collection: str | None = None
@@ -131,7 +133,7 @@ class Search:
             return []
         models = [wanted.models] if kind == "record" else []
         words = " ".join(storable(wanted.text).split()[:_LONGEST_WORDS])
-        asked = (wanted.tenant, words, *wanted.reach, any_word, wanted.limit, *models)
+        asked = (wanted.tenant, words, *wanted.reach, any_word, wanted.limit, *models, wanted.without)
         return _candidates(await self._fetch(_BY_WORDS[kind], *asked))
 
     async def by_vector(
@@ -141,10 +143,10 @@ class Search:
         text = _distances(model, sql.query(_BY_VECTOR[kind]), exact=exact)
         said = "[" + ",".join(map(repr, unpacked(vector))) + "]"
         if kind == "prompt":
-            asked: tuple[Any, ...] = (wanted.scope, said, wanted.limit, wanted.models)
+            asked: tuple[Any, ...] = (wanted.scope, said, wanted.limit, wanted.models, wanted.without)
         else:
             models = [wanted.models] if kind == "record" else []
-            asked = (wanted.tenant, said, *wanted.reach, wanted.limit, *models)
+            asked = (wanted.tenant, said, *wanted.reach, wanted.limit, *models, wanted.without)
 
         async def fetched(connection: Any) -> list[Any]:
             if not exact:

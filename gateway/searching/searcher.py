@@ -21,8 +21,10 @@ _CANDIDATES: Final = 4
 """How many times as many as are wanted are taken from each ranking, for what one has low another may have high."""
 _LEAST: Final = 40
 _KINDS: Final[Mapping[str, Kind]] = {"documents": "chunk", "records": "record", "completions": "prompt"}
-_OPERATORS: Final = re.compile(r'"|(?:^|\s)-\S|\sor\s', re.IGNORECASE)
+_OPERATORS: Final = re.compile(r'"|\sor\s', re.IGNORECASE)
 """What says exactly what is looked for: nothing else is, then."""
+_WITHOUT: Final = re.compile(r'(?:^|(?<=\s))-(?:"([^"]+)"|([^\s"]+))')
+"""What is not to be found, as search engines take it: a word, or a phrase in quotes, after a hyphen."""
 _REFUSAL: Final = "Vectors cannot be compared: {}. With 'mode': 'text' words of documents and records are looked for."
 _NO_WISHES: Final = Steering()
 _NO_MODEL: Final = "no model that embeds is configured here"
@@ -178,8 +180,14 @@ class Searcher:
 
 
 def _wanted(asked: Asked, caller: Caller) -> Wanted:
+    without = [phrase or word for phrase, word in _WITHOUT.findall(asked.query)]
+    text = " ".join(_WITHOUT.sub(" ", asked.query).split()) if without else asked.query
+    if not text:
+        message = "'query' says only what is not to be found; say also what is."
+        raise InvalidRequest(message, param="query", code="invalid_value")
     return Wanted(
-        text=asked.query,
+        text=text,
+        without=without,
         tenant=caller.tenant,
         scope=caller.scope,
         limit=max(_LEAST, _CANDIDATES * asked.limit),

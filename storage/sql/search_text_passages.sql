@@ -6,6 +6,7 @@ with asked as materialized (
 select 'chunk' as kind, x.id as passage, ts_rank(x.tsv, (select words from asked), 1)::float8 as score
 from askonce.passages x
 where x.tsv @@ (select askonce.owner_word($1) && words from asked where numnode(words) > 0)
+  and not x.tsv @@ (select askonce.any_of($9))
   and ($3 or x.document_id in (select d from askonce.wanted_documents($1, $4, $5, $6) d))
 order by score desc, x.id
 limit $8

@@ -9,6 +9,7 @@ from askonce.extractions e
 join askonce.extraction_runs x on x.id = e.run_id
 where e.tsv @@ (select words from asked where numnode(words) > 0)
   and e.kept and x.tenant = $1 and ($9::text[] is null or x.model = any($9))
+  and not e.tsv @@ (select askonce.any_of($10))
   and ($3 or x.document_id in (select d from askonce.wanted_documents($1, $4, $5, $6) d))
 order by score desc, e.run_id, e.chunk, e.pass, e.attempt, e.ord
 limit $8

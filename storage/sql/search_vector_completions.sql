@@ -9,5 +9,9 @@ select 'prompt' as kind, n.completion, 1 - n.distance as score
 from near n
 join askonce.completions x on x.key = n.completion
 where x.scope = $1 and ($4::text[] is null or x.model = any($4))
+  and (cardinality($5::text[]) = 0 or not (
+    to_tsvector('english'::regconfig, left(x.prompt_text, 20000)) || to_tsvector('simple'::regconfig, left(x.prompt_text, 20000))
+    @@ (select askonce.any_of($5))
+  ))
 order by n.distance
 limit $3

@@ -10,6 +10,7 @@ select 'chunk' as kind, n.passage, 1 - n.distance as score
 from near n
 join askonce.passages x on x.id = n.passage
 where x.tenant = $1
+  and (cardinality($8::text[]) = 0 or not x.tsv @@ (select askonce.any_of($8)))
   and ($3 or x.document_id in (select d from askonce.wanted_documents($1, $4, $5, $6) d))
 order by n.distance
 limit $7

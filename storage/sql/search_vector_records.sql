@@ -9,6 +9,11 @@ select 'record' as kind, n.run_id, n.chunk, n.pass, n.attempt, n.ord, 1 - n.dist
 from near n
 join askonce.extraction_runs x on x.id = n.run_id
 where x.tenant = $1 and ($8::text[] is null or x.model = any($8))
+  and (cardinality($9::text[]) = 0 or not exists (
+    select from askonce.extractions f
+    where f.run_id = n.run_id and f.chunk = n.chunk and f.pass = n.pass and f.attempt = n.attempt and f.ord = n.ord
+      and f.tsv @@ (select askonce.any_of($9))
+  ))
   and ($3 or x.document_id in (select d from askonce.wanted_documents($1, $4, $5, $6) d))
 order by n.distance
 limit $7

@@ -267,6 +267,22 @@ def test_nothing_of_another_tenant_is_found(gateway: Make, database_url: str) ->
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "no_vectors")
 
 
+def test_what_is_not_wanted_is_not_found(gateway: Make, database_url: str) -> None:
+    """In either way of searching, in whatever form a word is; a search for nothing else is refused."""
+    Meaning(site := gateway())
+    keep(site, "A dog and a cat.")
+    keep(site, "A dog chased cats away.")
+    keep(site, "A dog alone, in the rain.")
+    embed_all(site, database_url)
+    for mode in ("text", "vector", "hybrid"):
+        texts = {one["text"] for one in found(site, "dog -cat", mode=mode)}
+        assert texts == {"A dog alone, in the rain."}, mode
+        texts = {one["text"] for one in found(site, 'dog -"a cat"', mode=mode)}
+        assert texts == {"A dog chased cats away.", "A dog alone, in the rain."}, mode
+    refused = search(site, "-cat")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "query")
+
+
 SLOW_FOR_ACME = """
 create or replace function askonce.owner_word(tenant text) returns tsquery language sql as $$
   select case tenant when 'acme' then (select ''::tsquery from pg_sleep(60))

@@ -59,3 +59,13 @@ def test_an_edit_changes_few_passages() -> None:
     after = "\n\n".join(paragraphs)
     known = {span.of(before) for span in divided(before)}
     assert sum(span.of(after) not in known for span in divided(after)) <= 3
+
+
+def test_no_passage_has_two_pages() -> None:
+    """A page's end is one of a passage, so that each is on one page."""
+    text = "Umbrella stand.\n\nAt the door.\fZeppelin parking.\f\fThe end."
+    assert [span.of(text) for span in divided(text)] == [
+        "Umbrella stand.\n\nAt the door.",
+        "Zeppelin parking.",
+        "The end.",
+    ]
