@@ -95,6 +95,17 @@ async def file(
     return await parts.searching.stores.member(store_id, file_id, request.auth)
 
 
+@get("/v1/vector_stores/{store_id:str}/files/{file_id:str}/content", summary="Read a file of a vector store")
+async def content(
+    request: HttpRequest, parts: NamedDependency[Parts], store_id: FromPath[str], file_id: FromPath[str]
+) -> Said:
+    """The text that was read from it."""
+    await parts.searching.stores.member(store_id, file_id, request.auth)
+    document = await parts.extraction.archive.document(file_id, request.auth)
+    said = [{"type": "text", "text": document.text}]
+    return {"object": "vector_store.file_content.page", "data": said, "has_more": False, "next_page": None}
+
+
 @post("/v1/vector_stores/{store_id:str}/files/{file_id:str}", summary="Describe a file", status_code=200)
 async def describe(
     request: HttpRequest, parts: NamedDependency[Parts], store_id: FromPath[str], file_id: FromPath[str]
@@ -159,6 +170,7 @@ HANDLERS: Final = (
     add,
     files,
     file,
+    content,
     describe,
     remove,
     add_batch,

@@ -11,7 +11,16 @@ from extractors.files import TYPES
 from gateway.errors import InvalidRequest, UnsupportedMedia
 
 FORM: Final = "multipart/form-data"
-_BY_NAME: Final = {".md": "text/markdown", ".markdown": "text/markdown", ".txt": "text/plain", ".log": "text/plain"}
+_PLAIN: Final = "text/plain"
+_ENDINGS: Final = (
+    ".txt .log .csv .tsv .json .jsonl .xml .yaml .yml .toml .ini .sql .sh .py .js .ts .go .rs .java .c .h .cpp .rb"
+)
+_BY_NAME: Final = {".md": "text/markdown", ".markdown": "text/markdown", **dict.fromkeys(_ENDINGS.split(), _PLAIN)}
+_TEXTUAL: Final = frozenset(
+    f"application/{name}"
+    for name in ("json", "jsonl", "x-ndjson", "xml", "yaml", "x-yaml", "toml", "javascript", "sql")
+)
+"""What is text, whatever else it is: read as it is written."""
 _JSON: Final = frozenset({"", "application/json", "text/json", "application/x-www-form-urlencoded"})
 """What clients call JSON; the last is what curl says unless it is told."""
 _ANY: Final = frozenset({"", "application/octet-stream"})
@@ -51,6 +60,8 @@ def readable(data: bytes, content_type: str, name: str, metadata: bytes) -> File
     if media_type in _ANY or media_type not in TYPES:
         ending = PurePath(name).suffix.lower()
         media_type = _BY_NAME.get(ending) or mimetypes.guess_type(name)[0] or media_type
+    if media_type not in TYPES and (media_type.startswith("text/") or media_type in _TEXTUAL):
+        media_type = _PLAIN
     if media_type not in TYPES:
         raise _unreadable(media_type)
     return File(data=data, media_type=media_type, charset=charset, name=PurePath(name).name[:200], metadata=metadata)

@@ -57,6 +57,13 @@ def test_a_file_is_a_document(client: openai.OpenAI, site: Gateway) -> None:
         client.files.create(file=("a.txt", b"a"), purpose="fine-tune")
 
 
+@pytest.mark.parametrize("name", ["data.json", "table.csv", "run.py", "conf.toml", "notes.jsonl"])
+def test_what_is_text_is_read_as_it_is(client: openai.OpenAI, name: str) -> None:
+    """Whatever else it is: data, tables, code."""
+    file = client.files.create(file=(name, b'{"a": 1}\n'), purpose="assistants")
+    assert (file.filename, client.files.content(file.id).text.strip()) == (name, '{"a": 1}')
+
+
 def test_a_store_lives(client: openai.OpenAI) -> None:
     """Made, found, changed, listed, deleted; its files stay."""
     file = sent(client)
@@ -92,6 +99,8 @@ def test_files_come_and_go(client: openai.OpenAI) -> None:
         "ward": 4.0,
         "open": True,
     }
+    [page] = client.vector_stores.files.content(other.id, vector_store_id=store.id)
+    assert page.text == TEXTS["garage.md"]
     listed = client.vector_stores.files.list(store.id, filter="completed")
     assert {one.id for one in listed} == {added.id, other.id}
     assert client.vector_stores.files.list(store.id, filter="in_progress").data == []
