@@ -13,6 +13,8 @@ from gateway.steering import Steering
 
 _STEERING: Final = Steering(no_store=True)
 """Vectors have rows of their own: what the cache has of them is used, and it is given no more."""
+_AT_ONCE: Final = 4
+"""Texts in a call: whoever asks for a vector meanwhile waits for no more than these."""
 _LONGEST: Final = 20_000
 _SHORTEST: Final = 16
 
@@ -38,6 +40,7 @@ class Told(msgspec.Struct, frozen=True):
     """What a model made of some texts."""
 
     model_version: str
+    """Empty where it became another one meanwhile."""
     reads: list[Read | None]
     """In their order; None for what it takes no part of."""
 
@@ -51,6 +54,24 @@ class Reader:
 
     async def read(self, texts: Sequence[str], scope: str) -> Told:
         """Vectors of some texts of one place. Raises `BackendError` and `RequestError` for what is no text's fault."""
+        reads: list[Read | None] = []
+        versions: set[str] = set()
+        refused: BackendRefused | InvalidRequest | None = None
+        for start in range(0, len(texts), _AT_ONCE):
+            some = texts[start : start + _AT_ONCE]
+            try:
+                told = await self._some(some, scope)
+            except (BackendRefused, InvalidRequest) as error:
+                refused = error
+                reads += [None] * len(some)
+            else:
+                versions.add(told.model_version)
+                reads += told.reads
+        if refused and not versions:  # all of them: perhaps it is not the texts
+            raise refused
+        return Told(versions.pop() if len(versions) == 1 else "", reads)
+
+    async def _some(self, texts: Sequence[str], scope: str) -> Told:
         cut = [text[:_LONGEST] for text in texts]
         try:
             vectors = await self._asked(cut, scope)

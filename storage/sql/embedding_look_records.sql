@@ -7,9 +7,9 @@ with runs as (
 ), seen as (
   select id from runs where records <= $2 union select min(id) from runs
 ), queued as (
-  insert into askonce.embedding_queue (kind, run_id, chunk, pass, attempt, ord)
-  select 'record', x.run_id, x.chunk, x.pass, x.attempt, x.ord
-  from seen s join askonce.extractions x on x.run_id = s.id and x.kept
+  insert into askonce.embedding_queue (kind, scope, run_id, chunk, pass, attempt, ord)
+  select 'record', r.tenant, x.run_id, x.chunk, x.pass, x.attempt, x.ord
+  from seen s join askonce.extraction_runs r on r.id = s.id join askonce.extractions x on x.run_id = s.id and x.kept
   where not exists (
     select from askonce.embeddings e
     where e.run_id = x.run_id and e.chunk = x.chunk and e.pass = x.pass and e.attempt = x.attempt and e.ord = x.ord

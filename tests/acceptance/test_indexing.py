@@ -11,6 +11,8 @@ import pytest
 
 from gateway.config import BackendConfig
 from storage.tenant_sql import preparing
+from storage.vectors.models import Models
+from storage.vectors.queue import Due, Queue
 from tests.acceptance.in_thread import MODEL, Gateway
 from tests.acceptance.serving import Served
 
@@ -127,6 +129,38 @@ def test_several_share_the_work(gateway: Make, rows: Rows) -> None:
         ask(both[number % 2], f"What is {number}?")
     until(both[0], prompts=60)
     assert rows("select count(*) from askonce.embedding_queue") == [(0,)]
+
+
+def test_one_tenants_import_holds_up_no_other(gateway: Make, rows: Rows, database_url: str) -> None:
+    """Places take turns, and prompts go first."""
+    here = gateway(embedding_model=MODEL)
+    ask(here, "What is 0?")
+    until(here, prompts=1)
+    here.stop()
+    document = (
+        "insert into askonce.documents (id, tenant, sha256, text, characters, created_at)"
+        " values ($1, $2, $3, '', 0, now())"
+    )
+    passages = (
+        "insert into askonce.passages (document_id, tenant, ordinal, start_pos, end_pos, key, text)"
+        " select $1, $2, n, 0, 1, sha256($2::text::bytea), 'x' from generate_series(1, $3::integer) n"
+    )
+    for number, (tenant, count) in enumerate((("large", 500), ("small", 2))):
+        rows(document, tenant, tenant, bytes([number]) * 32)
+        rows(passages, tenant, tenant, count)
+    due = asyncio.run(_due(database_url, 8))
+    assert [one.scope for one in due] == ["large"] * 4 + ["small"] * 2
+    other = gateway()
+    ask(other, "What is 1?")
+    other.flushed()
+    assert [one.scope for one in asyncio.run(_due(database_url, 9))] == ["default"] + ["large"] * 3 + ["small"] * 2
+
+
+async def _due(url: str, most: int) -> list[Due]:
+    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
+        model = await Models(pool).current()
+        assert model is not None
+        return await Queue(pool).due(model.id, most)
 
 
 def test_what_is_deleted_has_no_vector(gateway: Make, rows: Rows) -> None:
