@@ -32,6 +32,12 @@ def divided(text: str, most: int = MOST) -> list[Span]:
     return [part for part in parts if part.length]
 
 
+def by_length(text: str, most: int = MOST) -> list[Span]:
+    """Passages that end wherever they are long enough: for a text that takes too long to be looked at."""
+    parts = (_trimmed(Span(start, min(start + most, len(text))), text) for start in range(0, len(text), most))
+    return [part for part in parts if part.length]
+
+
 def _parts(text: str, most: int) -> Iterator[Span]:
     """The parts of each page."""
     start = 0

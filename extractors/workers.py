@@ -17,12 +17,13 @@ import anyio
 import cachetools
 from anyio import to_process
 
-from extractors import chunking, files
+from extractors import chunking, dividing, files
 from extractors.chunking import Chunk
 from extractors.files import Text
 from extractors.grounded import Grounded
 from extractors.passages import Frame, Passage
 from extractors.recipe import Recipe
+from extractors.splitting import Span
 
 T = TypeVar("T")
 
@@ -32,6 +33,10 @@ _READERS: Final = 2
 """Files that are read at a time, each of another tenant: nobody's many files hold up everybody else's."""
 _SHORT: Final = 20_000
 """Code points of a text that is divided at once; a longer one takes more than a millisecond or two."""
+
+
+_MIDDLING: Final = 100_000
+"""The same, in another thread, for which the others wait a few milliseconds at a time."""
 
 
 class MissingError(Exception):
@@ -82,6 +87,12 @@ class Workers:
                 found = await asyncio.to_thread(chunking.plain, text, most)
         return await self._run(chunking.chunks, text, most) if found is None else found
 
+    async def passages(self, text: str) -> list[Span]:
+        """The passages that `text` is searched by. Raises `WorkerError`."""
+        if len(text) <= _MIDDLING:
+            return await asyncio.to_thread(dividing.divided, text)
+        return await self._run(_passages, text)
+
     async def text(self, data: bytes, media_type: str, charset: str, tenant: str) -> Text:
         """What a tenant's file says. Raises `FileError`, and `WorkerError`."""
         if media_type in files.PLAIN:
@@ -107,7 +118,7 @@ class Workers:
         """Waiting for a process takes as long as it takes; the deadline is for what it does. Nobody who begins waits
         for those who align.
         """
-        if function is not _text:
+        if function not in _OF_OURS:
             version()
         async with self._places[function]:
             try:
@@ -131,6 +142,15 @@ def _frame(recipe: Recipe) -> Frame:
 def _text(data: bytes, media_type: str, charset: str) -> Text:
     _let_others_first()
     return files.read(data, media_type, charset)
+
+
+def _passages(text: str) -> list[Span]:
+    _let_others_first()
+    return dividing.divided(text)
+
+
+_OF_OURS: Final = (_text, _passages)
+"""What takes no LangExtract."""
 
 
 def _aligned(passages: Sequence[Passage], exactly: bool = False) -> list[tuple[Grounded, ...]]:  # noqa: FBT001, FBT002

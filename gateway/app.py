@@ -463,7 +463,7 @@ def _searching(
     reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of passages") for sort in ("reads", "writes"))
     passages = Passages(database, (reads, writes), config.database_deadline_s)
     stack.push_async_callback(passages.aclose)
-    stack.push_async_callback((divider := Divider(passages)).aclose)
+    stack.push_async_callback((divider := Divider(passages, Workers().passages)).aclose)
     guard = Guard("postgres", telemetry.fault, sort="searches")
     store = Search(database, guard, config.database_deadline_s)
     stack.push_async_callback(store.aclose)

@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
-from extractors.dividing import DIVIDER, divided
+from extractors.dividing import DIVIDER, by_length
+from extractors.splitting import Span
+from extractors.workers import WorkerError
 from storage.errors import StorageError
 from storage.extracted import Document
 from storage.passages import Divide, Passage, Undivided
@@ -14,10 +16,13 @@ from storage.rounds import Rounds
 
 _EVERY_S: Final = 2.0
 """How often it is looked whether a document waits."""
-_LARGE: Final = 2_000_000
-"""Code points from which on a document's passages are written in the background: it takes seconds."""
+_LARGE: Final = 300_000
+"""Code points from which on a document is divided in the background: it may take seconds."""
 _KEY: Final = b"askonce passage/1"
 _LOG = logging.getLogger("askonce")
+
+
+Divided = Callable[[str], Awaitable[Sequence[Span]]]
 
 
 class Store(Protocol):
@@ -35,8 +40,10 @@ class Store(Protocol):
 class Divider:
     """Has every document divided, until closed. Several gateways may: one is about it at a time."""
 
-    def __init__(self, store: Store, every_s: float = _EVERY_S) -> None:
+    def __init__(self, store: Store, divided: Divided, every_s: float = _EVERY_S) -> None:
+        """`divided` gives the passages of a text. Raises `WorkerError`."""
         self._store = store
+        self._divided = divided
         self._rounds = Rounds(self._round, every_s, "divider")
         self._closing = False
 
@@ -47,7 +54,7 @@ class Divider:
         if document.characters > _LARGE:
             return False
         try:
-            await self._store.put(document.id, DIVIDER, await _passages(document))
+            await self._store.put(document.id, DIVIDER, await self._passages(document))
         except StorageError:
             return False
         return True
@@ -59,12 +66,20 @@ class Divider:
 
     async def _round(self) -> None:
         try:
-            while not self._closing and await self._store.divide_next(DIVIDER, _passages):
+            while not self._closing and await self._store.divide_next(DIVIDER, self._passages):
                 pass
         except StorageError:
             pass  # its guard has told of it
         except Exception:  # noqa: BLE001 -- the next round will do, and the log says why
             _LOG.exception("A document was not divided into passages, by a fault of askonce")
+
+    async def _passages(self, document: Document | Undivided) -> list[Passage]:
+        try:
+            spans = await self._divided(document.text)
+        except WorkerError as error:  # it is searched all the same
+            _LOG.warning("%s is divided by length alone: %s", document.id, error)
+            spans = by_length(document.text)
+        return await asyncio.to_thread(_made, document.text, document.sha256, spans)
 
 
 def key_of(sha256: bytes, start: int, end: int) -> bytes:
@@ -72,12 +87,8 @@ def key_of(sha256: bytes, start: int, end: int) -> bytes:
     return hashlib.sha256(b"%b %b %d %d" % (_KEY, sha256, start, end)).digest()
 
 
-async def _passages(document: Document | Undivided) -> list[Passage]:
-    return await asyncio.to_thread(_made, document.text, document.sha256)
-
-
-def _made(text: str, sha256: bytes) -> list[Passage]:
+def _made(text: str, sha256: bytes, spans: Sequence[Span]) -> list[Passage]:
     return [
         Passage(number, span.start, span.end, key_of(sha256, span.start, span.end), span.of(text))
-        for number, span in enumerate(divided(text))
+        for number, span in enumerate(spans)
     ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.dividing import MOST, divided
+from extractors.dividing import MOST, by_length, divided
 
 PIECES = st.sampled_from(
     ["a", "Wort ", "End. ", "終わり。", "\n", "\r\n", "\n\n", "\f", "# Head\n", "e\u0301", "👩‍👩‍👧", "\u2028", "x" * 70]
@@ -69,3 +69,11 @@ def test_no_passage_has_two_pages() -> None:
         "Zeppelin parking.",
         "The end.",
     ]
+
+
+def test_by_length_everything_is_there() -> None:
+    """Of a text that nobody could divide otherwise in time."""
+    text = "word " * 1000
+    found = by_length(text, 700)
+    assert "".join(span.of(text) for span in found).replace(" ", "") == text.replace(" ", "")
+    assert max(span.length for span in found) <= 700
