@@ -4,6 +4,7 @@ A message of Postgres may quote the value that it is about, and its DETAIL, HINT
 on is the code, the place in the statement, and those messages that were made before any row was read.
 """
 
+import re
 from typing import Final
 
 import asyncpg
@@ -12,7 +13,7 @@ from storage.errors import StorageError
 
 _LONGEST: Final = 300
 _NOT_ALLOWED: Final = frozenset({"42501", "25006", "0A000"})
-_TOO_LARGE: Final = frozenset({"53100", "53200", "53400", "54000", "54001", "54011", "54023"})
+_TOO_LARGE: Final = frozenset({"53100", "53200", "53400", "54001", "54011", "54023"})
 _SAID: Final = {
     "sql_syntax": "The statement is not one that Postgres understands.",
     "sql_not_allowed": (
@@ -27,7 +28,11 @@ _BY_CLASS: Final = {
     "21": "A subquery gives more than one row, or another number of columns, where one is wanted.",
     "22": "A value cannot be computed or converted: which row has it is not told, so that nothing of it is.",
     "53": "The database has too much to do; try again soon.",
+    "54": "A value, or a row, is more than Postgres can hold.",
 }
+
+
+_DIMENSIONS: Final = re.compile(r"Different (?:half|sparse)?vec(?:tor)? dimensions \d+ and \d+\.$")
 
 
 class SqlFault(StorageError):
@@ -53,6 +58,10 @@ def fault_of(error: asyncpg.PostgresError, before: int = 0) -> SqlFault:
     position = _position(error, before)
     # A message about a place in the statement was made of the statement alone.
     said = _message(error) if code in {"sql_syntax", "sql_not_allowed"} and position is not None else None
+    if _DIMENSIONS.match(_message(error)):
+        said = "Vectors of different lengths cannot be compared: those of one model can (`where current`, or its name)."
+    elif state == "42601" and said:
+        said += " A statement begins with SELECT, VALUES, TABLE or WITH, or with EXPLAIN without options."
     sentence = said or _SAID.get(code) or _BY_CLASS.get(state[:2], "The statement failed.")
     where = f", at character {position}" if position is not None else ""
     return SqlFault(code, f"{sentence} (SQLSTATE {state}{where})", sqlstate=state, position=position)
