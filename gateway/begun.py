@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Protocol, runtime_checkable
 
 from gateway.errors import BackendError
 from gateway.steps import Batches, Steps, together
@@ -15,6 +16,15 @@ class BrokenOff(Exception):
         super().__init__(str(error))
         self.error = error
         self.backend = backend
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """Who may give all steps at once, with less to do for it."""
+
+    def at_end(self) -> None:
+        """Give them when there are no more to come."""
+        ...
 
 
 class Begun(Steps):
@@ -35,6 +45,8 @@ class Begun(Steps):
         """
         had: list[Chunk] = []
         arriving = together(steps)
+        if whole and isinstance(arriving, Patient):
+            arriving.at_end()
         try:
             async for some in arriving:
                 had.extend(some)

@@ -1,5 +1,6 @@
 """Passages of documents: kept in Postgres, each document's once, and listed."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import asyncpg
 import msgspec
 
 from storage import sql
+from storage.errors import RefusedError
 from storage.extraction_rows import refusals
 from storage.guard import Guard
 
@@ -16,6 +18,7 @@ _LONG_DEADLINES: Final = 60
 """The same, in the background: documents of any size."""
 _AT_ONCE: Final = 500
 """Rows of one statement."""
+_LOG = logging.getLogger("askonce")
 
 
 class Passage(msgspec.Struct, frozen=True):
@@ -70,7 +73,7 @@ class Passages:
                         return False
                     row = await connection.fetchrow(sql.query("passage_undivided"))
                     if row is not None:
-                        await _put(connection, row["id"], way, await divide(Undivided(*row)))
+                        await _divided(connection, Undivided(*row), way, divide)
                     return row is not None
 
         return await self._writes.call("passage_undivided", divided, self._deadline_s * _LONG_DEADLINES)
@@ -88,6 +91,16 @@ class Passages:
         """End calls that never came back."""
         self._reads.close()
         self._writes.close()
+
+
+async def _divided(connection: Any, document: Undivided, way: str, divide: Divide) -> None:
+    """Keep its passages; one that has some that cannot be kept has none, and holds up no other."""
+    try:
+        async with connection.transaction():
+            await _put(connection, document.id, way, await divide(document))
+    except RefusedError as refused:
+        _LOG.warning("The document %s will not be found by searches (%s)", document.id, refused)
+        await connection.fetchval(sql.query("passage_mark"), document.id, way)
 
 
 async def _put(connection: Any, document_id: str, way: str, passages: Sequence[Passage]) -> bool:

@@ -47,6 +47,8 @@ class Flight:
         self._flights = flights
         self._listeners = 0
         self._waiting: dict[asyncio.Future[None], None] = {}
+        self._patient: dict[asyncio.Future[None], None] = {}
+        """Those who wait for the end: each step would cost them a turn of the loop."""
         self._fault: BaseException | None = None
         self._traceback: TracebackType | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -83,14 +85,14 @@ class Flight:
         self._listeners -= 1
         return self._deserted()
 
-    async def news(self) -> None:
-        """Wait for a step, the end, or the news who leads."""
-        waiter = self.loop.create_future()
-        self._waiting[waiter] = None
+    async def news(self, *, at_end: bool = False) -> None:
+        """Wait for a step, the end, or the news who leads; `at_end`, for the end alone."""
+        waiting, waiter = self._patient if at_end else self._waiting, self.loop.create_future()
+        waiting[waiter] = None
         try:
             await waiter
         finally:
-            self._waiting.pop(waiter, None)
+            waiting.pop(waiter, None)
 
     def check(self) -> None:
         """Raise what the source raised. Its traceback would otherwise grow with every listener."""
@@ -111,15 +113,16 @@ class Flight:
         Who does not come for more in a few turns of the loop is not waited for.
         """
         for _ in range(_TURNS):
-            await asyncio.sleep(0)
-            if self._waiting:
+            if self._waiting or len(self._patient) == self._listeners:
                 return
+            await asyncio.sleep(0)
 
     def _land(self, task: "asyncio.Task[None]") -> None:
         self._fault = BackendUnavailable(_CLOSING) if task.cancelled() else task.exception()
         self._traceback = self._fault.__traceback__ if self._fault else None
         self.ended = True
         self._flights.forget(self)
+        self._waiting |= self._patient
         self._wake()
 
     def _wake(self) -> None:
@@ -164,6 +167,7 @@ class Listener(AsyncGenerator[Sequence[Chunk], None]):
         self._flight = flight
         self._position = 0
         self._gone = False
+        self._patient = False
         flight.joined()
 
     def __del__(self) -> None:
@@ -186,6 +190,10 @@ class Listener(AsyncGenerator[Sequence[Chunk], None]):
         """The words that the answer is given to find or delete it by; none until that is known."""
         return self._flight.tags
 
+    def at_end(self) -> None:
+        """Give all steps at once, when there are no more to come."""
+        self._patient = True
+
     async def leads(self) -> bool:
         """Whether this process asks the backend; waits until that is known."""
         flight = self._flight
@@ -196,7 +204,7 @@ class Listener(AsyncGenerator[Sequence[Chunk], None]):
     async def __anext__(self) -> Sequence[Chunk]:
         flight = self._flight
         while not self._gone:
-            if (position := self._position) < len(flight.steps):
+            if (position := self._position) < len(flight.steps) and (flight.ended or not self._patient):
                 self._position = len(flight.steps)
                 return flight.steps[position:]
             if flight.ended:
@@ -235,7 +243,7 @@ class Listener(AsyncGenerator[Sequence[Chunk], None]):
 
     async def _news(self) -> None:
         try:
-            await self._flight.news()
+            await self._flight.news(at_end=self._patient)
         except asyncio.CancelledError:
             self._leave()
             raise

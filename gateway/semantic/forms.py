@@ -22,6 +22,8 @@ _HARMLESS: Final = frozenset({"possible"})
 """How something can be done is asked without this word as well."""
 _SPEAKERS: Final = frozenset({"first", "second"})
 _OTHERS: Final = frozenset({"he", "she", "they"})
+_I: Final = "i"
+"""English has it large, and who types in haste small."""
 _REACH: Final = 3
 _GAP: Final = re.compile(r"(?<=\S)[^\S\n]{2,}(?=\S)")
 _EXACT: Final = re.compile(r"[\"`“„«「]")
@@ -49,7 +51,7 @@ def forms(text: str, found: Sequence[Token], lexicon: Lexicon) -> Forms:
     written: dict[str, set[str]] = {}
     only: set[str] = set()
     for place, token in enumerate(found):
-        if token.kind == "word" and not (token.first and token.text.istitle()):
+        if token.kind == "word" and token.folded != _I and not (token.first and token.text.istitle()):
             written.setdefault(token.folded, set()).add(token.text)
         if token.folded in lexicon.prepositions and (word := _object(found, place, lexicon)):
             governed.setdefault(word, set()).add(token.folded)

@@ -58,6 +58,9 @@ def report(
 ) -> None:
     """Say for each threshold how many answers would have been given, and how many of them wrongly."""
     outcomes = _with(file, data_dir, lambda trials: trials.outcomes(model))
+    if model and not outcomes:
+        message = f"No question to '{model}' was asked in shadow. Without --model the report is about all models."
+        raise AskonceError(message)
     lines = reporting.lines(outcomes, alike)
     if picture is not None:
         title = f"Semantic reuse: {len(outcomes):,} questions{f' to {model}' if model else ''}"

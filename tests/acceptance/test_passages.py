@@ -99,6 +99,32 @@ def test_documents_from_before_are_divided_once(gateway: Make, database_url: str
         time.sleep(0.2)
 
 
+UNKEPT = """
+create function refused() returns trigger language plpgsql as $$
+  begin raise exception 'too odd' using errcode = 'data_exception'; end
+$$;
+create trigger odd before insert on askonce.passages for each row when (new.text like '%Zeppelin%')
+  execute function refused();
+"""
+
+
+def test_one_whose_passages_cannot_be_kept_holds_up_no_other(ask: Asked, database_url: str) -> None:
+    """It is there, and has none."""
+
+    async def changed(statement: str) -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(statement)
+        await connection.close()
+
+    odd, after = (documents(ask, f"The {what} is in the garden.")["id"] for what in ("Zeppelin", "umbrella"))
+    ask.gateway.run(changed("delete from askonce.passages; update askonce.documents set passages = ''" + f";{UNKEPT}"))
+    ends = time.monotonic() + 30
+    while not chunks(ask, after)["data"]:
+        assert time.monotonic() < ends
+        time.sleep(0.2)
+    assert not chunks(ask, odd)["data"]
+
+
 def test_passages_are_their_tenants(gateway: Make) -> None:
     """For others there is no such document."""
     served = Served(gateway())
