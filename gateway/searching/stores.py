@@ -194,7 +194,7 @@ def _result(hit: Hit, rankings: int) -> dict[str, Any]:
     row = hit.found.fields
     return {
         "file_id": row["document_id"],
-        "filename": row["title"],
+        "filename": row["title"] or row["document_id"],
         "score": hit.fused.share(rankings),
         "attributes": files.attributes(row["attributes"]),
         "content": [{"type": "text", "text": row["text"]}],
