@@ -22,8 +22,10 @@ Reason = Literal[
     "length", "language", "negation", "number", "unit", "name", "quoted", "code", "sign", "question", "quantifier",
     "opposite", "relation", "tense", "modal", "person", "preposition", "case", "layout", "words",
 ]  # fmt: skip
-LEFT_TO_JUDGE: Final = frozenset[Reason]({"words"})
-"""What a model may overrule that has read both: a word that the other prompt has in no form may be a synonym."""
+LEFT_TO_JUDGE: Final = frozenset[Reason]({"words", "tense", "modal", "person", "preposition"})
+"""What a model may overrule that has read both: a word that the other prompt has in no form may be a synonym, and how
+do I is often how can you.
+"""
 _PREFIXES: Final = ("un", "in", "im", "il", "ir", "non", "dis")
 _SUFFIX: Final = "less"
 _SHORTEST_BASE: Final = 3

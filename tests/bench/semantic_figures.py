@@ -70,7 +70,7 @@ class Way(msgspec.Struct, frozen=True):
 
 WAYS = (
     Way("no guard", lambda _: False),
-    Way("guard without words", lambda reason: reason != "words"),
+    Way("lenient guard", lambda reason: reason not in LEFT_TO_JUDGE),
     Way("guard", lambda _: True),
 )
 JUDGED = Way("guard and judge", lambda reason: reason not in LEFT_TO_JUDGE, by_model=True)
