@@ -16,6 +16,8 @@ _LARGE_DEADLINES: Final = 10
 """How much longer than a look-up may take what writes all passages of a document."""
 _LONG_DEADLINES: Final = 60
 """The same, in the background: documents of any size."""
+_TENANTS: Final = 1000
+"""So many turns are remembered."""
 _AT_ONCE: Final = 500
 """Rows of one statement."""
 _LOG = logging.getLogger("askonce")
@@ -51,6 +53,8 @@ class Passages:
         self._pool = pool
         self._reads, self._writes = guards
         self._deadline_s = deadline_s
+        self._turns: list[str] = []
+        """Whose documents were divided, the last one's last."""
 
     async def put(self, document_id: str, way: str, passages: Sequence[Passage]) -> bool:
         """Keep the passages of a document, divided in this `way`; False where it has some already, or is gone."""
@@ -71,12 +75,17 @@ class Passages:
                 async with connection.transaction():
                     if not await connection.fetchval(sql.query("passage_lock")):
                         return False
-                    row = await connection.fetchrow(sql.query("passage_undivided"))
+                    row = await connection.fetchrow(sql.query("passage_undivided"), self._turns)
                     if row is not None:
+                        self._turn(row["tenant"])
                         await _divided(connection, Undivided(*row), way, divide)
                     return row is not None
 
         return await self._writes.call("passage_undivided", divided, self._deadline_s * _LONG_DEADLINES)
+
+    def _turn(self, tenant: str) -> None:
+        """It was this tenant's turn."""
+        self._turns = [*(one for one in self._turns if one != tenant), tenant][-_TENANTS:]
 
     async def of(self, document_id: str, tenant: str, after: int, limit: int) -> list[Passage]:
         """Those of a tenant's document that come after one, in its order."""

@@ -1,9 +1,11 @@
 """A question -> what says it: full text and vectors, joined, within what the caller may see."""
 
+import asyncio
+import contextlib
 import re
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -17,12 +19,17 @@ from gateway.steering import Steering
 from gateway.wire.search import Asked
 from storage.search import MANY_VECTORS, Candidate, Found, Kind, Model, Place, Wanted
 
+T = TypeVar("T")
+
 _CANDIDATES: Final = 4
 """How many times as many as are wanted are taken from each ranking, for what one has low another may have high."""
 _LEAST: Final = 40
 _KINDS: Final[Mapping[str, Kind]] = {"documents": "chunk", "records": "record", "completions": "prompt"}
 _OPERATORS: Final = re.compile(r'"|\sor\s', re.IGNORECASE)
 """What says exactly what is looked for: nothing else is, then."""
+_QUOTES: Final = re.compile("[“”„«»]")
+_MARKS: Final = re.compile(r'["“”„«»]|(?<!\S)-+(?=\S)|(?<=\s)or(?=\s)', re.IGNORECASE)
+"""What would say how to search, in words that say what is meant."""
 _WITHOUT: Final = re.compile(r'(?:^|(?<=\s))-(?:"([^"]+)"|([^\s"]+))')
 """What is not to be found, as search engines take it: a word, or a phrase in quotes, after a hyphen."""
 _REFUSAL: Final = "Vectors cannot be compared: {}. With 'mode': 'text' words of documents and records are looked for."
@@ -112,17 +119,18 @@ class Searcher:
         await self._expect(asked.collection, caller)
         wanted = _wanted(asked, caller)
         kinds: list[Kind] = [_KINDS[one] for one in asked.kinds]
-        rankings: dict[str, list[Candidate]] = {}
         skipped: dict[str, str] = {}
-        if asked.mode != "vector" and kinds != ["prompt"]:
-            rankings["text"] = await self._by_words(wanted, kinds)
-        if asked.mode != "text":
-            try:
-                rankings["vector"] = await self._by_vector(wanted, kinds, caller, alone=asked.mode == "vector")
-            except _NotSearched as reason:
-                skipped["vector"] = str(reason)
+        async with _beside(self._by_words(wanted, kinds) if _by_words(asked) else None) as words:
+            near: list[Candidate] | None = None
+            if asked.mode != "text":
+                try:
+                    near = await self._by_vector(wanted, kinds, caller, asked)
+                except _NotSearched as reason:
+                    skipped["vector"] = str(reason)
+            found_by = {"text": await words if words else None, "vector": near}
+        rankings = {way: ranking for way, ranking in found_by.items() if ranking is not None}
         if not rankings:
-            raise InvalidRequest(_REFUSAL.format(skipped["vector"]), param="mode", code="no_vectors")
+            raise InvalidRequest(_REFUSAL.format(skipped["vector"].rstrip(".")), param="mode", code="no_vectors")
         best = fused(rankings)[: asked.limit]
         found = await looked_up(self._store.shown(wanted, [one.place for one in best]))
         hits = [Hit(one, found[one.place]) for one in best if one.place in found]
@@ -145,9 +153,7 @@ class Searcher:
         found = [await looked_up(self._store.by_words(wanted, kind, any_word=any_word)) for kind in kinds]
         return _ranked(found, wanted.limit)
 
-    async def _by_vector(
-        self, wanted: Wanted, kinds: Sequence[Kind], caller: Caller, *, alone: bool
-    ) -> list[Candidate]:
+    async def _by_vector(self, wanted: Wanted, kinds: Sequence[Kind], caller: Caller, asked: Asked) -> list[Candidate]:
         """What is nearest. Raises `_NotSearched`, and what embedding raises where nothing else is searched."""
         if (model := await looked_up(self._store.model())) is None:
             raise _NotSearched(_NO_MODEL)
@@ -155,9 +161,9 @@ class Searcher:
         if not any(counts.values()):
             raise _NotSearched(_NO_VECTORS)
         try:
-            vector = await self._vector(wanted.text, model, caller)
+            vector = await self._vector(wanted.text if asked.operators else asked.query, model, caller)
         except (BackendError, RequestError) as error:
-            if alone:
+            if asked.mode == "vector":
                 raise
             raise _NotSearched(str(error)) from error
         found = [
@@ -179,12 +185,26 @@ class Searcher:
         return values
 
 
+@contextlib.asynccontextmanager
+async def _beside(doing: Coroutine[Any, Any, T] | None) -> AsyncGenerator[asyncio.Task[T] | None]:
+    """A task that is ended where nobody waits for it any more."""
+    if doing is None:
+        yield None
+        return
+    task = asyncio.create_task(doing)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _by_words(asked: Asked) -> bool:
+    return asked.mode != "vector" and asked.kinds != ("completions",)
+
+
 def _wanted(asked: Asked, caller: Caller) -> Wanted:
-    without = [phrase or word for phrase, word in _WITHOUT.findall(asked.query)]
-    text = " ".join(_WITHOUT.sub(" ", asked.query).split()) if without else asked.query
-    if not text:
-        message = "'query' says only what is not to be found; say also what is."
-        raise InvalidRequest(message, param="query", code="invalid_value")
+    text, without = _said(asked.query) if asked.operators else (_MARKS.sub(" ", asked.query), ())
     return Wanted(
         text=text,
         without=without,
@@ -196,6 +216,19 @@ def _wanted(asked: Asked, caller: Caller) -> Wanted:
         document_ids=asked.document_ids,
         filters=asked.filters,
     )
+
+
+def _said(query: str) -> tuple[str, Sequence[str]]:
+    """What is to be found, and what is not, of a query as search engines take it. Raises `InvalidRequest`."""
+    query = _QUOTES.sub('"', query)
+    if query.count('"') % 2:  # one that is never closed quotes nothing
+        query = "".join(query.rsplit('"', 1))
+    without = [phrase or word for phrase, word in _WITHOUT.findall(query)]
+    text = " ".join(_WITHOUT.sub(" ", query).split()) if without else query
+    if not text:
+        message = "'query' says only what is not to be found; say also what is."
+        raise InvalidRequest(message, param="query", code="invalid_value")
+    return text, without
 
 
 def _ranked(found: Sequence[Sequence[Candidate]], limit: int) -> list[Candidate]:

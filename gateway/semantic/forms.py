@@ -17,6 +17,8 @@ Difference = Literal["tense", "modal", "person", "preposition", "case", "layout"
 FORMS: Final[Sequence[Difference]] = ("tense", "modal", "person", "preposition", "case", "layout")
 """All of them, in the order in which they are told."""
 _TENSES: Final = frozenset({"past", "future", "conditional"})
+_PAST: Final = "past"
+_ED: Final = "ed"
 _MODALS: Final = frozenset({"possible", "perhaps", "obliged", "advised"})
 _HARMLESS: Final = frozenset({"possible"})
 """How something can be done is asked without this word as well."""
@@ -41,6 +43,8 @@ class Forms(msgspec.Struct, frozen=True):
     """Words that `only` stands before."""
     written: Mapping[str, Words]
     """Word -> how it is written, but for a capital that a sentence begins with."""
+    has_case: bool
+    """Whether capitals mean something in it: there are some, and others without."""
     layout: tuple[str, ...]
     """Indents of lines, where there are several, and wide gaps."""
 
@@ -58,11 +62,19 @@ def forms(text: str, found: Sequence[Token], lexicon: Lexicon) -> Forms:
         if lexicon.quantifiers.get(token.folded) == "only" and found[place + 1 : place + 2]:
             only.add(found[place + 1].folded)
     folded = frozenset(token.folded for token in found)
-    said = frozenset(name for name, words in lexicon.small.items() if not folded.isdisjoint(words))
-    return Forms(said, _frozen(governed), frozenset(only), _frozen(written), _layout(text))
+    said = {name for name, words in lexicon.small.items() if not folded.isdisjoint(words)}
+    said |= {_PAST} if any(_is_gone_by(token, lexicon) for token in found) else set()
+    return Forms(
+        said=frozenset(said),
+        governed=_frozen(governed),
+        only=frozenset(only),
+        written=_frozen(written),
+        has_case=len({one.islower() for some in written.values() for one in some}) > 1,
+        layout=_layout(text),
+    )
 
 
-def differences(left: Forms, right: Forms) -> Iterator[Difference]:
+def differences(left: Forms, right: Forms, lexicon: Lexicon) -> Iterator[Difference]:
     """What differs. It knows no language: what is refused may be the same."""
     if left.said & _TENSES != right.said & _TENSES:
         yield "tense"
@@ -72,10 +84,30 @@ def differences(left: Forms, right: Forms) -> Iterator[Difference]:
         yield "person"
     if left.only != right.only or _parted(left.governed, right.governed):
         yield "preposition"
-    if _parted(left.written, right.written):
+    if _written_otherwise(left, right, lexicon):
         yield "case"
     if left.layout != right.layout:
         yield "layout"
+
+
+def _is_gone_by(token: Token, lexicon: Lexicon) -> bool:
+    """Whether it is a verb's form that says that something was."""
+    if token.kind != "word":
+        return False
+    ends = token.folded.endswith(_ED) and len(token.folded) > len(_ED) + 2 and token.folded not in lexicon.not_gone_by
+    return ends or token.folded in lexicon.gone_by
+
+
+def _written_otherwise(left: Forms, right: Forms, lexicon: Lexicon) -> bool:
+    """Whether capitals make a difference. Where one of the two is typed without care, a large first letter does in few
+    words alone.
+    """
+    careful = left.has_case and right.has_case
+    return any(
+        some.isdisjoint(other := right.written.get(word, some))
+        and (careful or word in lexicon.capital or any(one.isupper() for one in some | other))
+        for word, some in left.written.items()
+    )
 
 
 def _object(found: Sequence[Token], place: int, lexicon: Lexicon) -> str:

@@ -65,7 +65,7 @@ def compared(left: Reading, right: Reading, known: Lexicon) -> Verdict:
 
 
 def _reasons(left: Reading, right: Reading, known: Lexicon) -> Iterator[Reason]:
-    forms = set(differences(left.forms, right.forms))
+    forms = set(differences(left.forms, right.forms, known))
     lost = (*_unexplained(left, right, known), *_unexplained(right, left, known))
     checks: Sequence[tuple[Reason, bool]] = (
         ("language", bool(left.language and right.language) and left.language != right.language),

@@ -25,6 +25,12 @@ class Lexicon(msgspec.Struct, frozen=True):
     """Classes of words that have no meaning of their own, and change what is asked: tenses, modals, persons."""
     prepositions: Words
     articles: Words
+    gone_by: Words
+    """Forms of verbs that say that something was, where they do not end in -ed."""
+    not_gone_by: Words
+    """Words that end in -ed, and say no such thing."""
+    capital: Words
+    """Words that are something else with a capital."""
     strong: Mapping[str, Words]
     """What is asked for -> words that ask for it."""
     weak: Mapping[str, Words]
@@ -67,6 +73,9 @@ def lexicon() -> Lexicon:
         small=_by_language(said["small"]),
         prepositions=frozenset(said["small_places"]["prepositions"].split()),
         articles=frozenset(said["small_places"]["articles"].split()),
+        gone_by=frozenset(said["gone_by"]["forms"].split()),
+        not_gone_by=frozenset(said["gone_by"]["not"].split()),
+        capital=frozenset(said["capital"]["lines"].split()),
         strong={name: frozenset(of["strong"].split()) for name, of in said["asks"].items()},
         weak={name: frozenset(of["weak"].split()) for name, of in said["asks"].items()},
         quantifiers={word: name for name, words in said["quantifiers"].items() for word in words.split()},

@@ -14,7 +14,8 @@ _HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff"
 _LETTER: Final = rf"[^\W\d_{_HAN}]"
 _TOKEN: Final = re.compile(
     rf"""
-    (?P<code> https?://[^\s<>"“”`，。）]+
+    (?P<code> (?<![\w.,])['’]?\d*0s\b
+      | https?://[^\s<>"“”`，。）]+
       | (?<!\S)--?[A-Za-z][\w-]* | [A-Za-z]*\d*(?:_\w+)+ | [A-Za-z]\w*~\d+
       | (?<![^\W_])[a-z]+[A-Z]\w* | [A-Za-z_]\w*\[\w+\]
       | (?!(?:{_LETTER}\.){{2}}) {_LETTER}\w*(?:\.{_LETTER}\w*)+(?:/\w+)* | [A-Za-z]\w*::\w+ | {_LETTER}+\d\w* )
@@ -28,7 +29,9 @@ _TOKEN: Final = re.compile(
 )
 _QUOTED: Final = re.compile(
     r'"([^"\n]{1,300})"|“([^”\n]{1,300})”|„([^“”\n]{1,300})[“”]|«([^»\n]{1,300})»|「([^」\n]{1,300})」|`([^`\n]{1,300})`'
+    r"|(?<!\w)'([^'\n]{1,300})'(?!\w)|(?<=\w): +(\S[^\n]{0,300})"
 )
+"""What follows a colon is taken for quoted, too: it is what is to be done something with."""
 
 
 class Token(msgspec.Struct, frozen=True):

@@ -51,6 +51,8 @@ def of_body(data: bytes, media_type: str, charset: str) -> File | None:
         return File(data=data, media_type=media_type, charset=charset)
     if media_type in _JSON or media_type.endswith("+json"):
         return None
+    if _is_text(media_type):
+        return File(data=data, media_type=_PLAIN, charset=charset)
     raise _unreadable(media_type)
 
 
@@ -60,7 +62,7 @@ def readable(data: bytes, content_type: str, name: str, metadata: bytes) -> File
     if media_type in _ANY or media_type not in TYPES:
         ending = PurePath(name).suffix.lower()
         media_type = _BY_NAME.get(ending) or mimetypes.guess_type(name)[0] or media_type
-    if media_type not in TYPES and (media_type.startswith("text/") or media_type in _TEXTUAL):
+    if media_type not in TYPES and _is_text(media_type):
         media_type = _PLAIN
     if media_type not in TYPES:
         raise _unreadable(media_type)
@@ -91,7 +93,11 @@ def content_type_of(part: Any) -> str:
     return said.get("content-type", part.content_type)
 
 
+def _is_text(media_type: str) -> bool:
+    return media_type.startswith("text/") or media_type in _TEXTUAL
+
+
 def _unreadable(media_type: str) -> UnsupportedMedia:
     said = (media_type or "none")[:80]
-    message = f"A file of type '{said}' cannot be read; these can: {', '.join(sorted(TYPES))}."
+    message = f"A file of type '{said}' cannot be read; these can, and other text: {', '.join(sorted(TYPES))}."
     return UnsupportedMedia(message, param="file")

@@ -20,6 +20,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for, and where."""
 
     query: str
+    operators: bool = False
+    """Whether quotes, `or` and hyphens in it say how to search; in somebody's own words they are what they are."""
     limit: int = 10
     mode: Mode = "hybrid"
     kinds: tuple[Kind, ...] = ("documents",)
@@ -50,6 +52,7 @@ def decode(data: bytes) -> Asked:
     fields = body.typed({name: value for name, value in raw.items() if value is not None or name == "query"}, _Body)
     asked = Asked(
         query=text(fields.query, "query"),
+        operators=True,
         limit=fields.limit,
         mode=fields.mode,
         kinds=tuple(dict.fromkeys(fields.kinds)),

@@ -26,10 +26,11 @@ _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 _LEAST_CONNECTIONS = 100
 _ROOM = 20
 """Connections for psql, migrations and whatever else looks in; Postgres itself holds back three."""
+_BUFFERS_MB: Final = (32, 1024)
+"""At least, and at most."""
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "shared_buffers": "32MB",
     "max_wal_size": "512MB",
     # SysV segments are neither files outside the data folder nor bound by the 64 MB that containers give /dev/shm.
     "dynamic_shared_memory_type": "sysv",
@@ -100,6 +101,14 @@ def give(path: Path, identity: Identity | None) -> None:
         path.chmod(0o700)
 
 
+def _buffers_mb() -> int:
+    """What Postgres keeps of its files, a twenty-fourth of the machine's memory: of vectors each search reads thousands
+    of pages, and asking the system for each takes far longer than looking at it. Nothing is taken before it is used.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(_BUFFERS_MB[0], min(machine // 24 // 2**20, _BUFFERS_MB[1]))
+
+
 def server(
     folder: DataFolder,
     name: str,
@@ -117,7 +126,7 @@ def server(
         "unix_socket_directories": f'"{socket_dir}"',
         "max_connections": str(max(_LEAST_CONNECTIONS, connections + _ROOM)),
     }
-    every = _SETTINGS | own | dict(more or {})
+    every = _SETTINGS | {"shared_buffers": f"{_buffers_mb()}MB"} | own | dict(more or {})
     words = [word for setting, value in every.items() for word in ("-c", f"{setting}={value}")]
     return command(folder, "postgres", ("-D", str(places.data), *words), identity, name)
 

@@ -215,6 +215,15 @@ def test_a_file_of_another_type_is_named(ask: Asked) -> None:
         assert "text/markdown" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("media_type", ["text/csv", "text/x-python", "application/yaml; charset=utf-8"])
+def test_a_body_of_other_text_is_read_as_it_is(ask: Asked, media_type: str) -> None:
+    """As a file of a form is."""
+    reply = httpx.post(f"{ask.gateway.url}/v1/documents", content=b"a,b\n1,2\n", headers={"content-type": media_type})
+    assert reply.status_code == 200, reply.text
+    told = httpx.get(f"{ask.gateway.url}/v1/documents/{reply.json()['id']}").json()
+    assert told["text"] == "a,b\n1,2\n"
+
+
 @pytest.mark.parametrize("content_type", ["", "application/json; charset=utf-8", "application/x-www-form-urlencoded"])
 def test_json_is_known_whatever_curl_calls_it(ask: Asked, content_type: str) -> None:
     """`curl -d` says that it is a form."""

@@ -125,6 +125,37 @@ def test_one_whose_passages_cannot_be_kept_holds_up_no_other(ask: Asked, databas
     assert not chunks(ask, odd)["data"]
 
 
+FORTY_EACH = """
+insert into askonce.documents (id, tenant, sha256, text, characters, created_at)
+select 'doc_' || tenant || number, tenant, sha256((tenant || number)::bytea), 'Words of ' || tenant || number, 20,
+  now() + number * interval '1 s' + case tenant when 'late' then interval '1 day' else interval '0' end
+from unnest(array['early', 'late']) as tenant, generate_series(1, 40) as number
+"""
+
+
+def test_tenants_take_turns(gateway: Make, database_url: str) -> None:
+    """One that keeps much holds up nobody: each has its first passages before the other has all."""
+    site = gateway()
+
+    async def filled() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(FORTY_EACH)
+        await connection.close()
+
+    async def order() -> list[str]:
+        connection = await asyncpg.connect(database_url)
+        rows = await connection.fetch("select tenant from askonce.passages order by id")
+        await connection.close()
+        return [row["tenant"] for row in rows]
+
+    site.run(filled())
+    ends = time.monotonic() + 30
+    while len(found := site.run(order())) < 80:
+        assert time.monotonic() < ends
+        time.sleep(0.2)
+    assert found[:20].count("early") == found[:20].count("late")
+
+
 def test_passages_are_their_tenants(gateway: Make) -> None:
     """For others there is no such document."""
     served = Served(gateway())

@@ -140,6 +140,17 @@ def test_filters_and_vectors_choose(ask: Asked, database_url: str) -> None:
     assert name not in [one["document_id"] for one in cited(ask("doctor", retrieval={"filters": filters}))]
 
 
+@pytest.mark.parametrize("question", ["What does grep -v do?", 'What does "grep -v" do or say?', "-v"])
+def test_somebodys_own_words_are_no_operators(ask: Asked, question: str) -> None:
+    """A hyphen in them leaves out nothing, in a chat and in a search of a vector store."""
+    manual = keep(ask.gateway, "grep -v inverts the match: it prints the lines that do not match.")
+    found = cited(ask(question, retrieval={"document_ids": [manual]}))
+    assert [one["document_id"] for one in found] == [manual]
+    with ask.gateway.client() as client:
+        store = client.vector_stores.create(file_ids=[manual]).id
+        assert [one.file_id for one in client.vector_stores.search(store, query=question)] == [manual]
+
+
 def test_where_nothing_is_found_the_model_is_asked_as_it_is(ask: Asked) -> None:
     """And nothing is cited."""
     plain, sought = ask("Zzz?", retrieval=None), ask("Zzz?")

@@ -279,6 +279,8 @@ def test_what_is_not_wanted_is_not_found(gateway: Make, database_url: str) -> No
         assert texts == {"A dog alone, in the rain."}, mode
         texts = {one["text"] for one in found(site, 'dog -"a cat"', mode=mode)}
         assert texts == {"A dog chased cats away.", "A dog alone, in the rain."}, mode
+    assert {one["text"] for one in found(site, "dog -“a cat”")} == texts
+    assert {one["text"] for one in found(site, 'dog -"cat')} == {"A dog alone, in the rain."}
     refused = search(site, "-cat")
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "query")
 
