@@ -31,6 +31,8 @@ _NAME: Final = "Standby"
 _COPIED_WITHIN_S: Final = 3600.0
 _SETTINGS: Final = {
     "primary_slot_name": SLOT,
+    # What all share counts for each process that is to have no more than so much memory.
+    "shared_buffers": "32MB",
     # A statement of a tenant's is ended rather than that others see what was long ago.
     "max_standby_streaming_delay": "10s",
     "max_standby_archive_delay": "10s",

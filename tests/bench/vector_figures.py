@@ -92,7 +92,7 @@ def measured(folder: Path, made: Maker, most: int) -> Iterator[Figure]:
     config.write_text(_SETTINGS.format(script=script))
     served = Served(folder / "data", "--config", str(config)).start()
     try:
-        until(lambda: httpx.get(f"{served.url}/v1/vectors").json()["model"] == "script")
+        until(lambda: httpx.get(f"{served.url}/v1/vectors", timeout=_DEADLINE_S).json()["model"] == "script")
         dsn = direct.address(served.data_dir)
         kept = asyncio.run(filled(dsn))
         for size in (most // 100, most // 10, most):
