@@ -264,16 +264,18 @@ def _routing(config: Config) -> tuple[Router, Gossip]:
     return router, others
 
 
+def _guards(telemetry: Telemetry, of: str) -> tuple[Guard, Guard]:
+    """Of what is read and of what is written: when the one fails, the other may go on."""
+    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} {of}") for sort in ("reads", "writes"))
+    return reads, writes
+
+
 def _verifications(config: Config, database: asyncpg.Pool, telemetry: Telemetry) -> Verifications:
-    reads, writes = (
-        Guard("postgres", telemetry.fault, sort=f"{sort} of verifications") for sort in ("reads", "writes")
-    )
-    return Verifications(database, reads, writes, config.database_deadline_s)
+    return Verifications(database, *_guards(telemetry, "of verifications"), config.database_deadline_s)
 
 
 def _responses(config: Config, database: asyncpg.Pool, marks: Invalidations, telemetry: Telemetry) -> Responses:
-    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of responses") for sort in ("reads", "writes"))
-    return Responses(database, marks, (reads, writes), config.database_deadline_s, telemetry.dropped)
+    return Responses(database, marks, _guards(telemetry, "of responses"), config.database_deadline_s, telemetry.dropped)
 
 
 def _flights(config: Config, telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> SharedFlights:
@@ -297,7 +299,7 @@ def _answered(
         return answering.pipeline(), embedder
     indexer = Indexer(Queue(database), Models(database), Reader(embedder, name), telemetry)
     stack.push_async_callback(indexer.aclose)
-    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} by meaning") for sort in ("reads", "writes"))
+    reads, writes = _guards(telemetry, "by meaning")
     near = Neighbours(database, reads, config.database_deadline_s)
     stack.callback(near.close)
     trials = Trials(database, writes, config.database_deadline_s)
@@ -328,8 +330,7 @@ def _extraction(
     stack: contextlib.AsyncExitStack,
 ) -> Extraction:
     """Who extracts, at once or in the background, and where recipes and runs are."""
-    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of extractions") for sort in ("reads", "writes"))
-    store = Extractions(database, (reads, writes), config.database_deadline_s)
+    store = Extractions(database, _guards(telemetry, "of extractions"), config.database_deadline_s)
     stack.push_async_callback(store.aclose)
     book, workers = Book(config.recipes_folder()), Workers(config.extraction_processes)
     views = Views(partial(recipe_views.ensure, database))
@@ -348,8 +349,7 @@ def _searching(
     stack: contextlib.AsyncExitStack,
 ) -> Searching:
     """Who divides documents, and searches them."""
-    reads, writes = (Guard("postgres", telemetry.fault, sort=f"{sort} of passages") for sort in ("reads", "writes"))
-    passages = Passages(database, (reads, writes), config.database_deadline_s)
+    passages = Passages(database, _guards(telemetry, "of passages"), config.database_deadline_s)
     stack.push_async_callback(passages.aclose)
     stack.push_async_callback((divider := Divider(passages, Workers().passages)).aclose)
     guard = Guard("postgres", telemetry.fault, sort="searches")

@@ -120,7 +120,7 @@ class Searcher:
         wanted = _wanted(asked, caller)
         kinds: list[Kind] = [_KINDS[one] for one in asked.kinds]
         skipped: dict[str, str] = {}
-        async with _beside(self._by_words(wanted, kinds) if _by_words(asked) else None) as words:
+        async with _beside(self._by_words(wanted, kinds) if _has_words(asked) else None) as words:
             near: list[Candidate] | None = None
             if asked.mode != "text":
                 try:
@@ -199,7 +199,7 @@ async def _beside(doing: Coroutine[Any, Any, T] | None) -> AsyncGenerator[asynci
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _by_words(asked: Asked) -> bool:
+def _has_words(asked: Asked) -> bool:
     return asked.mode != "vector" and asked.kinds != ("completions",)
 
 

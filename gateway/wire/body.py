@@ -81,6 +81,15 @@ def unknown(raw: dict[str, Any], shape: type[msgspec.Struct]) -> dict[str, Any]:
     return found
 
 
+def expect_known(raw: dict[str, Any], shape: type[msgspec.Struct]) -> None:
+    """Raise `InvalidRequest` for a field that `shape` does not know: what is misspelt would be passed over."""
+    if strange := next(iter(unknown(raw, shape)), None):
+        known = ", ".join(sorted(shape.__struct_encode_fields__))
+        name = strange[:_TOLD_CHARACTERS].encode(errors="replace").decode()
+        message = f"'{name}' is not known here; these are: {known}."
+        raise InvalidRequest(message, param=name, code="unknown_parameter")
+
+
 def _utf8(body: bytes) -> str:
     try:
         text = body.decode("utf-8")

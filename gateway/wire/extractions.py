@@ -192,11 +192,7 @@ def _known(raw: dict[str, Any], shape: type[S]) -> S:
     """The fields, if there are no others: what is misspelt would be passed over. Null is the same as left out, for a
     field that may be left out. Raises `InvalidRequest`.
     """
-    if strange := next(iter(body.unknown(raw, shape)), None):
-        known = ", ".join(sorted(shape.__struct_encode_fields__))
-        name = strange[:80].encode(errors="replace").decode()
-        message = f"'{name}' is not known here; these are: {known}."
-        raise InvalidRequest(message, param=name, code="unknown_parameter")
+    body.expect_known(raw, shape)
     needed = _needed(shape)
     return body.typed({name: value for name, value in raw.items() if value is not None or name in needed}, shape)
 

@@ -83,11 +83,7 @@ def _shown(number: int, source: Source) -> str:
 
 
 def _typed(said: dict[str, Any]) -> _Body:
-    if strange := next(iter(body.unknown(said, _Body)), None):
-        known = ", ".join(sorted(_Body.__struct_encode_fields__))
-        name = strange[:80].encode(errors="replace").decode()
-        message = f"'{name}' is not known here; these are: {known}."
-        raise InvalidRequest(message, param=name, code="unknown_parameter")
+    body.expect_known(said, _Body)
     return body.typed({name: value for name, value in said.items() if value is not None}, _Body)
 
 

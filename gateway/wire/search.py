@@ -44,11 +44,7 @@ class _Body(msgspec.Struct, kw_only=True):
 def decode(data: bytes) -> Asked:
     """The search in `data`. Raises `InvalidRequest`."""
     raw = body.decode(data)
-    if strange := next(iter(body.unknown(raw, _Body)), None):
-        known = ", ".join(sorted(_Body.__struct_encode_fields__))
-        name = strange[:80].encode(errors="replace").decode()
-        message = f"'{name}' is not known here; these are: {known}."
-        raise InvalidRequest(message, param=name, code="unknown_parameter")
+    body.expect_known(raw, _Body)
     fields = body.typed({name: value for name, value in raw.items() if value is not None or name == "query"}, _Body)
     asked = Asked(
         query=text(fields.query, "query"),

@@ -27,10 +27,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def decode(data: bytes) -> Asked:
     """The statement. Raises `InvalidRequest`."""
     raw = body.decode(data)
-    if strange := next((name for name in raw if name not in Asked.__struct_encode_fields__), None):
-        said = strange[:80].encode(errors="replace").decode()
-        message = f"'{said}' is not known here; these are: {', '.join(Asked.__struct_encode_fields__)}."
-        raise InvalidRequest(message, param=said, code="unknown_parameter")
+    body.expect_known(raw, Asked)
     asked = body.typed(raw, Asked)
     if (asked.sql is None) == (asked.query is None):
         message = "Give either 'sql', a statement, or 'query', the name of a saved one."

@@ -175,11 +175,7 @@ def search(data: bytes, collection: str) -> Search:
 def _known(data: bytes, shape: type[S]) -> tuple[dict[str, Any], S]:
     """The fields, if there are no others."""
     raw = body.decode(data or b"{}")
-    if strange := next(iter(body.unknown(raw, shape)), None):
-        known = ", ".join(sorted(shape.__struct_encode_fields__))
-        name = strange[:80].encode(errors="replace").decode()
-        message = f"'{name}' is not known here; these are: {known}."
-        raise InvalidRequest(message, param=name, code="unknown_parameter")
+    body.expect_known(raw, shape)
     return raw, body.typed(raw, shape)
 
 
