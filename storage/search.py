@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 Kind = Literal["chunk", "record", "prompt"]
 """As in `askonce.embeddings`: a passage of a document, an extracted record, a kept answer's question."""
-MANY_VECTORS: Final = 20_000
+MANY_VECTORS: Final = 50_000
 """Up to so many are all compared, which misses nothing. Beyond, the model's index is asked."""
 _DEADLINES: Final = 10
 """How much longer than a look-up a search may take."""

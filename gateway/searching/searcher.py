@@ -232,5 +232,6 @@ def _said(query: str) -> tuple[str, Sequence[str]]:
 
 
 def _ranked(found: Sequence[Sequence[Candidate]], limit: int) -> list[Candidate]:
-    """What was found in the same way, the best first."""
-    return sorted((one for some in found for one in some), key=lambda one: -one.score)[:limit]
+    """What was found in the same way, the best first; what is as good, in the same order each time."""
+    every = (one for some in found for one in some)
+    return sorted(every, key=lambda one: (-one.score, one.place.kind, one.place.ids))[:limit]

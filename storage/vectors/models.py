@@ -12,6 +12,8 @@ from storage.vectors.database import Database, told
 
 INDEXED_MOST: Final = 4000
 """The most dimensions that an index of pgvector's takes for numbers of 16 bits."""
+BESIDE_MOST: Final = 1024
+"""The most dimensions of vectors that stand beside each other in an index: a row of one has 2,704 bytes at most."""
 _LOCK: Final = "select pg_advisory_xact_lock(hashtext('askonce.embedding_models'))"
 
 
@@ -63,6 +65,8 @@ class Models:
                 number = await connection.fetchval(sql.query("embedding_model_put"), model, model_version, dimensions)
                 if dimensions <= INDEXED_MOST:
                     await connection.execute(_index(number, dimensions))
+                if dimensions <= BESIDE_MOST:
+                    await connection.execute(_beside(number))
         return Model(number, model, model_version, dimensions)
 
     async def seen(self, model_id: int) -> None:
@@ -82,7 +86,8 @@ class Models:
             if number is None:
                 return False
             if not await self._database.fetchval(sql.query("embedding_old_drop"), number, most):
-                await self._database.execute(f"drop index if exists askonce.{index_name(number)}")
+                for name in (index_name(number), f"embeddings_within_{number}"):
+                    await self._database.execute(f"drop index if exists askonce.{name}")
             return True
         return False
 
@@ -103,6 +108,14 @@ def _index(number: int, dimensions: int) -> str:
     return (
         f"create index if not exists {index_name(number)} on askonce.embeddings"
         f" using hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops) where model_id = {number}"
+    )
+
+
+def _beside(number: int) -> str:
+    """All vectors of a place, or of a context, are compared without reading a row from elsewhere."""
+    return (
+        f"create index if not exists embeddings_within_{number} on askonce.embeddings (scope, kind, context)"
+        f" include (completion, passage, whole, embedding) where model_id = {number}"
     )
 
 

@@ -12,14 +12,16 @@ from storage.vector import direction
 from storage.vectors.database import Database
 from storage.vectors.models import INDEXED_MOST, Model, Models
 
-FEW: Final = 20_000
+FEW: Final = 50_000
 """Up to so many prompts of one context are all compared; of more, those that the model's index finds."""
 _FRESH_S: Final = 10.0
 """How long it is remembered which model is used, and which contexts are large."""
 _CONTEXTS: Final = 4096
-_EFFORT: Final = 100
+_EFFORT: Final = 400
 _SCAN: Final = "set local hnsw.iterative_scan = relaxed_order"
 _SEARCH: Final = f"set local hnsw.ef_search = {_EFFORT}"
+_INDEX: Final = "set local enable_sort = off"
+"""Else the planner may compare all there are, for they stand beside each other."""
 
 
 class Neighbour(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ class Neighbours:
     ) -> list[Neighbour]:
         words = (*place, direction(vector), but, most)
         if model.dimensions > INDEXED_MOST or await self._has_few(model.id, place[0]):
-            rows = await self._database.fetch(sql.query("embedding_near"), model.id, *words)
+            rows = await self._database.fetch(sql.query("embedding_near").format(model=model.id), *words)
         else:
             rows = await self._found(model, words)
         found = [Neighbour(row["key"], row["similarity"]) for row in rows]
@@ -83,6 +85,6 @@ class Neighbours:
 
     async def _found(self, model: Model, words: tuple[Any, ...]) -> list[Any]:
         async with self._database.acquire() as connection, connection.transaction(readonly=True):
-            await connection.execute(f"{_SCAN}; {_SEARCH}")
+            await connection.execute(f"{_SCAN}; {_SEARCH}; {_INDEX}")
             query = sql.query("embedding_near_indexed").format(model=model.id, dimensions=model.dimensions)
             return await connection.fetch(query, *words)

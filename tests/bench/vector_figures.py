@@ -224,7 +224,8 @@ async def alike(dsn: str, tenant: str, count: int) -> tuple[list[float], float]:
             started = time.perf_counter()
             found = await near.nearest(model, (context, tenant), values, b"", 10)
             took.append(1000 * (time.perf_counter() - started))
-            truth = await pool.fetch(sql.query("embedding_near"), model.id, context, tenant, direction(values), b"", 10)
+            query = sql.query("embedding_near").format(model=model.id)
+            truth = await pool.fetch(query, context, tenant, direction(values), b"", 10)
             shares.append(len({one.key for one in found} & {row["key"] for row in truth}) / len(truth))
         return took, sum(shares) / len(shares)
     finally:
