@@ -13,7 +13,8 @@ from gateway.errors import InvalidRequest, UnsupportedMedia
 FORM: Final = "multipart/form-data"
 _PLAIN: Final = "text/plain"
 _ENDINGS: Final = (
-    ".txt .log .csv .tsv .json .jsonl .xml .yaml .yml .toml .ini .sql .sh .py .js .ts .go .rs .java .c .h .cpp .rb"
+    ".txt .log .csv .tsv .json .jsonl .xml .yaml .yml .toml .ini .sql .sh "
+    ".py .ipynb .js .ts .go .rs .java .c .h .cpp .rb"
 )
 _BY_NAME: Final = {".md": "text/markdown", ".markdown": "text/markdown", **dict.fromkeys(_ENDINGS.split(), _PLAIN)}
 _TEXTUAL: Final = frozenset(
@@ -57,12 +58,15 @@ def of_body(data: bytes, media_type: str, charset: str) -> File | None:
 
 
 def readable(data: bytes, content_type: str, name: str, metadata: bytes) -> File:
-    """A file of a form. One whose type is not said is known by the end of its name. Raises `UnsupportedMedia`."""
+    """A file of a form. One whose type is not said is known by the end of its name, or as text by what is in it.
+
+    Raises `UnsupportedMedia`.
+    """
     media_type, charset = kind_of(content_type)
     if media_type in _ANY or media_type not in TYPES:
         ending = PurePath(name).suffix.lower()
         media_type = _BY_NAME.get(ending) or mimetypes.guess_type(name)[0] or media_type
-    if media_type not in TYPES and _is_text(media_type):
+    if media_type not in TYPES and (_is_text(media_type) or (media_type in _ANY and _says_text(data))):
         media_type = _PLAIN
     if media_type not in TYPES:
         raise _unreadable(media_type)
@@ -95,6 +99,17 @@ def content_type_of(part: Any) -> str:
 
 def _is_text(media_type: str) -> bool:
     return media_type.startswith("text/") or media_type in _TEXTUAL
+
+
+def _says_text(data: bytes) -> bool:
+    """Whether it is UTF-8, without what no text has."""
+    if b"\0" in data:
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _unreadable(media_type: str) -> UnsupportedMedia:

@@ -203,6 +203,17 @@ def test_a_file_without_text_is_refused(ask: Asked, content: bytes, content_type
     assert word in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("name", ["Makefile", "analysis.ipynb", "README", "notes.unheard-of"])
+def test_text_is_known_by_what_is_in_it(ask: Asked, name: str) -> None:
+    """Where neither its type nor its name says so; what is no text is refused."""
+    url = f"{ask.gateway.url}/v1/documents"
+    said = httpx.post(url, files={"file": (name, b"all: serve\n", "application/octet-stream")}).json()
+    assert (said["media_type"], found(ask, said)["text"]) == ("text/plain", "all: serve\n")
+    for content in (b"\0all", b"\xffall"):
+        files = {"file": (name.partition(".")[0], content, "application/octet-stream")}
+        assert httpx.post(url, files=files).status_code == 415
+
+
 def test_a_file_of_another_type_is_named(ask: Asked) -> None:
     """With those that can be read."""
     url = f"{ask.gateway.url}/v1/documents"
