@@ -3,16 +3,21 @@
 -- An index of words has one list of places for each word, of all tenants together: a word that everybody uses is long to
 -- read, whoever asks. In this one each word stands with whose it is.
 create function askonce.owned(tenant text, words tsvector) returns tsvector language sql immutable strict parallel safe as $$
-  select array_to_tsvector(array(select left(md5(tenant), 8) || word from unnest(tsvector_to_array(words)) as word))
+  select array_to_tsvector(array(
+    select left(md5(tenant), 8) || word from unnest(tsvector_to_array(words)) as word where length(word) <= 500
+  ))
 $$;
-comment on function askonce.owned(text, tsvector) is 'Its words, each with whose they are, without their places.';
+comment on function askonce.owned(text, tsvector) is
+  'Its words, each with whose they are, without their places. The longest are left out: nothing is longer than 2,046 bytes.';
 
 create function askonce.owned_query(tenant text, wanted tsquery) returns tsquery language sql immutable strict parallel safe as $$
   select case when querytree(wanted) in ('', 'T')
   then ('''' || left(md5(tenant), 8) || substr(askonce.owner_word(tenant)::text, 2))::tsquery
   else (
     select string_agg(
-      case when left(part, 1) = '''' then '''' || left(md5(tenant), 8) || substr(part, 2)
+      case when left(part, 1) = '''' then case
+             when length(part) > 400 then '''' || left(md5(tenant), 8) || substr(askonce.owner_word(tenant)::text, 2)
+             else '''' || left(md5(tenant), 8) || substr(part, 2) end
            when left(part, 1) = '<' then '&'
            else part end,
       '' order by place

@@ -28,9 +28,11 @@ _KINDS: Final[Mapping[str, Kind]] = {"documents": "chunk", "records": "record", 
 _OPERATORS: Final = re.compile(r'"|\sor\s', re.IGNORECASE)
 """What says exactly what is looked for: nothing else is, then."""
 _QUOTES: Final = re.compile("[“”„«»]")
-_MARKS: Final = re.compile(r'["“”„«»]|(?<!\S)-+(?=\S)|(?<=\s)or(?=\s)', re.IGNORECASE)
+_HYPHENS: Final = re.compile(r"(?<!\w)-+")
+"""Those within words are part of them; to Postgres all others say what is not to be found."""
+_MARKS: Final = re.compile(rf'["“”„«»]|{_HYPHENS.pattern}|(?<=\s)or(?=\s)', re.IGNORECASE)
 """What would say how to search, in words that say what is meant."""
-_WITHOUT: Final = re.compile(r'(?:^|(?<=\s))-(?:"([^"]+)"|([^\s"]+))')
+_WITHOUT: Final = re.compile(r'(?:^|(?<=\s))-(?:"([^"]*\w[^"]*)"|([^\s"-][^\s"]*))')
 """What is not to be found, as search engines take it: a word, or a phrase in quotes, after a hyphen."""
 _REFUSAL: Final = "Vectors cannot be compared: {}. With 'mode': 'text' words of documents and records are looked for."
 _NO_WISHES: Final = Steering()
@@ -224,8 +226,9 @@ def _said(query: str) -> tuple[str, Sequence[str]]:
     if query.count('"') % 2:  # one that is never closed quotes nothing
         query = "".join(query.rsplit('"', 1))
     without = [phrase or word for phrase, word in _WITHOUT.findall(query)]
-    text = " ".join(_WITHOUT.sub(" ", query).split()) if without else query
-    if not text:
+    text = _HYPHENS.sub(" ", _WITHOUT.sub(" ", query))
+    text = " ".join(text.split()) if without else text
+    if without and not text:
         message = "'query' says only what is not to be found; say also what is."
         raise InvalidRequest(message, param="query", code="invalid_value")
     return text, without

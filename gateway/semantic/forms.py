@@ -16,7 +16,8 @@ from gateway.semantic.tokens import Token
 Difference = Literal["tense", "modal", "person", "preposition", "case", "layout"]
 FORMS: Final[Sequence[Difference]] = ("tense", "modal", "person", "preposition", "case", "layout")
 """All of them, in the order in which they are told."""
-_TENSES: Final = frozenset({"past", "future", "conditional"})
+_TENSES: Final = frozenset({"past", "gone", "before", "future", "conditional"})
+"""`gone` is German: its `was` asks for things, and is past in English."""
 _PAST: Final = "past"
 _ED: Final = "ed"
 _MODALS: Final = frozenset({"possible", "perhaps", "obliged", "advised"})
@@ -45,6 +46,8 @@ class Forms(msgspec.Struct, frozen=True):
     """Word -> how it is written, but for a capital that a sentence begins with."""
     has_case: bool
     """Whether capitals mean something in it: there are some, and others without."""
+    cases: tuple[str, ...]
+    """Words that say who does it and to whom it is done, in their order."""
     layout: tuple[str, ...]
     """Indents of lines, where there are several, and wide gaps."""
 
@@ -70,6 +73,7 @@ def forms(text: str, found: Sequence[Token], lexicon: Lexicon) -> Forms:
         only=frozenset(only),
         written=_frozen(written),
         has_case=len({one.islower() for some in written.values() for one in some}) > 1,
+        cases=tuple(token.folded for token in found if token.folded in lexicon.cases),
         layout=_layout(text),
     )
 
@@ -80,7 +84,7 @@ def differences(left: Forms, right: Forms, lexicon: Lexicon) -> Iterator[Differe
         yield "tense"
     if _modal(left.said & _MODALS, right.said & _MODALS):
         yield "modal"
-    if _person(left.said, right.said):
+    if _person(left.said, right.said) or left.cases != right.cases:
         yield "person"
     if left.only != right.only or _parted(left.governed, right.governed):
         yield "preposition"

@@ -25,6 +25,8 @@ class Lexicon(msgspec.Struct, frozen=True):
     """Classes of words that have no meaning of their own, and change what is asked: tenses, modals, persons."""
     prepositions: Words
     articles: Words
+    cases: Words
+    """Those that say who does it and to whom it is done."""
     gone_by: Words
     """Forms of verbs that say that something was, where they do not end in -ed."""
     not_gone_by: Words
@@ -73,6 +75,7 @@ def lexicon() -> Lexicon:
         small=_by_language(said["small"]),
         prepositions=frozenset(said["small_places"]["prepositions"].split()),
         articles=frozenset(said["small_places"]["articles"].split()),
+        cases=frozenset(said["small_places"]["cases"].split()),
         gone_by=frozenset(said["gone_by"]["forms"].split()),
         not_gone_by=frozenset(said["gone_by"]["not"].split()),
         capital=frozenset(said["capital"]["lines"].split()),

@@ -30,6 +30,7 @@ _INITDB = (
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
     "--locale=C",
+    "--lc-ctype=C.UTF-8",  # else what is divided into words takes a curly quote for a letter
     "--auth-local=peer",
     "--auth-host=reject",
     "--data-checksums",

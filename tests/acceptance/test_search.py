@@ -299,6 +299,10 @@ AWKWARD = r"O'Neil's file C:\temp\x' lies at https://example.com/a?b=c&d='<e>' o
         '"lies at" x',
         '"file C" or nothing',
         "lies -nothing",
+        "- lies",
+        "lies - x",
+        "lies (-x",
+        "-- lies",
         '-"at lies"',
         "-nothing",
     ],
@@ -307,6 +311,32 @@ def test_all_that_can_be_said_is_looked_for(site: Gateway, query: str) -> None:
     """Signs that mean something to Postgres mean nothing here; places of words and what is not wanted do."""
     keep(site, AWKWARD)
     assert AWKWARD in [one["text"] for one in found(site, f"{query} lies" if query[0] == "-" else query, mode="text")]
+
+
+PRINTED = "He said “hello” to me—then left… it’s ‘fine’ – really, cher\u00a0ami; «bonjour» 東京です。"
+
+
+@pytest.mark.parametrize("query", ["hello", "left", "fine", "“hello”", "then left", "ami", "bonjour", "東京です"])
+def test_words_are_found_beside_any_punctuation(site: Gateway, query: str) -> None:
+    """As books and web pages have it."""
+    keep(site, PRINTED)
+    assert PRINTED in [one["text"] for one in found(site, query, mode="text")]
+
+
+@pytest.mark.parametrize("length", [300, 500, 2030, 2040, 2046, 4000])
+def test_a_word_may_have_any_length(site: Gateway, length: int) -> None:
+    """One that is longer than Postgres takes is not found; what stands beside it is."""
+    word = "數" * (length // 3) if length % 4 else "b" * length
+    keep(site, f"A herring {word} swims.")
+    assert found(site, f"herring {word}", mode="text")
+    assert not [one for one in found(site, word, mode="text") if word not in one["text"]]
+
+
+def test_signs_alone_find_nothing(site: Gateway) -> None:
+    """They say nothing that could be looked for."""
+    keep(site, "A herring swims.")
+    for query in ('"', "--", "-", '""', "- -"):
+        assert search(site, query, mode="text").json()["data"] == []
 
 
 SLOW_FOR_ACME = """
