@@ -208,7 +208,8 @@ class _Asking:
         return found
 
     def _chunk(self) -> Result:
-        return self._questions(max(1, min(_WHILE, self._all // 40)), 1)
+        """Ask a small part of what is left: however long others take, there are some left to ask."""
+        return self._questions(max(1, min(_WHILE, (self._end - self._next) // 12)), 1)
 
     def _questions(self, most: int, concurrency: int) -> Result:
         job = Job(
